@@ -1,0 +1,90 @@
+//! What goes into a shard's log. A command asks; [`crate::state::apply`] decides, the same on every replica.
+
+use serde::{Deserialize, Serialize};
+
+use crate::errors::ErrorCode;
+use crate::event::{Role, SealedBody};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
+
+/// The payload of one log entry: commands of many conversations, and the clock they are applied with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryBatch {
+    /// The proposing leader's clock, Unix milliseconds.
+    pub time_ms: u64,
+    pub commands: Vec<Command>,
+}
+
+/// One command. The order of variants is the log format: new ones go last, retired ones keep their place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Metadata group.
+    Cluster(ClusterCommand),
+    /// The user's home shard.
+    User { app: AppId, user: UserId, command: UserCommand },
+    /// The conversation's shard.
+    Conversation { app: AppId, conversation: ConversationId, actor: UserId, command: ConversationCommand },
+    /// Items of this shard's outbox up to and including `through` have reached their home shards.
+    OutboxDelivered { through: u64 },
+    /// From another shard's outbox to users' home shards. Repeating it changes nothing.
+    ListChanges { changes: Vec<ListChange> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterCommand {
+    /// First entry of a cluster's life. A second one with other values is rejected.
+    Found { cluster: String, shards: u16, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
+    /// An app and the Ed25519 public key (PEM) that verifies its users' tokens. The same again changes nothing; another key replaces.
+    RegisterApp { app: AppId, token_public_key_pem: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserCommand {
+    /// `password` is a PHC string (argon2id) or none for users the app's tokens vouch for.
+    /// Rejected with `AccountExists` if there is one, unless both have no password (then it is a repetition).
+    CreateAccount { password: Option<String> },
+    SetPassword { password: Option<String> },
+    /// Remembers the device's name, platform and last login. The longest unused one makes room at the limit.
+    SeeDevice { device: DeviceId, platform: String, name: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConversationCommand {
+    /// `digest` is a keyed digest of the plain body: the same id with another digest is a conflict.
+    Send { client_msg_id: ClientMsgId, digest: [u8; 16], body: SealedBody },
+    /// Creates the group with the actor as owner. The same creation again answers the first one's seq.
+    CreateGroup { name: String, members: Vec<UserId> },
+    Join,
+    Leave,
+    /// Members already in are passed over; if all are, the outcome is `AlreadyMember`.
+    Invite { users: Vec<UserId> },
+    Kick { user: UserId },
+    /// Making another member owner makes the present owner an admin.
+    SetRole { user: UserId, role: Role },
+    MarkRead { seq: u64 },
+}
+
+/// A conversation entering or leaving users' lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListChange {
+    pub app: AppId,
+    pub user: UserId,
+    pub conversation: ConversationId,
+    /// The seq of the event behind it: an older change never overrides a newer one.
+    pub seq: u64,
+    pub listed: bool,
+}
+
+/// What a command came to, in the order of the batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// `seq` is the event's place, or 0 where the command makes no event.
+    Applied { seq: u64, duplicate: bool },
+    Rejected(ErrorCode),
+}
+
+/// The conversation a group id names.
+impl From<GroupId> for ConversationId {
+    fn from(group: GroupId) -> Self {
+        Self::Group(group)
+    }
+}

@@ -1,0 +1,69 @@
+//! What has happened: committed facts, in the order of their conversation.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
+
+/// A member's role in a group. The order is the rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Member,
+    Admin,
+    Owner,
+}
+
+/// What a message's sealed bytes hold once opened. The number is stored; new kinds go last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyKind {
+    Text,
+    /// An IRC-style `/me` action: text said about the author.
+    Action,
+}
+
+/// A message's body as the log, the replicas and the snapshots see it: ciphertext.
+/// The associated data binds app, conversation, author, `client_msg_id`, key id and kind (`storage::seal`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedBody {
+    pub key_id: u32,
+    pub kind: BodyKind,
+    /// Nonce, ciphertext and tag.
+    pub bytes: Bytes,
+}
+
+/// One event of a conversation's sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    Message { author: UserId, client_msg_id: ClientMsgId, body: SealedBody },
+    GroupCreated { by: UserId, name: String, members: Vec<UserId> },
+    Joined { users: Vec<UserId>, by: UserId },
+    Left { user: UserId },
+    Kicked { user: UserId, by: UserId },
+    RoleChanged { user: UserId, role: Role, by: UserId },
+}
+
+/// An event with its place: what fan-out delivers and history returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequencedEvent {
+    pub app: AppId,
+    pub conversation: ConversationId,
+    /// Dense from 1, never reused.
+    pub seq: u64,
+    /// The leader's clock when the entry was proposed, Unix milliseconds. Display only: it orders nothing.
+    pub time_ms: u64,
+    pub event: Event,
+}
+
+/// Everything that applying an entry tells the node it happens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// The next event of a conversation.
+    Sequenced(SequencedEvent),
+    /// A member read up to `seq`. Not sequenced: the newest position is all that counts.
+    ReadMoved { app: AppId, conversation: ConversationId, user: UserId, seq: u64 },
+    /// A conversation entered the user's list (home shard).
+    ConversationListed { app: AppId, user: UserId, conversation: ConversationId },
+    /// A conversation left the user's list (home shard).
+    ConversationUnlisted { app: AppId, user: UserId, conversation: ConversationId },
+}

@@ -1,0 +1,16 @@
+//! The rules of chat, and nothing else: no clock, no randomness, no input or output.
+//!
+//! - [`ids`], [`limits`], [`errors`]: the vocabulary every other crate speaks.
+//! - [`wire`]: frames between a client and a node (JSON, docs/PROTOCOL.md).
+//! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
+//! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
+//! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
+
+pub mod codec;
+pub mod command;
+pub mod errors;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod state;
+pub mod wire;

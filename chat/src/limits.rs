@@ -1,0 +1,104 @@
+//! Every limit of Campanile, with its unit, in one place; the assertions at the end keep them consistent.
+//! What a client needs to know of them is announced in `hello`.
+
+/// Bytes of an app, user or device id.
+pub const ID_BYTES: usize = 64;
+/// Bytes of a group's or device's display name.
+pub const NAME_BYTES: usize = 128;
+/// Bytes of a message text.
+pub const TEXT_BYTES: usize = 16 * 1024;
+/// Bytes of one client frame, after reassembly.
+pub const FRAME_BYTES: usize = 64 * 1024;
+/// Fragments that may make one client frame.
+pub const FRAME_FRAGMENTS: usize = 64;
+/// Malformed frames a connection may send before it is closed.
+pub const BAD_FRAMES: u32 = 8;
+/// Time from connecting to a successful login, in milliseconds.
+pub const LOGIN_TIMEOUT_MS: u64 = 5_000;
+/// Interval of the server's WebSocket pings, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 20_000;
+/// A connection silent for this long is dead, in milliseconds.
+pub const HEARTBEAT_TIMEOUT_MS: u64 = 45_000;
+/// Requests of one connection that may be unanswered at once.
+pub const SESSION_IN_FLIGHT: usize = 64;
+/// Bytes of a password.
+pub const PASSWORD_BYTES_MIN: usize = 8;
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Bytes of an app-signed token.
+pub const TOKEN_BYTES: usize = 4 * 1024;
+
+/// Members of one group.
+pub const GROUP_MEMBERS: usize = 10_000;
+/// Users named in one create or invite.
+pub const INVITE_USERS: usize = 500;
+/// Conversations of one user.
+pub const USER_CONVERSATIONS: usize = 2_000;
+/// Devices remembered for one user.
+pub const USER_DEVICES: usize = 32;
+/// Live connections of one user on one node.
+pub const USER_SESSIONS: usize = 16;
+/// Live connections of one node.
+pub const NODE_SESSIONS: usize = 50_000;
+/// Events in one page of history.
+pub const HISTORY_PAGE: usize = 200;
+/// Bytes of events in one page of history: it must fit a frame the client accepts.
+pub const HISTORY_PAGE_BYTES: usize = 512 * 1024;
+/// Entries in one page of the conversation or member list.
+pub const LIST_PAGE: usize = 500;
+/// Bytes of a frame from server to client; history pages are the largest.
+pub const SERVER_FRAME_BYTES: usize = 1024 * 1024;
+/// How long a `client_msg_id` is remembered at least, in milliseconds (7 days). It is in fact remembered as long as its message.
+pub const DEDUPE_WINDOW_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+/// Messages an actor's mailbox holds.
+pub const SESSION_MAILBOX: usize = 256;
+pub const GROUP_MAILBOX: usize = 1_024;
+pub const FANOUT_MAILBOX: usize = 4_096;
+pub const SECURITY_MAILBOX: usize = 8_192;
+pub const PUMP_MAILBOX: usize = 64;
+/// Bytes handed to a connection's socket and not yet taken; past it the session stops pushing.
+pub const SESSION_CREDIT_BYTES: usize = 1024 * 1024;
+/// A connection that takes nothing for this long while bytes wait is cut, in milliseconds.
+pub const SLOW_CONSUMER_MS: u64 = 15_000;
+/// A group actor without work for this long is dropped, in milliseconds.
+pub const GROUP_IDLE_MS: u64 = 60_000;
+
+/// Commands waiting for one shard's proposer.
+pub const PROPOSER_QUEUE: usize = 4_096;
+/// Commands in one log entry.
+pub const ENTRY_COMMANDS: usize = 256;
+/// Bytes of one log entry. With its header and seal it stays below [`VALUE_BYTES`].
+pub const ENTRY_BYTES: usize = 60 * 1024;
+/// Log entries of one shard proposed and not yet applied.
+pub const ENTRIES_IN_FLIGHT: usize = 8;
+/// Bytes of one value in storage; larger pages would leave sled's fsynced files.
+pub const VALUE_BYTES: usize = 64 * 1024;
+/// Bytes of one frame between nodes.
+pub const PEER_FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// Messages waiting for one peer's connection.
+pub const PEER_QUEUE: usize = 4_096;
+/// Shards of a cluster.
+pub const SHARDS_MAX: u16 = 1_024;
+pub const SHARDS_DEFAULT: u16 = 16;
+/// Nodes of a cluster whose members are fixed at creation.
+pub const NODES_MAX: usize = 7;
+
+/// Deadline of a client's request inside the cluster, in milliseconds. After it the outcome is `unknown`.
+pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
+/// Deadline of one call between nodes, in milliseconds.
+pub const PEER_TIMEOUT_MS: u64 = 4_000;
+/// Password hashes computed at once per node, and how many may wait for their turn.
+pub const PASSWORD_HASHES: usize = 2;
+pub const PASSWORD_QUEUE: usize = 256;
+
+const _: () = {
+    assert!(ENTRY_BYTES + 1024 <= VALUE_BYTES);
+    assert!(TEXT_BYTES * 2 + 4 * ID_BYTES + 512 < ENTRY_BYTES, "one message must fit one entry");
+    assert!(INVITE_USERS * (ID_BYTES + 16) < ENTRY_BYTES, "one invite must fit one entry");
+    assert!(INVITE_USERS * (ID_BYTES + 8) < FRAME_BYTES, "one invite must fit one frame");
+    assert!(TEXT_BYTES * 3 < FRAME_BYTES, "escaped text must fit one frame in ordinary cases");
+    assert!(HISTORY_PAGE_BYTES * 2 <= SERVER_FRAME_BYTES);
+    assert!(ENTRIES_IN_FLIGHT * ENTRY_BYTES < PEER_FRAME_BYTES);
+    assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);
+    assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
+};

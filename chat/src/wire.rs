@@ -1,0 +1,319 @@
+//! Frames between a client and a node: one JSON object per WebSocket text message, subprotocol
+//! `campanile.v1.json`. docs/PROTOCOL.md describes the rules; these types are the form.
+
+use serde::{Deserialize, Serialize};
+
+use crate::errors::{Effect, ErrorCode};
+use crate::event::Role;
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
+use crate::limits;
+
+/// The WebSocket subprotocol a client must offer.
+pub const SUBPROTOCOL: &str = "campanile.v1.json";
+/// The path of the WebSocket endpoint.
+pub const PATH: &str = "/v1/connect";
+
+/// A request and its id, which the answer repeats as `re`. Ids are the client's, any number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientFrame {
+    pub id: u64,
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// First frame of every connection, within [`limits::LOGIN_TIMEOUT_MS`].
+    Login { auth: Credentials, device: Device },
+    /// Starts live delivery, once per connection after login. `have` says what the client holds.
+    Resume {
+        #[serde(default)]
+        have: Vec<Position>,
+    },
+    Send { to: Target, client_msg_id: ClientMsgId, body: Body },
+    CreateGroup {
+        group: GroupId,
+        name: String,
+        #[serde(default)]
+        members: Vec<UserId>,
+    },
+    Join { group: GroupId },
+    Leave { group: GroupId },
+    Invite { group: GroupId, users: Vec<UserId> },
+    Kick { group: GroupId, user: UserId },
+    SetRole { group: GroupId, user: UserId, role: Role },
+    /// Members in byte order of their ids, those after `after`.
+    Members {
+        group: GroupId,
+        after: Option<UserId>,
+        limit: Option<usize>,
+    },
+    /// Everything up to `seq` is read.
+    Read { conversation: ConversationId, seq: u64 },
+    /// Events with `after < seq`, oldest first; or the last `limit` ones before `before`, if given.
+    History {
+        conversation: ConversationId,
+        #[serde(default)]
+        after: u64,
+        before: Option<u64>,
+        limit: Option<usize>,
+    },
+    /// The user's conversations in order of their ids, those after `after`.
+    Conversations {
+        after: Option<ConversationId>,
+        limit: Option<usize>,
+    },
+    Ping,
+    Logout,
+}
+
+/// Where a message goes: `{"user": "bob"}` or `{"group": "0190…"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    User(UserId),
+    Group(GroupId),
+}
+
+impl Target {
+    /// The conversation this names when `sender` says it.
+    pub fn conversation(&self, sender: &UserId) -> ConversationId {
+        match self {
+            Self::User(peer) => ConversationId::private(sender.clone(), peer.clone()),
+            Self::Group(group) => ConversationId::Group(*group),
+        }
+    }
+}
+
+/// How a user proves who they are. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credentials {
+    Password { app: AppId, user: UserId, password: String },
+    /// A JWT signed by the app (EdDSA): `sub` user, `aud` app, `exp` at most a day ahead.
+    Token(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password { app, user, .. } => write!(f, "Password({app}/{user})"),
+            Self::Token(_) => f.write_str("Token"),
+        }
+    }
+}
+
+/// The device a connection belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub id: DeviceId,
+    /// `web`, `ios`, `android`, `desktop`, `server` or the app's own word.
+    pub platform: String,
+    #[serde(default)]
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Body {
+    Text { text: String },
+    Action { text: String },
+}
+
+/// The last event of a conversation that the client holds without a gap before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub conversation: ConversationId,
+    pub seq: u64,
+}
+
+/// A frame from the node. `re` names the request it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerFrame {
+    /// Answers `login`.
+    Hello {
+        re: u64,
+        user: UserId,
+        app: AppId,
+        session: String,
+        cluster: String,
+        node: NodeId,
+        /// Changes when the service was restored from a backup: then clients must drop what they hold.
+        epoch: u32,
+        time_ms: u64,
+        limits: Limits,
+    },
+    /// Answers everything that changes a conversation: committed on the durable disks of a majority.
+    Ack {
+        re: u64,
+        conversation: ConversationId,
+        /// The event's place, or the read position.
+        seq: u64,
+        epoch: u32,
+        /// The same request had been applied before; `seq` is that of the first time.
+        duplicate: bool,
+    },
+    /// Answers `resume`. Live delivery of each conversation starts after the position named here.
+    Resumed { re: u64, conversations: Vec<Resumption> },
+    /// An event, in order within its conversation, each once per connection.
+    Event {
+        #[serde(flatten)]
+        event: WireEvent,
+    },
+    History {
+        re: u64,
+        conversation: ConversationId,
+        events: Vec<WireEvent>,
+        /// The conversation's last event when this was read, linearizably.
+        head: u64,
+        /// More events follow in the asked direction.
+        more: bool,
+    },
+    Conversations {
+        re: u64,
+        items: Vec<ConversationItem>,
+        more: bool,
+    },
+    Members {
+        re: u64,
+        group: GroupId,
+        members: Vec<Member>,
+        more: bool,
+    },
+    /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
+    ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// A conversation entered the user's list: live delivery starts after `live_after`.
+    ConversationAdded { conversation: ConversationId, live_after: u64 },
+    /// The user is no longer a member: nothing of this conversation follows.
+    ConversationRemoved { conversation: ConversationId },
+    /// Events of this conversation cannot be continued from where the client is.
+    MustResync { conversation: ConversationId, reason: ResyncReason, oldest_seq: u64 },
+    /// The node will close soon; reconnect elsewhere after the given time.
+    Goaway { reconnect_after_ms: u64 },
+    Pong { re: u64 },
+    /// A request failed, or (without `re`) the connection did.
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        re: Option<u64>,
+        #[serde(flatten)]
+        error: WireError,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    pub code: u16,
+    pub name: String,
+    pub message: String,
+    pub retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    pub effect: Effect,
+    /// Names the request in the node's own log.
+    pub trace_id: String,
+}
+
+impl WireError {
+    pub fn new(code: ErrorCode, message: impl Into<String>, trace_id: impl Into<String>) -> Self {
+        Self {
+            code: code.number(),
+            name: code.name().to_owned(),
+            message: message.into(),
+            retryable: code.retryable(),
+            retry_after_ms: None,
+            effect: code.effect(),
+            trace_id: trace_id.into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResyncReason {
+    /// Older events are gone.
+    Retention,
+    /// The client holds more than the conversation has.
+    Epoch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    pub conversation: ConversationId,
+    /// Events after this follow: what the client said it has, or the head where it said nothing.
+    pub live_after: u64,
+    pub head: u64,
+    /// The user is no longer a member; nothing follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireEvent {
+    pub conversation: ConversationId,
+    pub seq: u64,
+    pub time_ms: u64,
+    #[serde(flatten)]
+    pub content: EventContent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventContent {
+    Message { from: UserId, client_msg_id: ClientMsgId, body: Body },
+    GroupCreated { by: UserId, name: String, members: Vec<UserId> },
+    Joined { users: Vec<UserId>, by: UserId },
+    Left { user: UserId },
+    Kicked { user: UserId, by: UserId },
+    RoleChanged { user: UserId, role: Role, by: UserId },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationItem {
+    pub conversation: ConversationId,
+    /// The group's name; none for private conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub head: u64,
+    pub read: u64,
+    pub unread: u64,
+    pub joined: u64,
+    pub role: Role,
+    pub members: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub user: UserId,
+    pub role: Role,
+    pub joined: u64,
+}
+
+/// The limits a client should keep, announced in `hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub frame_bytes: usize,
+    pub text_bytes: usize,
+    pub in_flight: usize,
+    pub heartbeat_ms: u64,
+    pub history_page: usize,
+    pub list_page: usize,
+    pub invite_users: usize,
+    pub dedupe_window_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: limits::FRAME_BYTES,
+            text_bytes: limits::TEXT_BYTES,
+            in_flight: limits::SESSION_IN_FLIGHT,
+            heartbeat_ms: limits::HEARTBEAT_MS,
+            history_page: limits::HISTORY_PAGE,
+            list_page: limits::LIST_PAGE,
+            invite_users: limits::INVITE_USERS,
+            dedupe_window_ms: limits::DEDUPE_WINDOW_MS,
+        }
+    }
+}
