@@ -221,6 +221,12 @@ impl fmt::Display for ShardId {
 /// A node of the cluster. Never reused.
 pub type NodeId = u64;
 
+/// The DNS name that a node's certificate carries towards its peers (RFC 5280 SAN `dNSName`).
+/// It names the cluster too, so that a node of another cluster under the same CA is refused.
+pub fn peer_name(cluster: &str, node: NodeId) -> String {
+    format!("node-{node}.{cluster}.campanile")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
