@@ -26,6 +26,11 @@ pub const PASSWORD_BYTES_MIN: usize = 8;
 pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Bytes of an app-signed token.
 pub const TOKEN_BYTES: usize = 4 * 1024;
+/// How far ahead an app-signed token may expire, and how much clocks may differ, in seconds.
+pub const TOKEN_LIFETIME_S: u64 = 24 * 3_600;
+pub const TOKEN_LEEWAY_S: u64 = 60;
+/// Bytes of a user agent in the security log, after escaping.
+pub const USER_AGENT_BYTES: usize = 512;
 
 /// Members of one group.
 pub const GROUP_MEMBERS: usize = 10_000;
@@ -90,6 +95,12 @@ pub const PEER_TIMEOUT_MS: u64 = 4_000;
 /// Password hashes computed at once per node, and how many may wait for their turn.
 pub const PASSWORD_HASHES: usize = 2;
 pub const PASSWORD_QUEUE: usize = 256;
+/// A security record waits this long at most before it is made durable, in milliseconds; later ones join it.
+pub const SECURITY_SYNC_MS: u64 = 10;
+/// Security records made durable together at most.
+pub const SECURITY_BATCH: usize = 512;
+/// Newest security records a node keeps in memory to answer queries.
+pub const SECURITY_TAIL: usize = 1_000;
 
 const _: () = {
     assert!(ENTRY_BYTES + 1024 <= VALUE_BYTES);
@@ -100,5 +111,6 @@ const _: () = {
     assert!(HISTORY_PAGE_BYTES * 2 <= SERVER_FRAME_BYTES);
     assert!(ENTRIES_IN_FLIGHT * ENTRY_BYTES < PEER_FRAME_BYTES);
     assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);
+    assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
 };

@@ -1,0 +1,129 @@
+//! Who may log in: decisions only. What they rest on is looked up and computed by the shell in [`super`].
+
+use chat::limits;
+use chat::wire::Credentials;
+
+use super::token::TokenFault;
+use super::{Account, AuthError, Identity, Refusal};
+
+/// argon2id with our parameters over a password nobody knows. Verified against where there is no hash to verify,
+/// so that a guess costs the same time whether or not the user exists.
+pub(super) const DUMMY_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$BuZ5ox52dLjK4Ai8SRsFpA$38t4jrspHdgMZJFulvVcV+EhDbsKqe/8GG2eVZS6i4E";
+
+/// The hash that a password is verified against, and what a match is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PasswordCheck<'a> {
+    /// The account's own hash.
+    Account(&'a str),
+    /// No hash to match: the dummy is verified, and the answer is the refusal whatever comes out.
+    Dummy(Refusal),
+}
+
+impl<'a> PasswordCheck<'a> {
+    pub(super) fn hash(self) -> &'a str {
+        match self {
+            Self::Account(hash) => hash,
+            Self::Dummy(_) => DUMMY_HASH,
+        }
+    }
+}
+
+/// A password outside these bounds belongs to no account. Says nothing about whether the user exists.
+pub(super) fn password_length(password: &str) -> Result<(), Refusal> {
+    let allowed = limits::PASSWORD_BYTES_MIN..=limits::PASSWORD_BYTES_MAX;
+    if allowed.contains(&password.len()) { Ok(()) } else { Err(Refusal::PasswordLength) }
+}
+
+pub(super) fn password_check(account: Option<&Account>) -> PasswordCheck<'_> {
+    match account {
+        Some(Account { password: Some(hash) }) => PasswordCheck::Account(hash),
+        Some(Account { password: None }) => PasswordCheck::Dummy(Refusal::NoPassword),
+        None => PasswordCheck::Dummy(Refusal::UnknownUser),
+    }
+}
+
+/// What is known once everything is computed.
+#[derive(Debug)]
+pub(super) enum Facts<'a> {
+    Password { identity: Identity, check: PasswordCheck<'a>, matched: bool },
+    Token { verified: Result<Identity, TokenFault>, account_exists: bool },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accept(Identity),
+    /// The app vouches for a user we have not seen: make the account, then accept.
+    Provision(Identity),
+    Refuse(AuthError),
+}
+
+pub(super) fn decide(facts: Facts<'_>) -> Verdict {
+    match facts {
+        Facts::Password { identity, check: PasswordCheck::Account(_), matched: true } => Verdict::Accept(identity),
+        Facts::Password { check: PasswordCheck::Account(_), matched: false, .. } => refuse(Refusal::WrongPassword),
+        Facts::Password { check: PasswordCheck::Dummy(why), .. } => refuse(why),
+        Facts::Token { verified: Ok(identity), account_exists: true } => Verdict::Accept(identity),
+        Facts::Token { verified: Ok(identity), account_exists: false } => Verdict::Provision(identity),
+        Facts::Token { verified: Err(TokenFault::Expired), .. } => Verdict::Refuse(AuthError::TokenExpired),
+        Facts::Token { verified: Err(fault), .. } => refuse(Refusal::Token(fault)),
+    }
+}
+
+fn refuse(why: Refusal) -> Verdict {
+    Verdict::Refuse(AuthError::Refused(why))
+}
+
+/// Whom the credentials name, for the record of a failed attempt. Proves nothing.
+pub(super) fn claimed(credentials: &Credentials) -> Option<Identity> {
+    match credentials {
+        Credentials::Password { app, user, .. } => Some(Identity { app: app.clone(), user: user.clone() }),
+        Credentials::Token(token) => super::token::claimed(token).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat::ids::{AppId, UserId};
+
+    use super::*;
+
+    fn alice() -> Identity {
+        Identity { app: AppId::new("main").unwrap(), user: UserId::new("alice").unwrap() }
+    }
+
+    #[test]
+    fn only_a_match_with_the_accounts_own_hash_counts() {
+        let account = Account { password: Some("$argon2id$stored".to_owned()) };
+        let own = password_check(Some(&account));
+        assert_eq!(own.hash(), "$argon2id$stored");
+        let decide_password = |check, matched| decide(Facts::Password { identity: alice(), check, matched });
+        assert_eq!(decide_password(own, true), Verdict::Accept(alice()));
+        assert_eq!(decide_password(own, false), refuse(Refusal::WrongPassword));
+
+        let vouched = Account { password: None };
+        for (account, why) in [(None, Refusal::UnknownUser), (Some(&vouched), Refusal::NoPassword)] {
+            let check = password_check(account);
+            assert_eq!(check.hash(), DUMMY_HASH);
+            // Whoever finds the dummy's password still gets nowhere.
+            assert_eq!(decide_password(check, true), refuse(why));
+        }
+    }
+
+    #[test]
+    fn a_token_provisions_once_and_expiry_is_said() {
+        let token = |verified, account_exists| decide(Facts::Token { verified, account_exists });
+        assert_eq!(token(Ok(alice()), false), Verdict::Provision(alice()));
+        assert_eq!(token(Ok(alice()), true), Verdict::Accept(alice()));
+        assert_eq!(token(Err(TokenFault::Expired), true), Verdict::Refuse(AuthError::TokenExpired));
+        assert_eq!(token(Err(TokenFault::Signature), true), refuse(Refusal::Token(TokenFault::Signature)));
+    }
+
+    #[test]
+    fn passwords_are_bounded_in_bytes() {
+        assert!(password_length(&"x".repeat(limits::PASSWORD_BYTES_MIN)).is_ok());
+        assert!(password_length(&"x".repeat(limits::PASSWORD_BYTES_MAX)).is_ok());
+        assert_eq!(password_length(&"x".repeat(limits::PASSWORD_BYTES_MIN - 1)), Err(Refusal::PasswordLength));
+        assert_eq!(password_length(&"é".repeat(limits::PASSWORD_BYTES_MAX / 2 + 1)), Err(Refusal::PasswordLength));
+    }
+}

@@ -1,0 +1,128 @@
+//! Logins from credentials to verdict, over accounts in memory.
+
+use std::collections::BTreeMap;
+
+use accounts::Answer;
+use chat::limits;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::*;
+
+#[derive(Default)]
+struct Memory {
+    accounts: Mutex<BTreeMap<UserId, Account>>,
+    key_pem: Option<String>,
+    error: Option<AccountsError>,
+}
+
+impl Memory {
+    fn answer<T: Send + 'static>(&self, value: T) -> Answer<'static, T> {
+        let answer = self.error.map_or(Ok(value), Err);
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Accounts for Memory {
+    fn account<'a>(&'a self, _app: &'a AppId, user: &'a UserId) -> Answer<'a, Option<Account>> {
+        self.answer(self.accounts.lock().get(user).cloned())
+    }
+
+    fn provision<'a>(&'a self, _app: &'a AppId, user: &'a UserId) -> Answer<'a, ()> {
+        self.accounts.lock().insert(user.clone(), Account { password: None });
+        self.answer(())
+    }
+
+    fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>> {
+        self.answer(self.key_pem.clone().filter(|_| app.as_str() == "main"))
+    }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn password(user_name: &str, password: &str) -> Credentials {
+    Credentials::Password { app: AppId::new("main").unwrap(), user: user(user_name), password: password.to_owned() }
+}
+
+fn desk(memory: Memory) -> (Authenticator, Arc<Memory>) {
+    let memory = Arc::new(memory);
+    (Authenticator::new(memory.clone(), Passwords::default()), memory)
+}
+
+async fn desk_with_alice() -> (Authenticator, Arc<Memory>) {
+    let (desk, memory) = desk(Memory::default());
+    let hash = desk.hash_password("correct horse").await.unwrap();
+    memory.accounts.lock().insert(user("alice"), Account { password: Some(hash) });
+    memory.accounts.lock().insert(user("vouched"), Account { password: None });
+    (desk, memory)
+}
+
+#[tokio::test]
+async fn a_password_logs_in_and_every_failure_looks_alike() {
+    let (desk, _) = desk_with_alice().await;
+    let identity = desk.login(&password("alice", "correct horse")).await.unwrap();
+    assert_eq!(identity.user, user("alice"));
+
+    let before = desk.observable_state().computed;
+    let attempts = [
+        ("alice", "wrong horse", Refusal::WrongPassword),
+        ("nobody", "correct horse", Refusal::UnknownUser),
+        ("vouched", "correct horse", Refusal::NoPassword),
+    ];
+    for (done, (name, guess, why)) in attempts.into_iter().enumerate() {
+        let error = desk.login(&password(name, guess)).await.unwrap_err();
+        assert_eq!((error, error.code()), (AuthError::Refused(why), ErrorCode::BadCredentials));
+        // The same work for each: one hash.
+        assert_eq!(desk.observable_state().computed, before + done as u64 + 1, "{name}");
+    }
+    let long = "x".repeat(limits::PASSWORD_BYTES_MAX + 1);
+    let error = desk.login(&password("alice", &long)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BadCredentials);
+}
+
+#[tokio::test]
+async fn a_token_makes_the_account_and_others_do_not() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let signing = EncodingKey::from_ed_pem(pair.serialize_pem().as_bytes()).unwrap();
+    let token = |app: &str, expires_s: u64| {
+        let claims = json!({ "sub": "bob", "aud": app, "exp": expires_s });
+        Credentials::Token(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &signing).unwrap())
+    };
+    let (desk, memory) = desk(Memory { key_pem: Some(pair.public_key_pem()), ..Memory::default() });
+
+    let error = desk.login(&token("main", now_s() - 3_600)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenExpired);
+    let error = desk.login(&token("other", now_s() + 60)).await.unwrap_err();
+    assert_eq!(error, AuthError::Refused(Refusal::Token(TokenFault::UnknownApp)));
+    assert!(memory.accounts.lock().is_empty());
+
+    for _ in 0..2 {
+        let identity = desk.login(&token("main", now_s() + 60)).await.unwrap();
+        assert_eq!(identity.user, user("bob"));
+        assert!(memory.accounts.lock().contains_key(&user("bob")));
+    }
+    let named = Authenticator::claimed(&token("other", 0)).unwrap();
+    assert_eq!((named.app.as_str(), named.user.as_str()), ("other", "bob"));
+}
+
+#[tokio::test]
+async fn a_full_queue_and_a_silent_shard_are_said() {
+    let (desk, _) = desk(Memory { error: Some(AccountsError::Unavailable), ..Memory::default() });
+    let error = desk.login(&password("alice", "correct horse")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+
+    let desk = Authenticator::new(Arc::new(Memory::default()), Passwords::new(0, 0));
+    let error = desk.login(&password("alice", "correct horse")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Overloaded);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let account = Account { password: Some("$argon2id$secret".to_owned()) };
+    let shown =
+        format!("{account:?} {:?} {:?}", password("alice", "correct horse"), Credentials::Token("t.o.k".into()));
+    assert!(!shown.contains("secret") && !shown.contains("horse") && !shown.contains("t.o.k"), "{shown}");
+}

@@ -1,0 +1,148 @@
+//! Tokens that an app signs for its users: JWT (RFC 7519), EdDSA over Ed25519 (RFC 8037), and nothing else of JOSE.
+//! The key comes from the cluster's own record of the app, never from the token. Pure: the time comes in.
+
+use chat::ids::{AppId, UserId};
+use chat::limits;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
+use serde::Deserialize;
+
+use super::Identity;
+
+/// Why a token is refused: for the security log. A client is told `bad_credentials`, or `token_expired`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    #[error("the token is too long")]
+    TooLong,
+    #[error("the token is not a JWT with sub, aud and exp")]
+    Form,
+    #[error("the token's algorithm is not EdDSA")]
+    Algorithm,
+    #[error("the token's header names keys or extensions of its own")]
+    Header,
+    #[error("the token's audience is not one app id")]
+    Audience,
+    #[error("the token's subject is not a user id")]
+    Subject,
+    #[error("no such app")]
+    UnknownApp,
+    #[error("the signature is not the app's")]
+    Signature,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    #[error("the token is valid for longer than a day")]
+    TooFarAhead,
+}
+
+/// What we read of a token. Other claims are the app's own business.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    aud: Audience,
+    /// Unix seconds.
+    exp: u64,
+    #[serde(default)]
+    nbf: Option<u64>,
+}
+
+/// RFC 7519 allows a list; a token for several apps at once is not ours.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    List(Vec<String>),
+}
+
+impl Claims {
+    fn identity(&self) -> Result<Identity, TokenFault> {
+        let audience = match &self.aud {
+            Audience::One(app) => app,
+            Audience::List(apps) if apps.len() == 1 => &apps[0],
+            Audience::List(_) => return Err(TokenFault::Audience),
+        };
+        let app = AppId::new(audience.as_str()).map_err(|_| TokenFault::Audience)?;
+        let user = UserId::new(self.sub.as_str()).map_err(|_| TokenFault::Subject)?;
+        Ok(Identity { app, user })
+    }
+
+    fn check_time(&self, now_s: u64) -> Result<(), TokenFault> {
+        if self.exp.saturating_add(limits::TOKEN_LEEWAY_S) <= now_s {
+            return Err(TokenFault::Expired);
+        }
+        if self.exp > now_s.saturating_add(limits::TOKEN_LIFETIME_S + limits::TOKEN_LEEWAY_S) {
+            return Err(TokenFault::TooFarAhead);
+        }
+        if self.nbf.is_some_and(|not_before| not_before > now_s.saturating_add(limits::TOKEN_LEEWAY_S)) {
+            return Err(TokenFault::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
+/// Whom the token speaks of, before any signature is checked: only good for finding the app's key.
+pub(super) fn claimed(token: &str) -> Result<Identity, TokenFault> {
+    check_header(token)?;
+    let claims: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| TokenFault::Form)?;
+    claims.identity()
+}
+
+/// The user that the app with this public key (PEM) vouches for. The signature comes first:
+/// nothing is said about the content of a token that the app did not sign.
+pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Result<Identity, TokenFault> {
+    check_header(token)?;
+    let key = DecodingKey::from_ed_pem(key_pem.as_bytes()).map_err(|_| TokenFault::UnknownApp)?;
+    let claims = jsonwebtoken::decode::<Claims>(token, &key, &signature_only()).map_err(fault)?.claims;
+    let identity = claims.identity()?;
+    if identity.app != *app {
+        return Err(TokenFault::Audience);
+    }
+    claims.check_time(now_s)?;
+    Ok(identity)
+}
+
+/// The library checks algorithm, form and signature; claims are ours, against the time that comes in.
+fn signature_only() -> Validation {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+}
+
+fn fault(error: jsonwebtoken::errors::Error) -> TokenFault {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenFault::Signature,
+        ErrorKind::InvalidAlgorithm => TokenFault::Algorithm,
+        _ => TokenFault::Form,
+    }
+}
+
+/// EdDSA, and no header that asks a verifier to fetch, trust or understand something else.
+fn check_header(token: &str) -> Result<(), TokenFault> {
+    if token.len() > limits::TOKEN_BYTES {
+        return Err(TokenFault::TooLong);
+    }
+    // `none` and unknown algorithms do not even parse; they are told apart for the security log only.
+    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenFault::Form)?;
+    if header.alg != Algorithm::EdDSA {
+        return Err(TokenFault::Algorithm);
+    }
+    if names_keys_or_extensions(&header) { Err(TokenFault::Header) } else { Ok(()) }
+}
+
+fn names_keys_or_extensions(header: &Header) -> bool {
+    header.jku.is_some()
+        || header.jwk.is_some()
+        || header.x5u.is_some()
+        || header.x5c.is_some()
+        || header.crit.is_some()
+        || header.enc.is_some()
+        || header.zip.is_some()
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;
