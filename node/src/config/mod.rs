@@ -1,0 +1,203 @@
+//! The configuration of a node: TOML, with `CAMPANILE_SECTION__KEY` over it.
+//!
+//! `campanile config default` prints the manual: `golden/default.toml`. Unknown keys are refused with the
+//! nearest right one, all problems are reported at once, and secrets are only ever named by their file.
+
+mod files;
+mod nearest;
+mod parse;
+mod problem;
+mod reader;
+mod secret;
+mod units;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chat::ids::{AppId, NodeId};
+use chat::limits;
+
+pub use problem::{Place, Problem};
+pub use secret::{SecretError, read_secret, read_secret_text};
+
+/// The commented default configuration, as `campanile config default` prints it.
+pub const DEFAULT: &str = include_str!("../../golden/default.toml");
+
+/// Everything a node is told. All paths are usable as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub node: NodeSection,
+    pub cluster: ClusterSection,
+    pub client: ListenerSection,
+    pub peer: PeerSection,
+    pub admin: AdminSection,
+    pub storage: StorageSection,
+    pub keys: KeysSection,
+    pub log: LogSection,
+    pub apps: Vec<AppSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSection {
+    pub id: NodeId,
+    pub name: String,
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSection {
+    /// The cluster's UUID; empty until `campanile cluster init` has made one.
+    pub id: String,
+    pub shards: u16,
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// Every node of the cluster, this one included. Empty means this node alone.
+    pub members: Vec<MemberSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSection {
+    pub id: NodeId,
+    /// Where the other nodes reach it.
+    pub peer: SocketAddr,
+    /// Where clients reach it (`host:port`), told to them so that they can go elsewhere.
+    pub client: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSection {
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSection {
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// The cluster's own certificate authority, which signs nothing but its nodes.
+    pub ca: PathBuf,
+}
+
+/// The admin listener uses the client listener's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSection {
+    pub listen: SocketAddr,
+    pub token_file: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSection {
+    pub cache_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysSection {
+    pub node_key: PathBuf,
+    pub cluster_key: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSection {
+    /// A level, or a filter such as `info,cluster=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// An app whose users log in with tokens it signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSection {
+    pub id: AppId,
+    /// An Ed25519 public key, PEM.
+    pub token_public_key: PathBuf,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        let listen = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            node: NodeSection { id: 1, name: "node-1".into(), data_dir: "data".into() },
+            cluster: ClusterSection {
+                id: String::new(),
+                shards: limits::SHARDS_DEFAULT,
+                heartbeat: Duration::from_millis(100),
+                election_min: Duration::from_millis(500),
+                election_max: Duration::from_millis(1_000),
+                members: Vec::new(),
+            },
+            client: ListenerSection {
+                listen: listen(7411),
+                certificate: "node.pem".into(),
+                private_key: "node.key".into(),
+            },
+            peer: PeerSection {
+                listen: listen(7412),
+                certificate: "node.pem".into(),
+                private_key: "node.key".into(),
+                ca: "ca.pem".into(),
+            },
+            admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
+            storage: StorageSection { cache_bytes: 64 << 20 },
+            keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
+            log: LogSection { level: "info".into(), format: LogFormat::Auto },
+            apps: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} has {} problem(s)", path.display(), problems.len())]
+    Invalid { path: PathBuf, problems: Vec<Problem> },
+}
+
+impl NodeConfig {
+    /// Reads `path` with this process's environment over it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let base = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, &environment, base)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// Reads a document; relative paths in it start at `base`.
+    pub fn parse(text: &str, environment: &BTreeMap<String, String>, base: &Path) -> Result<Self, Vec<Problem>> {
+        parse::parse(text, environment, base)
+    }
+
+    /// Whether what the configuration names is there and fit to use, without opening the data.
+    pub fn check_files(&self) -> Vec<Problem> {
+        files::check(self)
+    }
+
+    /// Every node of the cluster; this node alone where none is listed.
+    pub fn members(&self) -> Vec<MemberSection> {
+        if self.cluster.members.is_empty() {
+            let client = Some(self.client.listen.to_string());
+            return vec![MemberSection { id: self.node.id, peer: self.peer.listen, client }];
+        }
+        self.cluster.members.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
