@@ -1,0 +1,47 @@
+//! Limits of the storage engine, each with its unit. What the whole service shares is in [`chat::limits`].
+
+use chat::limits::{ENTRY_BYTES, VALUE_BYTES};
+
+/// Bytes that sealing adds to a value: format, key id, nonce, tag.
+pub(crate) const SEAL_BYTES: usize = 1 + 4 + 24 + 16;
+/// Bytes of a plain value that may be handed to sled.
+pub(crate) const PLAIN_BYTES: usize = VALUE_BYTES - SEAL_BYTES;
+/// Bytes of a log record's payload.
+pub(crate) const PAYLOAD_BYTES: usize = PLAIN_BYTES - 64;
+/// Bytes of a key of the state machine.
+pub const STATE_KEY_BYTES: usize = 1024;
+/// Bytes of a value of the state machine: with its key it fits one snapshot chunk.
+pub const STATE_VALUE_BYTES: usize = 62 * 1024;
+/// Bytes of the pairs in one stored snapshot chunk, unless a single pair is larger.
+pub(crate) const CHUNK_BYTES: usize = 48 * 1024;
+/// Bytes of log records in one streamed snapshot chunk, unless a single record is larger.
+pub(crate) const RECORDS_CHUNK_BYTES: usize = 128 * 1024;
+
+/// sled's segments. A page over a quarter of it would go to a file that is never fsynced.
+pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Interval of sled's own flusher, in milliseconds: it also collects free segments, so it is never off.
+pub(crate) const SLED_FLUSH_MS: u64 = 500;
+
+/// Requests that wait for the storage thread, and their bytes. A caller past either waits.
+pub(crate) const QUEUE_JOBS: usize = 4_096;
+pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of one shard's newest log records kept in memory.
+pub(crate) const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
+/// Applied state waits this long at most before it is checkpointed, in milliseconds.
+pub(crate) const CHECKPOINT_MS: u64 = 250;
+/// Bytes of applied state that are checkpointed without waiting for [`CHECKPOINT_MS`].
+pub(crate) const CHECKPOINT_BYTES: usize = 1024 * 1024;
+/// Bytes of applied state not yet checkpointed, past which `apply` waits.
+pub(crate) const OVERLAY_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of one record of a sealed log.
+pub const SEALED_LOG_RECORD_BYTES: usize = 64 * 1024;
+
+const _: () = {
+    assert!(ENTRY_BYTES < PAYLOAD_BYTES, "an entry with its position and seal must fit a value");
+    assert!(STATE_KEY_BYTES + STATE_VALUE_BYTES + 64 < PLAIN_BYTES, "a pair must fit a snapshot chunk");
+    assert!(CHUNK_BYTES < PLAIN_BYTES);
+    assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
+    assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");
+    assert!(CHECKPOINT_BYTES < OVERLAY_BYTES);
+    assert!(VALUE_BYTES < QUEUE_BYTES && VALUE_BYTES < LOG_TAIL_BYTES);
+};
