@@ -6,7 +6,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
 
 use super::problem::{Place, Problem};
-use super::secret::{read_secret, read_secret_text};
+use super::secret::{cluster_key, node_key, read_secret_text};
 use super::{NodeConfig, SecretError};
 
 pub(super) fn check(config: &NodeConfig) -> Vec<Problem> {
@@ -29,8 +29,10 @@ pub(super) fn check(config: &NodeConfig) -> Vec<Problem> {
     }
     found.certificate("peer.ca", &config.peer.ca);
     found.secret("admin.token_file", read_secret_text(&config.admin.token_file).map(drop));
-    found.secret("keys.node_key", read_secret(&config.keys.node_key).map(drop));
-    found.secret("keys.cluster_key", read_secret(&config.keys.cluster_key).map(drop));
+    match node_key(&config.keys.node_key) {
+        Ok(key) => found.secret("keys.cluster_key", cluster_key(&config.keys.cluster_key, &key).map(drop)),
+        Err(error) => found.secret("keys.node_key", Err(error)),
+    }
     for app in &config.apps {
         let key = SubjectPublicKeyInfoDer::from_pem_file(&app.token_public_key);
         found.pem("apps.token_public_key", &app.token_public_key, "public key", key.map(drop));

@@ -20,7 +20,7 @@ use chat::ids::{AppId, NodeId};
 use chat::limits;
 
 pub use problem::{Place, Problem};
-pub use secret::{SecretError, read_secret, read_secret_text};
+pub use secret::{SecretError, read_secret_text};
 
 /// The commented default configuration, as `campanile config default` prints it.
 pub const DEFAULT: &str = include_str!("../../golden/default.toml");
@@ -132,9 +132,9 @@ impl Default for NodeConfig {
             cluster: ClusterSection {
                 id: String::new(),
                 shards: limits::SHARDS_DEFAULT,
-                heartbeat: Duration::from_millis(100),
-                election_min: Duration::from_millis(500),
-                election_max: Duration::from_millis(1_000),
+                heartbeat: Duration::from_millis(200),
+                election_min: Duration::from_millis(600),
+                election_max: Duration::from_millis(900),
                 members: Vec::new(),
             },
             client: ListenerSection {
@@ -155,6 +155,12 @@ impl Default for NodeConfig {
             apps: Vec::new(),
         }
     }
+}
+
+/// The keys of a node, in memory.
+pub struct Keys {
+    pub node: storage::NodeKey,
+    pub cluster: storage::ClusterKey,
 }
 
 /// Why there is no configuration.
@@ -187,6 +193,27 @@ impl NodeConfig {
     /// Whether what the configuration names is there and fit to use, without opening the data.
     pub fn check_files(&self) -> Vec<Problem> {
         files::check(self)
+    }
+
+    /// Reads the keys from their files; refuses files others can read and keys anyone could guess.
+    pub fn load_keys(&self) -> Result<Keys, SecretError> {
+        let node = secret::node_key(&self.keys.node_key)?;
+        let cluster = secret::cluster_key(&self.keys.cluster_key, &node)?;
+        Ok(Keys { node, cluster })
+    }
+
+    /// What the storage engine is opened with.
+    pub fn storage_options(&self, keys: &Keys) -> storage::EngineOptions {
+        storage::EngineOptions {
+            dir: self.node.data_dir.clone(),
+            node_key: keys.node.clone(),
+            identity: storage::Identity {
+                cluster: self.cluster.id.clone(),
+                node: self.node.id,
+                name: self.node.name.clone(),
+            },
+            cache_bytes: self.storage.cache_bytes,
+        }
     }
 
     /// Every node of the cluster; this node alone where none is listed.

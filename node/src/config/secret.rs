@@ -3,8 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use storage::{ClusterKey, NodeKey};
 use zeroize::Zeroizing;
 
 #[derive(Debug, thiserror::Error)]
@@ -13,19 +12,25 @@ pub enum SecretError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} can be read by others (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("{} holds no 32-byte key in base64", path.display())]
+    #[error("{} holds no key: 64 hexadecimal digits are expected", path.display())]
     Form { path: PathBuf },
-    #[error("{} holds a key that anyone could guess; make one with: head -c 32 /dev/urandom | base64", path.display())]
+    #[error("{} holds a key that anyone could guess; `campanile cluster init` makes random ones", path.display())]
     Weak { path: PathBuf },
+}
+
+/// Refuses a file that anyone but its owner may read or write.
+fn exposure(path: &Path) -> Result<(), SecretError> {
+    let metadata = std::fs::metadata(path).map_err(|source| SecretError::Read { path: path.to_owned(), source })?;
+    match metadata.permissions().mode() & 0o777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(SecretError::Exposed { path: path.to_owned(), mode }),
+    }
 }
 
 /// A text secret (a token, a password), trimmed, from a file only its owner can read.
 pub fn read_secret_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    exposure(path)?;
     let read = |source| SecretError::Read { path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(read)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::Exposed { path: path.to_owned(), mode });
-    }
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(read)?);
     match text.trim() {
         "" => Err(SecretError::Weak { path: path.to_owned() }),
@@ -33,13 +38,18 @@ pub fn read_secret_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     }
 }
 
-/// A 32-byte key, base64, from a file only its owner can read.
-pub fn read_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+/// The key that seals everything this node stores: 64 hexadecimal digits in a file only its owner can read.
+pub(super) fn node_key(path: &Path) -> Result<NodeKey, SecretError> {
     let text = read_secret_text(path)?;
     let form = || SecretError::Form { path: path.to_owned() };
-    let bytes = Zeroizing::new(STANDARD.decode(text.as_bytes()).map_err(|_| form())?);
-    let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| form())?);
-    if is_weak(&key) { Err(SecretError::Weak { path: path.to_owned() }) } else { Ok(key) }
+    let key = Zeroizing::new(*blake3::Hash::from_hex(text.as_bytes()).map_err(|_| form())?.as_bytes());
+    if is_weak(&key) { Err(SecretError::Weak { path: path.to_owned() }) } else { Ok(NodeKey::from_bytes(*key)) }
+}
+
+/// The key that seals message bodies: a file only its owner can read, sealed with the node's key.
+pub(super) fn cluster_key(path: &Path, node_key: &NodeKey) -> Result<ClusterKey, SecretError> {
+    exposure(path)?;
+    ClusterKey::load(path, node_key).map_err(|source| SecretError::Read { path: path.to_owned(), source })
 }
 
 /// Keys that are placeholders rather than random: few distinct bytes, counting bytes, or plain text.
@@ -63,25 +73,32 @@ mod tests {
     }
 
     #[test]
-    fn a_random_key_in_a_private_file_is_read() {
+    fn random_keys_in_private_files_are_read_and_exposed_ones_are_not() {
         let dir = tempfile::tempdir().unwrap();
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).unwrap();
-        let path = file(&dir, &format!("{}\n", STANDARD.encode(key)), 0o600);
-        assert_eq!(*read_secret(&path).unwrap(), key);
+        let (node_path, cluster_path) = (dir.path().join("node"), dir.path().join("cluster"));
+        let node = NodeKey::generate();
+        node.save(&node_path).unwrap();
+        ClusterKey::generate().save(&cluster_path, &node).unwrap();
+        let read = node_key(&node_path).unwrap();
+        assert!(cluster_key(&cluster_path, &read).is_ok());
+        assert!(cluster_key(&cluster_path, &NodeKey::generate()).is_err());
+        std::fs::set_permissions(&cluster_path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(cluster_key(&cluster_path, &read), Err(SecretError::Exposed { mode: 0o644, .. })));
     }
 
     #[test]
     fn exposed_missing_and_malformed_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let exposed = file(&dir, "x", 0o640);
-        assert!(matches!(read_secret(&exposed), Err(SecretError::Exposed { mode: 0o640, .. })));
+        assert!(matches!(node_key(&exposed), Err(SecretError::Exposed { mode: 0o640, .. })));
         let missing = dir.path().join("none");
-        assert!(matches!(read_secret(&missing), Err(SecretError::Read { .. })));
-        let short = file(&dir, "c2hvcnQ=", 0o600);
-        assert!(matches!(read_secret(&short), Err(SecretError::Form { .. })));
+        assert!(matches!(node_key(&missing), Err(SecretError::Read { .. })));
+        let short = file(&dir, "abcdef", 0o600);
+        assert!(matches!(node_key(&short), Err(SecretError::Form { .. })));
         let empty = file(&dir, "", 0o600);
-        assert!(matches!(read_secret(&empty), Err(SecretError::Weak { .. })));
+        assert!(matches!(node_key(&empty), Err(SecretError::Weak { .. })));
+        let zeros = file(&dir, &"0".repeat(64), 0o600);
+        assert!(matches!(node_key(&zeros), Err(SecretError::Weak { .. })));
     }
 
     #[test]

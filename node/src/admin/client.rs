@@ -1,0 +1,166 @@
+//! Asks a node's admin listener. One connection per request: operators ask rarely, and a status that
+//! arrives over a fresh connection also says that new connections are taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::ShardDigest;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::api::{AdminProblem, NewUser, NodeStatus, Readiness};
+
+/// How long one request may take, from connecting to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer.
+const ANSWER_BYTES: usize = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("{url:?} is not an address such as https://127.0.0.1:7413")]
+    Url { url: String },
+    #[error("the CA file holds no certificate")]
+    Ca,
+    #[error("cannot connect to {address}")]
+    Connect { address: String, source: std::io::Error },
+    #[error("no answer from {address} within {TIMEOUT:?}")]
+    Timeout { address: String },
+    #[error("the connection to {address} failed")]
+    Http { address: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{address} refused the admin token")]
+    Unauthorized { address: String },
+    #[error("{}", problem.message)]
+    Refused { problem: AdminProblem },
+    #[error("{address} answered {status} in a form that this version does not know")]
+    Form { address: String, status: u16 },
+}
+
+/// A client of one node's admin listener.
+#[derive(Clone)]
+pub struct AdminClient {
+    /// `host:port`.
+    authority: String,
+    host: ServerName<'static>,
+    tls: TlsConnector,
+    token: Zeroizing<String>,
+}
+
+impl AdminClient {
+    /// `url` is `https://host:port`; `ca_pem` is what it must be signed by; `token` may be empty for
+    /// [`AdminClient::ready`] alone.
+    pub fn new(url: &str, ca_pem: &[u8], token: &str) -> Result<Self, AdminError> {
+        let bad = || AdminError::Url { url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| bad())?;
+        if uri.scheme_str() != Some("https") {
+            return Err(bad());
+        }
+        let host = uri.host().ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
+        let authority = match uri.port_u16() {
+            Some(_) => uri.authority().ok_or_else(bad)?.to_string(),
+            None => format!("{}:443", uri.authority().ok_or_else(bad)?),
+        };
+        let host = ServerName::try_from(host).map_err(|_| bad())?;
+        Ok(Self { authority, host, tls: connector(ca_pem)?, token: Zeroizing::new(token.to_owned()) })
+    }
+
+    /// Whether clients should be sent to this node; needs no token.
+    pub async fn ready(&self) -> Result<Readiness, AdminError> {
+        let (status, body) = self.request(Method::GET, "/readyz", Bytes::new()).await?;
+        self.parse(status, &body)
+    }
+
+    pub async fn status(&self) -> Result<NodeStatus, AdminError> {
+        self.get("/v1/status").await
+    }
+
+    /// The digest of every shard's replica on this node, each at its own applied index.
+    pub async fn digests(&self) -> Result<Vec<ShardDigest>, AdminError> {
+        self.get("/v1/digests").await
+    }
+
+    /// Adds an account, durable when this returns.
+    pub async fn add_user(&self, user: &NewUser) -> Result<(), AdminError> {
+        let body = serde_json::to_vec(user).expect("plain fields serialize").into();
+        let (status, body) = self.request(Method::POST, "/v1/users", body).await?;
+        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+    }
+
+    /// Any other resource, as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
+        let (status, body) = self.request(Method::GET, path, Bytes::new()).await?;
+        if status.is_success() { self.parse(status, &body) } else { Err(self.refusal(status, &body)) }
+    }
+
+    fn refusal(&self, status: StatusCode, body: &Bytes) -> AdminError {
+        if status == StatusCode::UNAUTHORIZED {
+            return AdminError::Unauthorized { address: self.authority.clone() };
+        }
+        self.parse(status, body).map_or_else(|form| form, |problem| AdminError::Refused { problem })
+    }
+
+    fn parse<T: DeserializeOwned>(&self, status: StatusCode, body: &Bytes) -> Result<T, AdminError> {
+        serde_json::from_slice(body)
+            .map_err(|_| AdminError::Form { address: self.authority.clone(), status: status.as_u16() })
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AdminError> {
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(AdminError::Timeout { address: self.authority.clone() }),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AdminError> {
+        let connect = |source| AdminError::Connect { address: self.authority.clone(), source };
+        let stream = TcpStream::connect(&self.authority).await.map_err(connect)?;
+        let stream = self.tls.connect(self.host.clone(), stream).await.map_err(connect)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.http(e))?;
+        // The connection is driven beside the request and ends with it.
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .header(AUTHORIZATION, format!("Bearer {}", *self.token))
+            .body(Full::new(body))
+            .map_err(|e| self.http(e))?;
+        let response = sender.send_request(request).await.map_err(|e| self.http(e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| self.http(e))?;
+        driver.abort();
+        Ok((status, body.to_bytes()))
+    }
+
+    fn http(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AdminError {
+        AdminError::Http { address: self.authority.clone(), source: source.into() }
+    }
+}
+
+fn connector(ca_pem: &[u8]) -> Result<TlsConnector, AdminError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+        roots.add(certificate.map_err(|_| AdminError::Ca)?).map_err(|_| AdminError::Ca)?;
+    }
+    if roots.is_empty() {
+        return Err(AdminError::Ca);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,208 @@
+//! `campanile cluster init`: everything a new cluster needs, in one directory.
+//!
+//! ```text
+//! D/ca.pem  ca.key  admin.token  apps/main.key
+//! D/node-1/campanile.toml  node.pem  node.key  ca.pem  data/  keys/{node.secret, cluster.secret, admin.token, app-main.pem}
+//! ```
+//!
+//! It is built beside `D` and renamed at the end: `D` is complete or absent.
+
+mod certificates;
+mod data;
+mod files;
+mod layout;
+mod settings;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chat::ids::NodeId;
+use chat::limits;
+use storage::{ClusterKey, NodeKey};
+use zeroize::Zeroizing;
+
+use certificates::{AppKey, Authority};
+use files::{private_dir, private_file, public_file};
+
+pub use files::WriteError;
+pub use layout::{Addresses, Layout, MAIN_APP};
+
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    pub dir: PathBuf,
+    pub nodes: u16,
+    pub shards: u16,
+    /// Node `i` listens on `port + 10 * i + 1` (clients), `+ 2` (peers) and `+ 3` (admin).
+    pub port: u16,
+    /// One address for all nodes, or one for each.
+    pub hosts: Vec<IpAddr>,
+}
+
+impl InitOptions {
+    /// All nodes on this machine.
+    pub fn local(dir: impl Into<PathBuf>, nodes: u16, shards: u16, port: u16) -> Self {
+        Self { dir: dir.into(), nodes, shards, port, hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error("{} exists already and is not empty", dir.display())]
+    Exists { dir: PathBuf },
+    #[error("{nodes} nodes; 1 to {max} are possible", max = limits::NODES_MAX)]
+    Nodes { nodes: u16 },
+    #[error("{shards} shards; 1 to {max} are possible", max = limits::SHARDS_MAX)]
+    Shards { shards: u16 },
+    #[error("{hosts} hosts for {nodes} nodes; name one for all, or one for each")]
+    Hosts { hosts: usize, nodes: u16 },
+    #[error("the ports of node {node} from base {port} on are not ports")]
+    Port { node: NodeId, port: u16 },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+    #[error("cannot create the data directory {}", path.display())]
+    Data { path: PathBuf, source: storage::OpenError },
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    pub cluster: String,
+    pub layout: Layout,
+    /// In the order of the nodes, from 1.
+    pub addresses: Vec<Addresses>,
+}
+
+/// Makes a cluster directory. It must not exist, or be empty.
+pub fn create(options: &InitOptions) -> Result<Created, InitError> {
+    let addresses = addresses(options)?;
+    let occupied = std::fs::read_dir(&options.dir).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || options.dir.is_file() {
+        return Err(InitError::Exists { dir: options.dir.clone() });
+    }
+    let plan = Plan { cluster: uuid::Uuid::now_v7().to_string(), shards: options.shards, addresses };
+    let staging = staging(&options.dir);
+    match build(&Layout::new(&staging), &plan).and_then(|()| Ok(files::rename(&staging, &options.dir)?)) {
+        Ok(()) => {
+            if let Some(parent) = options.dir.parent().filter(|parent| parent.is_dir()) {
+                files::sync_dir(parent)?;
+            }
+            Ok(Created { cluster: plan.cluster, layout: Layout::new(&options.dir), addresses: plan.addresses })
+        }
+        Err(error) => {
+            // Half a cluster is of no use; what removing it fails with matters less than why it is there.
+            drop(std::fs::remove_dir_all(&staging));
+            Err(error)
+        }
+    }
+}
+
+/// The facts that all nodes share.
+struct Plan {
+    cluster: String,
+    shards: u16,
+    addresses: Vec<Addresses>,
+}
+
+/// Secrets that all nodes share.
+struct Shared {
+    authority: Authority,
+    cluster_key: ClusterKey,
+    admin_token: Zeroizing<String>,
+    app: AppKey,
+}
+
+fn addresses(options: &InitOptions) -> Result<Vec<Addresses>, InitError> {
+    let (nodes, shards) = (options.nodes, options.shards);
+    if nodes == 0 || usize::from(nodes) > limits::NODES_MAX {
+        return Err(InitError::Nodes { nodes });
+    }
+    if shards == 0 || shards > limits::SHARDS_MAX {
+        return Err(InitError::Shards { shards });
+    }
+    if options.hosts.len() != 1 && options.hosts.len() != usize::from(nodes) {
+        return Err(InitError::Hosts { hosts: options.hosts.len(), nodes });
+    }
+    let hosts = options.hosts.iter().cycle();
+    (1..=NodeId::from(nodes))
+        .zip(hosts)
+        .map(|(node, host)| {
+            Addresses::of(*host, options.port, node).ok_or(InitError::Port { node, port: options.port })
+        })
+        .collect()
+}
+
+/// Beside the target, so that the rename stays within one file system.
+fn staging(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".partial-{}", std::process::id()));
+    dir.with_file_name(name)
+}
+
+fn build(layout: &Layout, plan: &Plan) -> Result<(), InitError> {
+    if let Some(parent) = layout.dir().parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let path = parent.to_owned();
+        std::fs::create_dir_all(parent).map_err(|source| WriteError { path, source })?;
+    }
+    private_dir(layout.dir())?;
+    let shared = Shared {
+        authority: Authority::new(&plan.cluster)?,
+        cluster_key: ClusterKey::generate(),
+        admin_token: token()?,
+        app: certificates::app_key()?,
+    };
+    public_file(&layout.ca(), &shared.authority.pem)?;
+    private_file(&layout.ca_key(), &shared.authority.private_key())?;
+    private_file(&layout.admin_token(), &line(&shared.admin_token))?;
+    private_dir(&layout.dir().join("apps"))?;
+    private_file(&layout.app_key(MAIN_APP), &shared.app.private)?;
+    for (node, addresses) in (1..).zip(&plan.addresses) {
+        build_node(layout, plan, &shared, node, addresses)?;
+    }
+    Ok(files::sync_dir(layout.dir())?)
+}
+
+fn build_node(
+    layout: &Layout,
+    plan: &Plan,
+    shared: &Shared,
+    node: NodeId,
+    addresses: &Addresses,
+) -> Result<(), InitError> {
+    let dir = layout.node_dir(node);
+    let keys = dir.join("keys");
+    private_dir(&dir)?;
+    private_dir(&keys)?;
+    let pair = shared.authority.node(&plan.cluster, node, addresses.client.ip())?;
+    public_file(&dir.join("node.pem"), &pair.certificate)?;
+    private_file(&dir.join("node.key"), &pair.private_key)?;
+    public_file(&dir.join("ca.pem"), &shared.authority.pem)?;
+    let node_key = NodeKey::generate();
+    let (node_path, cluster_path) = (keys.join("node.secret"), keys.join("cluster.secret"));
+    node_key.save(&node_path).map_err(|source| WriteError { path: node_path, source })?;
+    shared.cluster_key.save(&cluster_path, &node_key).map_err(|source| WriteError { path: cluster_path, source })?;
+    private_file(&keys.join("admin.token"), &line(&shared.admin_token))?;
+    public_file(&keys.join(format!("app-{MAIN_APP}.pem")), &shared.app.public)?;
+    private_file(&layout.config(node), &settings::render(plan, node, addresses))?;
+    data::create(&dir.join("data"), &node_key, &plan.cluster, node)?;
+    Ok(files::sync_dir(&dir)?)
+}
+
+fn line(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(format!("{text}\n"))
+}
+
+/// A bearer token: no character that a shell or a header would mind.
+fn token() -> Result<Zeroizing<String>, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice())?;
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+}
+
+#[cfg(test)]
+mod tests;

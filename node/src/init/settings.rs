@@ -1,0 +1,54 @@
+//! The configuration file of a new node.
+
+use chat::ids::NodeId;
+
+use super::layout::MAIN_APP;
+use super::{Addresses, Plan};
+
+pub(super) fn render(plan: &Plan, node: NodeId, own: &Addresses) -> String {
+    let member = |(id, at): (NodeId, &Addresses)| {
+        format!("    {{ id = {id}, peer = \"{}\", client = \"{}\" }},\n", at.peer, at.client)
+    };
+    let members: String = (1..).zip(&plan.addresses).map(member).collect();
+    let (cluster, shards) = (&plan.cluster, plan.shards);
+    let Addresses { client, peer, admin } = own;
+    format!(
+        r#"# Node {node} of cluster {cluster}, made by `campanile cluster init`.
+# What is not here has its default: `campanile config default` shows and explains every key.
+
+[node]
+id = {node}
+name = "node-{node}"
+data_dir = "data"
+
+[cluster]
+id = "{cluster}"
+shards = {shards}
+members = [
+{members}]
+
+[client]
+listen = "{client}"
+certificate = "node.pem"
+private_key = "node.key"
+
+[peer]
+listen = "{peer}"
+certificate = "node.pem"
+private_key = "node.key"
+ca = "ca.pem"
+
+[admin]
+listen = "{admin}"
+token_file = "keys/admin.token"
+
+[keys]
+node_key = "keys/node.secret"
+cluster_key = "keys/cluster.secret"
+
+[[apps]]
+id = "{MAIN_APP}"
+token_public_key = "keys/app-{MAIN_APP}.pem"
+"#
+    )
+}
