@@ -81,8 +81,8 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecE
     if *found != kind as u8 {
         return Err(CodecError::Kind { found: *found, expected: kind });
     }
-    let (value, used) = bincode::serde::decode_from_slice(payload, config())
-        .map_err(|error| CodecError::Decode(Box::new(error)))?;
+    let (value, used) =
+        bincode::serde::decode_from_slice(payload, config()).map_err(|error| CodecError::Decode(Box::new(error)))?;
     match payload.len() - used {
         0 => Ok(value),
         rest => Err(CodecError::Trailing { rest }),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::errors::ErrorCode;
 use crate::event::{Role, SealedBody};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
+use crate::limits;
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,26 +42,50 @@ pub enum ClusterCommand {
 pub enum UserCommand {
     /// `password` is a PHC string (argon2id) or none for users the app's tokens vouch for.
     /// Rejected with `AccountExists` if there is one, unless both have no password (then it is a repetition).
-    CreateAccount { password: Option<String> },
-    SetPassword { password: Option<String> },
+    CreateAccount {
+        password: Option<String>,
+    },
+    SetPassword {
+        password: Option<String>,
+    },
     /// Remembers the device's name, platform and last login. The longest unused one makes room at the limit.
-    SeeDevice { device: DeviceId, platform: String, name: String },
+    SeeDevice {
+        device: DeviceId,
+        platform: String,
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConversationCommand {
     /// `digest` is a keyed digest of the plain body: the same id with another digest is a conflict.
-    Send { client_msg_id: ClientMsgId, digest: [u8; 16], body: SealedBody },
+    Send {
+        client_msg_id: ClientMsgId,
+        digest: [u8; 16],
+        body: SealedBody,
+    },
     /// Creates the group with the actor as owner. The same creation again answers the first one's seq.
-    CreateGroup { name: String, members: Vec<UserId> },
+    CreateGroup {
+        name: String,
+        members: Vec<UserId>,
+    },
     Join,
     Leave,
     /// Members already in are passed over; if all are, the outcome is `AlreadyMember`.
-    Invite { users: Vec<UserId> },
-    Kick { user: UserId },
+    Invite {
+        users: Vec<UserId>,
+    },
+    Kick {
+        user: UserId,
+    },
     /// Making another member owner makes the present owner an admin.
-    SetRole { user: UserId, role: Role },
-    MarkRead { seq: u64 },
+    SetRole {
+        user: UserId,
+        role: Role,
+    },
+    MarkRead {
+        seq: u64,
+    },
 }
 
 /// A conversation entering or leaving users' lists.
@@ -78,8 +103,53 @@ pub struct ListChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// `seq` is the event's place, or 0 where the command makes no event.
-    Applied { seq: u64, duplicate: bool },
+    Applied {
+        seq: u64,
+        duplicate: bool,
+    },
     Rejected(ErrorCode),
+}
+
+impl Command {
+    /// An upper bound of the command's encoded bytes: what a proposer counts against `ENTRY_BYTES`.
+    pub fn size_bound(&self) -> usize {
+        const IDS: usize = 4 * limits::ID_BYTES + 64;
+        let users = |users: &[UserId]| users.iter().map(|user| user.as_str().len() + 4).sum::<usize>();
+        IDS + match self {
+            Self::Cluster(ClusterCommand::Found { cluster, nodes, .. }) => {
+                cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>()
+            }
+            Self::Cluster(ClusterCommand::RegisterApp { token_public_key_pem, .. }) => token_public_key_pem.len(),
+            Self::User { command, .. } => match command {
+                UserCommand::CreateAccount { password } | UserCommand::SetPassword { password } => {
+                    password.as_ref().map_or(0, String::len)
+                }
+                UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
+            },
+            Self::Conversation { command, .. } => match command {
+                ConversationCommand::Send { body, .. } => body.bytes.len(),
+                ConversationCommand::CreateGroup { name, members } => name.len() + users(members),
+                ConversationCommand::Invite { users: invited } => users(invited),
+                _ => 0,
+            },
+            Self::OutboxDelivered { .. } => 0,
+            Self::ListChanges { changes } => changes.len() * IDS,
+        }
+    }
+
+    /// Whether proposing the command again after an unknown outcome changes nothing and gives the same answer.
+    pub fn repeatable(&self) -> bool {
+        match self {
+            Self::Conversation { command, .. } => matches!(
+                command,
+                ConversationCommand::Send { .. }
+                    | ConversationCommand::CreateGroup { .. }
+                    | ConversationCommand::MarkRead { .. }
+            ),
+            Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
+            Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } => true,
+        }
+    }
 }
 
 /// The conversation a group id names.

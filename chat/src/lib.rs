@@ -4,6 +4,7 @@
 //! - [`wire`]: frames between a client and a node (JSON, docs/PROTOCOL.md).
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
+//! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
 
 pub mod codec;
@@ -13,4 +14,5 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod state;
+pub mod text;
 pub mod wire;

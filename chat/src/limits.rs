@@ -26,6 +26,8 @@ pub const PASSWORD_BYTES_MIN: usize = 8;
 pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Bytes of an app-signed token.
 pub const TOKEN_BYTES: usize = 4 * 1024;
+/// Bytes of an app's public key (PEM).
+pub const PUBLIC_KEY_BYTES: usize = 4 * 1024;
 /// How far ahead an app-signed token may expire, and how much clocks may differ, in seconds.
 pub const TOKEN_LIFETIME_S: u64 = 24 * 3_600;
 pub const TOKEN_LEEWAY_S: u64 = 60;
@@ -59,6 +61,8 @@ pub const DEDUPE_WINDOW_MS: u64 = 7 * 24 * 3_600 * 1_000;
 pub const SESSION_MAILBOX: usize = 256;
 pub const GROUP_MAILBOX: usize = 1_024;
 pub const FANOUT_MAILBOX: usize = 4_096;
+/// Bytes of committed events waiting for the fan-out; past it sessions read from history.
+pub const FANOUT_BYTES: usize = 32 * 1024 * 1024;
 pub const SECURITY_MAILBOX: usize = 8_192;
 pub const PUMP_MAILBOX: usize = 64;
 /// Bytes handed to a connection's socket and not yet taken; past it the session stops pushing.

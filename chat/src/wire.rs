@@ -25,24 +25,45 @@ pub struct ClientFrame {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Request {
     /// First frame of every connection, within [`limits::LOGIN_TIMEOUT_MS`].
-    Login { auth: Credentials, device: Device },
+    Login {
+        auth: Credentials,
+        device: Device,
+    },
     /// Starts live delivery, once per connection after login. `have` says what the client holds.
     Resume {
         #[serde(default)]
         have: Vec<Position>,
     },
-    Send { to: Target, client_msg_id: ClientMsgId, body: Body },
+    Send {
+        to: Target,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    },
     CreateGroup {
         group: GroupId,
         name: String,
         #[serde(default)]
         members: Vec<UserId>,
     },
-    Join { group: GroupId },
-    Leave { group: GroupId },
-    Invite { group: GroupId, users: Vec<UserId> },
-    Kick { group: GroupId, user: UserId },
-    SetRole { group: GroupId, user: UserId, role: Role },
+    Join {
+        group: GroupId,
+    },
+    Leave {
+        group: GroupId,
+    },
+    Invite {
+        group: GroupId,
+        users: Vec<UserId>,
+    },
+    Kick {
+        group: GroupId,
+        user: UserId,
+    },
+    SetRole {
+        group: GroupId,
+        user: UserId,
+        role: Role,
+    },
     /// Members in byte order of their ids, those after `after`.
     Members {
         group: GroupId,
@@ -50,7 +71,10 @@ pub enum Request {
         limit: Option<usize>,
     },
     /// Everything up to `seq` is read.
-    Read { conversation: ConversationId, seq: u64 },
+    Read {
+        conversation: ConversationId,
+        seq: u64,
+    },
     /// Events with `after < seq`, oldest first; or the last `limit` ones before `before`, if given.
     History {
         conversation: ConversationId,
@@ -90,7 +114,11 @@ impl Target {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credentials {
-    Password { app: AppId, user: UserId, password: String },
+    Password {
+        app: AppId,
+        user: UserId,
+        password: String,
+    },
     /// A JWT signed by the app (EdDSA): `sub` user, `aud` app, `exp` at most a day ahead.
     Token(String),
 }
@@ -156,7 +184,10 @@ pub enum ServerFrame {
         duplicate: bool,
     },
     /// Answers `resume`. Live delivery of each conversation starts after the position named here.
-    Resumed { re: u64, conversations: Vec<Resumption> },
+    Resumed {
+        re: u64,
+        conversations: Vec<Resumption>,
+    },
     /// An event, in order within its conversation, each once per connection.
     Event {
         #[serde(flatten)]
@@ -183,16 +214,33 @@ pub enum ServerFrame {
         more: bool,
     },
     /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
-    ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    ReadMoved {
+        conversation: ConversationId,
+        user: UserId,
+        seq: u64,
+    },
     /// A conversation entered the user's list: live delivery starts after `live_after`.
-    ConversationAdded { conversation: ConversationId, live_after: u64 },
+    ConversationAdded {
+        conversation: ConversationId,
+        live_after: u64,
+    },
     /// The user is no longer a member: nothing of this conversation follows.
-    ConversationRemoved { conversation: ConversationId },
+    ConversationRemoved {
+        conversation: ConversationId,
+    },
     /// Events of this conversation cannot be continued from where the client is.
-    MustResync { conversation: ConversationId, reason: ResyncReason, oldest_seq: u64 },
+    MustResync {
+        conversation: ConversationId,
+        reason: ResyncReason,
+        oldest_seq: u64,
+    },
     /// The node will close soon; reconnect elsewhere after the given time.
-    Goaway { reconnect_after_ms: u64 },
-    Pong { re: u64 },
+    Goaway {
+        reconnect_after_ms: u64,
+    },
+    Pong {
+        re: u64,
+    },
     /// A request failed, or (without `re`) the connection did.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]

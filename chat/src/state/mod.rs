@@ -1,11 +1,34 @@
 //! The replicated state machine of a shard: pure and deterministic.
+//!
+//! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
+//! what was written. One file per family of commands: [`cluster`], [`account`], [`list`], [`group`], [`membership`],
+//! [`message`], [`read`]; [`sequence`] gives events their place.
+//!
+//! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::command::{EntryBatch, Outcome};
+use crate::command::{Command, ConversationCommand, EntryBatch, Outcome};
 use crate::event::Committed;
+use crate::ids::{AppId, ConversationId, UserId};
+
+mod account;
+mod cluster;
+mod group;
+mod key;
+mod list;
+mod membership;
+pub mod memory;
+mod message;
+mod overlay;
+pub mod query;
+mod read;
+pub mod record;
+mod sequence;
+
+use overlay::{Overlay, Step, Stop};
 
 /// What the state machine reads. Keys are `crate::state::key` encodings and begin with the app.
 pub trait View {
@@ -30,7 +53,70 @@ pub struct Delta {
 }
 
 /// Applies the entry at `log_index` to the state seen through `view`.
+///
+/// Commands of one entry see what the earlier ones did. A command that cannot be done is an [`Outcome::Rejected`] and
+/// writes nothing; only the view's own errors end the apply.
 pub fn apply<V: View>(view: &V, log_index: u64, batch: &EntryBatch) -> Result<Delta, V::Error> {
-    let _ = (view, log_index, batch);
-    Ok(Delta::default())
+    let mut work = Overlay::new(view, log_index, batch.time_ms);
+    let mut outcomes = Vec::with_capacity(batch.commands.len());
+    for (position, command) in (0..).zip(&batch.commands) {
+        work.position = position;
+        outcomes.push(match apply_command(&mut work, command) {
+            Ok(outcome) => outcome,
+            Err(Stop::Rejected(code)) => Outcome::Rejected(code),
+            Err(Stop::View(error)) => return Err(error),
+        });
+    }
+    Ok(work.finish(outcomes))
 }
+
+fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<Outcome, V> {
+    match command {
+        Command::Cluster(command) => cluster::apply(work, command),
+        Command::User { app, user, command } => account::apply(work, app, user, command),
+        Command::Conversation { app, conversation, actor, command } => {
+            apply_to_conversation(work, &Scope { app, conversation, actor }, command)
+        }
+        Command::OutboxDelivered { through } => list::delivered(work, *through),
+        Command::ListChanges { changes } => list::change(work, changes),
+    }
+}
+
+/// Who does something where.
+struct Scope<'a> {
+    app: &'a AppId,
+    conversation: &'a ConversationId,
+    actor: &'a UserId,
+}
+
+fn apply_to_conversation<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    command: &ConversationCommand,
+) -> Step<Outcome, V> {
+    match command {
+        ConversationCommand::Send { client_msg_id, digest, body } => {
+            message::send(work, scope, *client_msg_id, *digest, body)
+        }
+        ConversationCommand::CreateGroup { name, members } => group::create(work, scope, name, members),
+        ConversationCommand::Join => membership::join(work, scope),
+        ConversationCommand::Leave => membership::leave(work, scope),
+        ConversationCommand::Invite { users } => membership::invite(work, scope, users),
+        ConversationCommand::Kick { user } => membership::kick(work, scope, user),
+        ConversationCommand::SetRole { user, role } => group::set_role(work, scope, user, *role),
+        ConversationCommand::MarkRead { seq } => read::mark(work, scope, *seq),
+    }
+}
+
+/// The outcome of a command that makes no event.
+fn done(duplicate: bool) -> Outcome {
+    Outcome::Applied { seq: 0, duplicate }
+}
+
+/// The outcome of a command that made the event `seq`.
+fn made(seq: u64) -> Outcome {
+    Outcome::Applied { seq, duplicate: false }
+}
+
+#[cfg(test)]
+mod testing;

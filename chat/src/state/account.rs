@@ -1,0 +1,151 @@
+//! Accounts and devices, on the user's home shard.
+
+use super::overlay::{Overlay, Step, Stop, require};
+use super::record::{Account, Device, Record};
+use super::{View, done, key};
+use crate::command::{Outcome, UserCommand};
+use crate::errors::ErrorCode;
+use crate::ids::{AppId, DeviceId, UserId};
+use crate::limits;
+use crate::text;
+
+pub(super) fn apply<V: View>(
+    work: &mut Overlay<'_, V>,
+    app: &AppId,
+    user: &UserId,
+    command: &UserCommand,
+) -> Step<Outcome, V> {
+    match command {
+        UserCommand::CreateAccount { password } => create(work, app, user, password.as_deref()),
+        UserCommand::SetPassword { password } => set_password(work, app, user, password.as_deref()),
+        UserCommand::SeeDevice { device, platform, name } => see_device(work, app, user, device, platform, name),
+    }
+}
+
+fn create<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId, password: Option<&str>) -> Step<Outcome, V> {
+    let key = key::account(app, user);
+    if let Some(present) = work.load::<Account>(&key)? {
+        // Two password hashes of one password differ by their salt: a repetition cannot be told from a takeover.
+        require(present.password.is_none() && password.is_none(), ErrorCode::AccountExists)?;
+        return Ok(done(true));
+    }
+    let account = Account { created_ms: work.time_ms, password: password.map(str::to_owned) };
+    work.store(key, &account);
+    Ok(done(false))
+}
+
+fn set_password<V: View>(
+    work: &mut Overlay<'_, V>,
+    app: &AppId,
+    user: &UserId,
+    password: Option<&str>,
+) -> Step<Outcome, V> {
+    let key = key::account(app, user);
+    let present: Account = work.load(&key)?.ok_or(Stop::Rejected(ErrorCode::UserNotFound))?;
+    let wanted = Account { password: password.map(str::to_owned), ..present.clone() };
+    if wanted == present {
+        return Ok(done(true));
+    }
+    work.store(key, &wanted);
+    Ok(done(false))
+}
+
+fn see_device<V: View>(
+    work: &mut Overlay<'_, V>,
+    app: &AppId,
+    user: &UserId,
+    device: &DeviceId,
+    platform: &str,
+    name: &str,
+) -> Step<Outcome, V> {
+    require(text::check_label(platform).is_ok() && text::check_label(name).is_ok(), ErrorCode::InvalidField)?;
+    let account: Option<Account> = work.load(&key::account(app, user))?;
+    require(account.is_some(), ErrorCode::UserNotFound)?;
+    let key = key::device(app, user, device);
+    let known: Option<Device> = work.load(&key)?;
+    if known.is_none() {
+        make_room(work, app, user)?;
+    }
+    let first_seen_ms = known.map_or(work.time_ms, |known| known.first_seen_ms);
+    let (platform, name) = (platform.to_owned(), name.to_owned());
+    work.store(key, &Device { platform, name, first_seen_ms, last_login_ms: work.time_ms });
+    Ok(done(false))
+}
+
+/// At the limit the device that logged in longest ago goes.
+fn make_room<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId) -> Step<(), V> {
+    let devices = work.scan(&key::devices(app, user), limits::USER_DEVICES)?;
+    if devices.len() < limits::USER_DEVICES {
+        return Ok(());
+    }
+    let last_login = |bytes: &[u8]| Device::from_bytes(bytes).last_login_ms;
+    let oldest = devices.into_iter().min_by_key(|(key, value)| (last_login(value), key.clone()));
+    if let Some((key, _)) = oldest {
+        work.remove(key);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query;
+    use super::super::testing::{Shard, again, app, no, ok, user};
+    use crate::command::{Command, UserCommand};
+    use crate::errors::ErrorCode;
+    use crate::ids::DeviceId;
+    use crate::limits;
+
+    fn alice(command: UserCommand) -> Command {
+        Command::User { app: app(), user: user("alice"), command }
+    }
+
+    fn create(password: Option<&str>) -> Command {
+        alice(UserCommand::CreateAccount { password: password.map(str::to_owned) })
+    }
+
+    fn see(device: &str, name: &str) -> Command {
+        let (device, platform, name) = (DeviceId::new(device).unwrap(), "web".to_owned(), name.to_owned());
+        alice(UserCommand::SeeDevice { device, platform, name })
+    }
+
+    #[test]
+    fn an_account_exists_once_and_only_without_passwords_a_repetition_is_one() {
+        let mut home = Shard::default();
+        assert_eq!(home.one(create(None)), ok(0));
+        assert_eq!(home.one(create(None)), again(0));
+        assert_eq!(home.one(create(Some("$argon2id$1"))), no(ErrorCode::AccountExists));
+        let set = |hash: &str| alice(UserCommand::SetPassword { password: Some(hash.to_owned()) });
+        assert_eq!(home.one(set("$argon2id$2")), ok(0));
+        assert_eq!(home.one(set("$argon2id$2")), again(0));
+        assert_eq!(home.one(create(None)), no(ErrorCode::AccountExists));
+        let account = query::account(&home.state, &app(), &user("alice")).unwrap().unwrap();
+        assert_eq!((account.created_ms, account.password.as_deref()), (1_000, Some("$argon2id$2")));
+    }
+
+    #[test]
+    fn what_needs_an_account_says_so() {
+        let mut home = Shard::default();
+        assert_eq!(home.one(alice(UserCommand::SetPassword { password: None })), no(ErrorCode::UserNotFound));
+        assert_eq!(home.one(see("phone", "")), no(ErrorCode::UserNotFound));
+    }
+
+    #[test]
+    fn the_device_unused_for_longest_makes_room() {
+        let mut home = Shard::default();
+        home.one(create(None));
+        for n in 0..limits::USER_DEVICES {
+            home.one(see(&format!("d{n}"), "first"));
+        }
+        home.one(see("d0", "again"));
+        // Two in one entry: the second sees the room that the first one made.
+        home.entry(vec![see("new1", ""), see("new2", "")]);
+        let devices = query::devices(&home.state, &app(), &user("alice")).unwrap();
+        let ids: Vec<&str> = devices.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids.len(), limits::USER_DEVICES);
+        assert!(ids.contains(&"d0") && ids.contains(&"new1") && ids.contains(&"new2"), "{ids:?}");
+        assert!(!ids.contains(&"d1") && !ids.contains(&"d2"), "{ids:?}");
+        let d0 = &devices[ids.iter().position(|id| *id == "d0").unwrap()].1;
+        assert_eq!((d0.name.as_str(), d0.first_seen_ms), ("again", 2_000));
+        assert_eq!(home.one(see("d0", "bad\u{1b}name")), no(ErrorCode::InvalidField));
+    }
+}

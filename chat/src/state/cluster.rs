@@ -1,0 +1,88 @@
+//! The metadata group's own things: the cluster's founding settings and its apps.
+
+use super::overlay::{Overlay, Step, require};
+use super::record::{App, ClusterSettings};
+use super::{View, done, key};
+use crate::command::{ClusterCommand, Outcome};
+use crate::errors::ErrorCode;
+use crate::ids::{AppId, NodeId};
+use crate::limits;
+
+pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand) -> Step<Outcome, V> {
+    match command {
+        ClusterCommand::Found { cluster, shards, stream_epoch, nodes } => {
+            found(work, cluster, *shards, *stream_epoch, nodes)
+        }
+        ClusterCommand::RegisterApp { app, token_public_key_pem } => register(work, app, token_public_key_pem),
+    }
+}
+
+fn found<V: View>(
+    work: &mut Overlay<'_, V>,
+    cluster: &str,
+    shards: u16,
+    stream_epoch: u32,
+    nodes: &[(NodeId, String)],
+) -> Step<Outcome, V> {
+    require((1..=limits::SHARDS_MAX).contains(&shards), ErrorCode::InvalidField)?;
+    require((1..=limits::NODES_MAX).contains(&nodes.len()), ErrorCode::InvalidField)?;
+    let (cluster, nodes, founded_ms) = (cluster.to_owned(), nodes.to_vec(), work.time_ms);
+    let wanted = ClusterSettings { cluster, shards, stream_epoch, nodes, founded_ms };
+    if let Some(present) = work.load::<ClusterSettings>(&key::cluster_settings())? {
+        let same = ClusterSettings { founded_ms: present.founded_ms, ..wanted } == present;
+        require(same, ErrorCode::Forbidden)?;
+        return Ok(done(true));
+    }
+    work.store(key::cluster_settings(), &wanted);
+    Ok(done(false))
+}
+
+fn register<V: View>(work: &mut Overlay<'_, V>, app: &AppId, pem: &str) -> Step<Outcome, V> {
+    require(!pem.is_empty() && pem.len() <= limits::PUBLIC_KEY_BYTES, ErrorCode::InvalidField)?;
+    let (key, wanted) = (key::app(app), App { token_public_key_pem: pem.to_owned() });
+    if work.load::<App>(&key)?.as_ref() == Some(&wanted) {
+        return Ok(done(true));
+    }
+    work.store(key, &wanted);
+    Ok(done(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query;
+    use super::super::testing::{Shard, again, app, no, ok};
+    use crate::command::{ClusterCommand, Command};
+    use crate::errors::ErrorCode;
+
+    fn found(shards: u16) -> Command {
+        let (cluster, nodes) = ("c1".to_owned(), vec![(1, "one".to_owned()), (2, "two".to_owned())]);
+        Command::Cluster(ClusterCommand::Found { cluster, shards, stream_epoch: 1, nodes })
+    }
+
+    fn register(pem: &str) -> Command {
+        Command::Cluster(ClusterCommand::RegisterApp { app: app(), token_public_key_pem: pem.to_owned() })
+    }
+
+    #[test]
+    fn a_cluster_is_founded_once() {
+        let mut meta = Shard::default();
+        assert_eq!(query::cluster_settings(&meta.state).unwrap(), None);
+        assert_eq!(meta.one(found(0)), no(ErrorCode::InvalidField));
+        assert_eq!(meta.one(found(16)), ok(0));
+        assert_eq!(meta.one(found(16)), again(0), "a later repetition, too");
+        assert_eq!(meta.one(found(8)), no(ErrorCode::Forbidden));
+        let settings = query::cluster_settings(&meta.state).unwrap().unwrap();
+        assert_eq!((settings.shards, settings.founded_ms, settings.nodes.len()), (16, 2_000, 2));
+    }
+
+    #[test]
+    fn an_apps_key_can_be_replaced() {
+        let mut meta = Shard::default();
+        assert_eq!(meta.one(register("")), no(ErrorCode::InvalidField));
+        assert_eq!(meta.one(register("key 1")), ok(0));
+        assert_eq!(meta.one(register("key 1")), again(0));
+        assert_eq!(meta.one(register("key 2")), ok(0));
+        assert_eq!(query::app(&meta.state, &app()).unwrap().unwrap().token_public_key_pem, "key 2");
+        assert_eq!(query::apps(&meta.state, 10).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! Keys of the replicated state.
+//!
+//! `[len][app][space][len][part]…[last part]`: every key begins with the app (cluster-level things under the empty
+//! one), so that a tenant is one range of keys. Parts carry their length, except the last: so the keys below a prefix
+//! are in the byte order of their last part, and no two different keys have the same bytes.
+
+use bytes::Bytes;
+
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
+
+/// What a key is of. Numbers are stored and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Space {
+    Account = 1,
+    Device = 2,
+    ListHead = 3,
+    ListEntry = 4,
+    ListOrder = 5,
+    Conversation = 6,
+    Member = 7,
+    IndexPage = 8,
+    Inline = 9,
+    Dedupe = 10,
+    ClusterSettings = 32,
+    App = 33,
+    OutboxHead = 34,
+    OutboxItem = 35,
+}
+
+/// Slots of one index page.
+pub(crate) const PAGE_SLOTS: u64 = 64;
+
+/// The page of the index that `seq` is on, and its slot there. Seqs start at 1.
+pub(crate) fn page_of(seq: u64) -> (u64, usize) {
+    let slot = seq.saturating_sub(1);
+    (slot / PAGE_SLOTS, (slot % PAGE_SLOTS) as usize)
+}
+
+struct Builder(Vec<u8>);
+
+impl Builder {
+    fn app(app: &AppId, space: Space) -> Self {
+        Self::start(app.as_str().as_bytes(), space)
+    }
+
+    fn cluster(space: Space) -> Self {
+        Self::start(b"", space)
+    }
+
+    fn start(app: &[u8], space: Space) -> Self {
+        let mut key = Vec::with_capacity(96);
+        key.push(part_length(app));
+        key.extend_from_slice(app);
+        key.push(space as u8);
+        Self(key)
+    }
+
+    fn part(mut self, part: &[u8]) -> Self {
+        self.0.push(part_length(part));
+        self.0.extend_from_slice(part);
+        self
+    }
+
+    fn last(mut self, part: &[u8]) -> Bytes {
+        self.0.extend_from_slice(part);
+        self.0.into()
+    }
+
+    fn end(self) -> Bytes {
+        self.0.into()
+    }
+}
+
+fn part_length(part: &[u8]) -> u8 {
+    u8::try_from(part.len()).expect("ids are at most 64 bytes and the longest part is a pair of them")
+}
+
+/// Sorted as the text form is.
+fn conversation_part(conversation: &ConversationId) -> Vec<u8> {
+    match conversation {
+        ConversationId::Group(group) => [b"g".as_slice(), group.0.as_bytes()].concat(),
+        ConversationId::Private(a, b) => [b"p", a.as_str().as_bytes(), b":", b.as_str().as_bytes()].concat(),
+    }
+}
+
+pub(crate) fn account(app: &AppId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::Account).last(user.as_str().as_bytes())
+}
+
+pub(crate) fn devices(app: &AppId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::Device).part(user.as_str().as_bytes()).end()
+}
+
+pub(crate) fn device(app: &AppId, user: &UserId, device: &DeviceId) -> Bytes {
+    Builder::app(app, Space::Device).part(user.as_str().as_bytes()).last(device.as_str().as_bytes())
+}
+
+pub(crate) fn list_head(app: &AppId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::ListHead).last(user.as_str().as_bytes())
+}
+
+pub(crate) fn list_entries(app: &AppId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::ListEntry).part(user.as_str().as_bytes()).end()
+}
+
+pub(crate) fn list_entry(app: &AppId, user: &UserId, conversation: &ConversationId) -> Bytes {
+    Builder::app(app, Space::ListEntry).part(user.as_str().as_bytes()).last(&conversation_part(conversation))
+}
+
+pub(crate) fn list_orders(app: &AppId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::ListOrder).part(user.as_str().as_bytes()).end()
+}
+
+pub(crate) fn list_order(app: &AppId, user: &UserId, order: u64) -> Bytes {
+    Builder::app(app, Space::ListOrder).part(user.as_str().as_bytes()).last(&order.to_be_bytes())
+}
+
+pub(crate) fn conversation(app: &AppId, conversation: &ConversationId) -> Bytes {
+    Builder::app(app, Space::Conversation).last(&conversation_part(conversation))
+}
+
+pub(crate) fn members(app: &AppId, conversation: &ConversationId) -> Bytes {
+    Builder::app(app, Space::Member).part(&conversation_part(conversation)).end()
+}
+
+pub(crate) fn member(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    Builder::app(app, Space::Member).part(&conversation_part(conversation)).last(user.as_str().as_bytes())
+}
+
+pub(crate) fn index_page(app: &AppId, conversation: &ConversationId, page: u64) -> Bytes {
+    Builder::app(app, Space::IndexPage).part(&conversation_part(conversation)).last(&page.to_be_bytes())
+}
+
+pub(crate) fn inline(app: &AppId, conversation: &ConversationId, seq: u64) -> Bytes {
+    Builder::app(app, Space::Inline).part(&conversation_part(conversation)).last(&seq.to_be_bytes())
+}
+
+pub(crate) fn dedupe(app: &AppId, conversation: &ConversationId, author: &UserId, id: ClientMsgId) -> Bytes {
+    Builder::app(app, Space::Dedupe)
+        .part(&conversation_part(conversation))
+        .part(author.as_str().as_bytes())
+        .last(id.0.as_bytes())
+}
+
+pub(crate) fn cluster_settings() -> Bytes {
+    Builder::cluster(Space::ClusterSettings).end()
+}
+
+pub(crate) fn apps() -> Bytes {
+    Builder::cluster(Space::App).end()
+}
+
+pub(crate) fn app(app: &AppId) -> Bytes {
+    Builder::cluster(Space::App).last(app.as_str().as_bytes())
+}
+
+pub(crate) fn outbox_head() -> Bytes {
+    Builder::cluster(Space::OutboxHead).end()
+}
+
+pub(crate) fn outbox_item(number: u64) -> Bytes {
+    Builder::cluster(Space::OutboxItem).last(&number.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::GroupId;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    #[test]
+    fn every_key_begins_with_its_app_and_cluster_keys_with_none() {
+        let (a, b) = (AppId::new("a").unwrap(), AppId::new("ab").unwrap());
+        assert!(account(&a, &user("x")).starts_with(&[1, b'a']));
+        assert!(account(&b, &user("x")).starts_with(&[2, b'a', b'b']));
+        assert!(outbox_item(1).starts_with(&[0]));
+    }
+
+    #[test]
+    fn a_prefix_covers_its_own_things_and_no_neighbours() {
+        let app = AppId::new("main").unwrap();
+        let id = DeviceId::new("phone").unwrap();
+        assert!(device(&app, &user("al"), &id).starts_with(&devices(&app, &user("al"))));
+        assert!(!device(&app, &user("alice"), &id).starts_with(&devices(&app, &user("al"))));
+        let (short, long) =
+            (ConversationId::private(user("a"), user("b")), ConversationId::private(user("a"), user("bc")));
+        assert!(!member(&app, &long, &user("a")).starts_with(&members(&app, &short)));
+    }
+
+    #[test]
+    fn conversations_sort_as_their_text_does() {
+        let mut all: Vec<ConversationId> = [("a", "b"), ("a", "bc"), ("ab", "c"), ("b", "b")]
+            .iter()
+            .map(|(a, b)| ConversationId::private(user(a), user(b)))
+            .chain([9, 1 << 120].map(|n| ConversationId::Group(GroupId(Uuid::from_u128(n)))))
+            .collect();
+        let mut by_text = all.clone();
+        all.sort_by_key(|c| list_entry(&AppId::new("m").unwrap(), &user("u"), c));
+        by_text.sort_by_key(ToString::to_string);
+        assert_eq!(all, by_text);
+    }
+
+    #[test]
+    fn pages_hold_64_seqs_each() {
+        assert_eq!((page_of(1), page_of(64), page_of(65)), ((0, 0), (0, 63), (1, 0)));
+    }
+}

@@ -1,0 +1,180 @@
+//! Sending: one effect per `client_msg_id`, one place in the order.
+
+use super::overlay::{Overlay, Step, Stop, require};
+use super::record::{Conversation, Dedupe, Member};
+use super::{Scope, View, key, list, made, sequence};
+use crate::command::Outcome;
+use crate::errors::ErrorCode;
+use crate::event::{Event, Role, SealedBody};
+use crate::ids::{ClientMsgId, ConversationId};
+
+pub(super) fn send<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    client_msg_id: ClientMsgId,
+    digest: [u8; 16],
+    body: &SealedBody,
+) -> Step<Outcome, V> {
+    let dedupe = key::dedupe(scope.app, scope.conversation, scope.actor, client_msg_id);
+    // Before the membership: the retry of a send that was applied is told so, even if its author was removed since.
+    if let Some(known) = work.load::<Dedupe>(&dedupe)? {
+        require(known.digest == digest, ErrorCode::IdConflict)?;
+        return Ok(Outcome::Applied { seq: known.seq, duplicate: true });
+    }
+    let (conversation, mut author) = admit(work, scope)?;
+    author.read = conversation.head + 1;
+    sequence::store_member(work, scope, scope.actor, &author);
+    let event = Event::Message { author: scope.actor.clone(), client_msg_id, body: body.clone() };
+    let seq = sequence::append(work, scope, conversation, event)?;
+    work.store(dedupe, &Dedupe { seq, digest });
+    Ok(made(seq))
+}
+
+/// The conversation and the author's membership. A private conversation comes into being here.
+fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Conversation, Member), V> {
+    let ConversationId::Private(first, second) = scope.conversation else {
+        return sequence::of_member(work, scope);
+    };
+    let peer = scope.conversation.peer_of(scope.actor).ok_or(Stop::Rejected(ErrorCode::NotAMember))?;
+    if sequence::conversation(work, scope)?.is_some() {
+        return sequence::of_member(work, scope);
+    }
+    let member = Member { role: Role::Member, joined: 1, read: 0 };
+    if peer != scope.actor {
+        sequence::store_member(work, scope, peer, &member);
+    }
+    list::announce(work, scope, first, 1, true)?;
+    if first != second {
+        list::announce(work, scope, second, 1, true)?;
+    }
+    let conversation = Conversation {
+        name: None,
+        created_by: scope.actor.clone(),
+        created_ms: work.time_ms,
+        head: 0,
+        members: if first == second { 1 } else { 2 },
+        digest: [0; 32],
+    };
+    Ok((conversation, member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query::{self, Located};
+    use super::super::testing::{Shard, again, app, by, create, group, no, ok, private, send, user};
+    use crate::command::{Command, ConversationCommand};
+    use crate::errors::ErrorCode;
+    use crate::event::{Committed, Event};
+    use crate::limits;
+
+    #[test]
+    fn a_private_conversation_begins_with_its_first_message() {
+        let mut shard = Shard::default();
+        let talk = private("alice", "bob");
+        assert_eq!(shard.act("bob", &talk, send(1, "hi")), ok(1));
+        assert_eq!(shard.act("alice", &talk, send(1, "hi")), ok(2), "an id is its author's own");
+        assert_eq!(shard.announced(), [(1, "alice".into(), 1, true), (2, "bob".into(), 1, true)]);
+        let unread = |name| query::unread(&shard.state, &app(), &talk, &user(name)).unwrap();
+        assert_eq!((unread("alice"), unread("bob"), unread("eve")), (Some(0), Some(1), None));
+        let record = query::conversation(&shard.state, &app(), &talk).unwrap().unwrap();
+        assert_eq!((record.head, record.members, record.name), (2, 2, None));
+    }
+
+    #[test]
+    fn notes_to_self_have_one_member_listed_once() {
+        let mut shard = Shard::default();
+        let notes = private("alice", "alice");
+        assert_eq!(shard.act("alice", &notes, send(1, "milk")), ok(1));
+        assert_eq!(shard.announced(), [(1, "alice".into(), 1, true)]);
+        let members = query::members(&shard.state, &app(), &notes, None, 10).unwrap();
+        assert_eq!(members.items.len(), 1);
+        assert_eq!(query::unread(&shard.state, &app(), &notes, &user("alice")).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn only_members_send_and_a_stranger_leaves_no_trace() {
+        let mut shard = Shard::default();
+        let talk = private("alice", "bob");
+        assert_eq!(shard.act("eve", &talk, send(1, "hi")), no(ErrorCode::NotAMember));
+        assert_eq!(shard.act("eve", &group(1), send(1, "hi")), no(ErrorCode::NotAMember));
+        assert!(shard.state.is_empty());
+        shard.act("alice", &group(1), create("g", &[]));
+        assert_eq!(shard.act("eve", &group(1), send(1, "hi")), no(ErrorCode::NotAMember));
+    }
+
+    #[test]
+    fn an_id_has_one_effect_even_within_an_entry_and_after_removal() {
+        let mut shard = Shard::default();
+        let group = group(1);
+        shard.act("alice", &group, create("g", &["bob"]));
+        let delta = shard.entry(vec![
+            by("bob", &group, send(7, "one")),
+            by("bob", &group, send(7, "one")),
+            by("bob", &group, send(7, "two")),
+        ]);
+        assert_eq!(delta.outcomes, [ok(2), again(2), no(ErrorCode::IdConflict)]);
+        assert_eq!(delta.events.len(), 1);
+        assert_eq!(shard.act("alice", &group, ConversationCommand::Kick { user: user("bob") }), ok(3));
+        assert_eq!(shard.act("bob", &group, send(7, "one")), again(2));
+        assert_eq!(shard.act("bob", &group, send(8, "more")), no(ErrorCode::NotAMember));
+        assert_eq!(shard.head(&group), 3);
+    }
+
+    #[test]
+    fn an_entrys_messages_share_one_index_page_and_are_found_by_seq() {
+        let mut shard = Shard::default();
+        let group = group(1);
+        shard.act("alice", &group, create("g", &[]));
+        let sends = |from: u128, count: u128| -> Vec<Command> {
+            (from..from + count).map(|n| by("alice", &group, send(n, "x"))).collect()
+        };
+        let delta = shard.entry(sends(0, 60));
+        let records = delta.writes.len();
+        assert_eq!(records, 60 + 3, "a dedupe record each; page, member and conversation once");
+        shard.entry(sends(100, 10));
+        let located = query::locate(&shard.state, &app(), &group, 1, 1_000).unwrap();
+        assert_eq!(located.iter().map(Located::seq).collect::<Vec<_>>(), (1..=71).collect::<Vec<_>>());
+        assert!(matches!(&located[0], Located::Inline(1, 1_000, Event::GroupCreated { .. })));
+        assert_eq!(located[1], Located::Message { seq: 2, log_index: 2, position_in_batch: 0 });
+        assert_eq!(located[70], Located::Message { seq: 71, log_index: 3, position_in_batch: 9 });
+        let middle = query::locate(&shard.state, &app(), &group, 63, 4).unwrap();
+        assert_eq!(middle.iter().map(Located::seq).collect::<Vec<_>>(), [63, 64, 65, 66]);
+        assert_eq!(query::locate(&shard.state, &app(), &group, 72, 4).unwrap(), []);
+    }
+
+    #[test]
+    fn the_committed_event_is_the_message_in_its_place() {
+        let mut shard = Shard::default();
+        let talk = private("alice", "bob");
+        let delta = shard.entry(vec![by("alice", &talk, send(1, "hi"))]);
+        let [Committed::Sequenced(event)] = delta.events.as_slice() else { panic!("{:?}", delta.events) };
+        assert_eq!((event.seq, event.time_ms, &event.conversation), (1, 1_000, &talk));
+        let Event::Message { author, body, .. } = &event.event else { panic!("{event:?}") };
+        assert_eq!((author, body.bytes.as_ref()), (&user("alice"), b"hi".as_slice()));
+    }
+
+    #[test]
+    fn the_digest_tells_histories_apart() {
+        let digest = |texts: &[&str]| {
+            let mut shard = Shard::default();
+            for (n, text) in (0..).zip(texts) {
+                shard.act("alice", &private("alice", "bob"), send(n, text));
+            }
+            query::conversation(&shard.state, &app(), &private("alice", "bob")).unwrap().unwrap().digest
+        };
+        assert_eq!(digest(&["a", "b"]), digest(&["a", "b"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["a", "c"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["b", "a"]));
+    }
+
+    #[test]
+    fn a_full_entry_stays_within_the_value_limit_of_storage() {
+        let mut shard = Shard::default();
+        let long = |c: &str| c.repeat(limits::ID_BYTES);
+        let talk = private(&long("a"), &long("b"));
+        let commands = (0..limits::ENTRY_COMMANDS as u128).map(|n| by(&long("a"), &talk, send(n, "x"))).collect();
+        let delta = shard.entry(commands);
+        let largest = delta.writes.values().flatten().map(bytes::Bytes::len).max().unwrap();
+        assert!(largest < 4_096, "{largest}");
+    }
+}

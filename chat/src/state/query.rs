@@ -1,0 +1,226 @@
+//! Typed reads of a shard's state, for the node. They see what has been applied and nothing else: whether that is
+//! fresh enough is the caller's business (`read_barrier`).
+
+use crate::command::ListChange;
+use crate::event::{Event, Role};
+use crate::ids::{AppId, ConversationId, DeviceId, UserId};
+use crate::state::{Delta, View};
+use crate::state::key::{self, page_of};
+use crate::state::record::{
+    Account, App, ClusterSettings, Conversation, Device, IndexPage, InlineEvent, ListEntry, Member, OutboxHead, Record,
+    Slot,
+};
+
+/// A page of something ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// There is more after the last item.
+    pub more: bool,
+}
+
+/// Where an event of a conversation is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// A message: the command at `position_in_batch` of the log entry `log_index`, whose `time_ms` is the event's.
+    Message { seq: u64, log_index: u64, position_in_batch: u32 },
+    /// Seq, time and the event itself.
+    Inline(u64, u64, Event),
+}
+
+impl Located {
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Message { seq, .. } | Self::Inline(seq, ..) => *seq,
+        }
+    }
+}
+
+fn load<V: View, T: Record>(view: &V, key: &[u8]) -> Result<Option<T>, V::Error> {
+    Ok(view.get(key)?.as_deref().map(T::from_bytes))
+}
+
+pub fn account<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Option<Account>, V::Error> {
+    load(view, &key::account(app, user))
+}
+
+/// The user's devices in byte order of their ids; at most [`crate::limits::USER_DEVICES`].
+pub fn devices<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Vec<(DeviceId, Device)>, V::Error> {
+    let prefix = key::devices(app, user);
+    let found = view.scan(&prefix, None, crate::limits::USER_DEVICES)?;
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        Some((DeviceId::new(last_part(key, &prefix)?).ok()?, Device::from_bytes(value)))
+    };
+    Ok(found.iter().filter_map(named).collect())
+}
+
+/// Head, name, member count, digest.
+pub fn conversation<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+) -> Result<Option<Conversation>, V::Error> {
+    load(view, &key::conversation(app, conversation))
+}
+
+pub fn member<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Option<Member>, V::Error> {
+    load(view, &key::member(app, conversation, user))
+}
+
+pub fn role<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Option<Role>, V::Error> {
+    Ok(member(view, app, conversation, user)?.map(|member| member.role))
+}
+
+/// Events the member has not read, or none for others.
+pub fn unread<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Option<u64>, V::Error> {
+    let Some(member) = member(view, app, conversation, user)? else { return Ok(None) };
+    let head = load::<V, Conversation>(view, &key::conversation(app, conversation))?.map_or(0, |c| c.head);
+    Ok(Some(member.unread(head)))
+}
+
+/// Members after `after` in byte order of their ids.
+pub fn members<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    after: Option<&UserId>,
+    limit: usize,
+) -> Result<Page<(UserId, Member)>, V::Error> {
+    let prefix = key::members(app, conversation);
+    let after = after.map(|user| key::member(app, conversation, user));
+    let mut found = view.scan(&prefix, after.as_deref(), limit.saturating_add(1))?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        Some((UserId::new(last_part(key, &prefix)?).ok()?, Member::from_bytes(value)))
+    };
+    Ok(Page { items: found.iter().filter_map(named).collect(), more })
+}
+
+/// The user's listed conversations after `after`, in the order of their text form.
+pub fn conversations<V: View>(
+    view: &V,
+    app: &AppId,
+    user: &UserId,
+    after: Option<&ConversationId>,
+    limit: usize,
+) -> Result<Page<ConversationId>, V::Error> {
+    let prefix = key::list_entries(app, user);
+    let mut after = after.map(|conversation| key::list_entry(app, user, conversation));
+    let mut items = Vec::new();
+    // Entries of conversations that left the list are passed over.
+    loop {
+        let step = limit.saturating_add(1);
+        let found = view.scan(&prefix, after.as_deref(), step)?;
+        let last = found.len() < step;
+        after = found.last().map(|(key, _)| key.clone());
+        let entries = found.iter().map(|(_, value)| ListEntry::from_bytes(value));
+        items.extend(entries.filter(|entry| entry.order.is_some()).map(|entry| entry.conversation));
+        if items.len() > limit {
+            items.truncate(limit);
+            return Ok(Page { items, more: true });
+        }
+        if last {
+            return Ok(Page { items, more: false });
+        }
+    }
+}
+
+/// Where the events from `from_seq` on are, in order; at most `limit`, fewer only at the head.
+pub fn locate<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    from_seq: u64,
+    limit: usize,
+) -> Result<Vec<Located>, V::Error> {
+    let mut located = Vec::new();
+    let mut seq = from_seq.max(1);
+    while located.len() < limit {
+        let (page, first) = page_of(seq);
+        let page: Option<IndexPage> = load(view, &key::index_page(app, conversation, page))?;
+        let Some(slots) = page.as_ref().and_then(|page| page.slots.get(first..)).filter(|slots| !slots.is_empty())
+        else {
+            break;
+        };
+        for slot in slots.iter().take(limit - located.len()) {
+            let Some(found) = resolve(view, app, conversation, seq, *slot)? else { return Ok(located) };
+            located.push(found);
+            seq += 1;
+        }
+    }
+    Ok(located)
+}
+
+fn resolve<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    seq: u64,
+    slot: Slot,
+) -> Result<Option<Located>, V::Error> {
+    match slot {
+        Slot::Message { log_index, position } => {
+            Ok(Some(Located::Message { seq, log_index, position_in_batch: position }))
+        }
+        Slot::Inline => {
+            let inline: Option<InlineEvent> = load(view, &key::inline(app, conversation, seq))?;
+            Ok(inline.map(|inline| Located::Inline(seq, inline.time_ms, inline.event)))
+        }
+    }
+}
+
+/// List changes that wait for delivery, with their numbers, oldest first.
+pub fn outbox<V: View>(view: &V, limit: usize) -> Result<Vec<(u64, ListChange)>, V::Error> {
+    let head: OutboxHead = load(view, &key::outbox_head())?.unwrap_or_default();
+    let mut items = Vec::new();
+    for number in (head.first..head.next).take(limit) {
+        let Some(change) = load(view, &key::outbox_item(number))? else { break };
+        items.push((number, change));
+    }
+    Ok(items)
+}
+
+/// Whether applying `delta` changed the outbox: its shard's leader then looks for items to deliver.
+pub fn touches_outbox(delta: &Delta) -> bool {
+    delta.writes.contains_key(&key::outbox_head())
+}
+
+/// The cluster's settings (metadata group); none before its founding.
+pub fn cluster_settings<V: View>(view: &V) -> Result<Option<ClusterSettings>, V::Error> {
+    load(view, &key::cluster_settings())
+}
+
+/// The app (metadata group) with the key that verifies its users' tokens.
+pub fn app<V: View>(view: &V, app: &AppId) -> Result<Option<App>, V::Error> {
+    load(view, &key::app(app))
+}
+
+/// All apps (metadata group) in byte order of their ids.
+pub fn apps<V: View>(view: &V, limit: usize) -> Result<Vec<(AppId, App)>, V::Error> {
+    let prefix = key::apps();
+    let found = view.scan(&prefix, None, limit)?;
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        Some((AppId::new(last_part(key, &prefix)?).ok()?, App::from_bytes(value)))
+    };
+    Ok(found.iter().filter_map(named).collect())
+}
+
+fn last_part<'k>(key: &'k [u8], prefix: &[u8]) -> Option<&'k str> {
+    std::str::from_utf8(key.strip_prefix(prefix)?).ok()
+}

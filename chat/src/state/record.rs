@@ -1,0 +1,195 @@
+//! What the replicated state stores. Field order and variant order are the format (see [`crate::codec`]): a changed
+//! record is a new struct under a new format number, and `chat/golden` keeps the bytes of every layout.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Kind};
+use crate::event::{Event, Role};
+use crate::ids::{ConversationId, NodeId, UserId};
+
+/// A value of the state.
+pub trait Record: Serialize + DeserializeOwned {
+    fn to_bytes(&self) -> Bytes {
+        codec::encode(Kind::State, self).expect("a record is far smaller than the codec's limit")
+    }
+
+    /// Values are authenticated by storage and written by this state machine alone. One that does not decode means
+    /// another build's state or a broken invariant: the process must not go on.
+    fn from_bytes(bytes: &[u8]) -> Self {
+        codec::decode(Kind::State, bytes).expect("stored values are records of a layout this build knows")
+    }
+}
+
+/// A user of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub created_ms: u64,
+    /// A PHC string; none for users whom only the app's tokens vouch for.
+    pub password: Option<String>,
+}
+
+/// One of a user's installations; its id is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub platform: String,
+    pub name: String,
+    pub first_seen_ms: u64,
+    pub last_login_ms: u64,
+}
+
+/// The counters of a user's conversation list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListHead {
+    /// Entries that are listed.
+    pub listed: u64,
+    /// Given to the next conversation that enters the list.
+    pub next_order: u64,
+}
+
+/// A conversation's place in a user's list. It stays when the conversation leaves the list, so that an older change
+/// that arrives late does not bring it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    pub conversation: ConversationId,
+    /// Of the newest change seen.
+    pub seq: u64,
+    /// Set while listed: when it entered, relative to the user's other conversations.
+    pub order: Option<u64>,
+}
+
+/// A conversation listed at some order: what makes room first when the list is full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListOrder {
+    pub conversation: ConversationId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// A group's name; none for private conversations.
+    pub name: Option<String>,
+    pub created_by: UserId,
+    pub created_ms: u64,
+    /// The seq of the last event.
+    pub head: u64,
+    pub members: u64,
+    /// Chained over all events: equal digests mean equal histories.
+    pub digest: [u8; 32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub role: Role,
+    /// The seq of the event that made the user a member.
+    pub joined: u64,
+    pub read: u64,
+}
+
+impl Member {
+    /// Events after the read position, those before the user joined not counted.
+    pub fn unread(&self, head: u64) -> u64 {
+        head.saturating_sub(self.read.max(self.joined.saturating_sub(1)))
+    }
+}
+
+/// Where consecutive seqs are found. Pages let the messages of one entry share one write.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexPage {
+    pub slots: Vec<Slot>,
+}
+
+/// Where one event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Slot {
+    /// A message: the `position`th command of the log entry.
+    Message { log_index: u64, position: u32 },
+    /// Any other event: beside the index, under its seq.
+    Inline,
+}
+
+/// An event that is no message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InlineEvent {
+    pub time_ms: u64,
+    pub event: Event,
+}
+
+/// A `client_msg_id` that was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedupe {
+    pub seq: u64,
+    pub digest: [u8; 16],
+}
+
+/// The cluster's unchangeable settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSettings {
+    pub cluster: String,
+    pub shards: u16,
+    pub stream_epoch: u32,
+    pub nodes: Vec<(NodeId, String)>,
+    pub founded_ms: u64,
+}
+
+/// An app; its id is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    pub token_public_key_pem: String,
+}
+
+/// The numbers of a shard's outbox: items `first..next` wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxHead {
+    pub first: u64,
+    pub next: u64,
+}
+
+impl Default for OutboxHead {
+    fn default() -> Self {
+        Self { first: 1, next: 1 }
+    }
+}
+
+macro_rules! records {
+    ($($name:ty),* $(,)?) => { $(impl Record for $name {})* };
+}
+
+records!(
+    Account,
+    Device,
+    ListHead,
+    ListEntry,
+    ListOrder,
+    Conversation,
+    Member,
+    IndexPage,
+    InlineEvent,
+    Dedupe,
+    ClusterSettings,
+    App,
+    OutboxHead,
+    crate::command::ListChange,
+);
+
+/// The digest of a conversation after one more event.
+pub(crate) fn chain_digest(before: &[u8; 32], seq: u64, time_ms: u64, event: &Event) -> [u8; 32] {
+    let encoded = codec::encode(Kind::State, event).expect("an event is smaller than the entry it came in");
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before).update(&seq.to_be_bytes()).update(&time_ms.to_be_bytes()).update(&encoded);
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_counts_from_the_later_of_reading_and_joining() {
+        let member = |joined, read| Member { role: Role::Member, joined, read };
+        assert_eq!(member(1, 0).unread(5), 5);
+        assert_eq!(member(4, 0).unread(5), 2);
+        assert_eq!(member(4, 5).unread(5), 0);
+        assert_eq!(member(1, 9).unread(5), 0);
+    }
+}

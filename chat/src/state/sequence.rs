@@ -1,0 +1,57 @@
+//! Events get their place: the next seq, a slot in the index, a link in the digest.
+
+use super::key::{self, page_of};
+use super::overlay::{Overlay, Step};
+use super::record::{Conversation, InlineEvent, Member, Slot, chain_digest};
+use super::{Scope, View};
+use crate::errors::ErrorCode;
+use crate::event::{Committed, Event, SequencedEvent};
+use crate::ids::UserId;
+
+pub(super) fn conversation<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<Option<Conversation>, V> {
+    work.load(&key::conversation(scope.app, scope.conversation))
+}
+
+pub(super) fn member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, user: &UserId) -> Step<Option<Member>, V> {
+    work.load(&key::member(scope.app, scope.conversation, user))
+}
+
+/// The conversation and the actor's membership, or `NotAMember`.
+pub(super) fn of_member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Conversation, Member), V> {
+    let (Some(conversation), Some(member)) = (conversation(work, scope)?, member(work, scope, scope.actor)?) else {
+        return Err(super::Stop::Rejected(ErrorCode::NotAMember));
+    };
+    Ok((conversation, member))
+}
+
+pub(super) fn store_member<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, user: &UserId, member: &Member) {
+    work.store(key::member(scope.app, scope.conversation, user), member);
+}
+
+/// Makes `event` the conversation's next one and stores the conversation.
+pub(super) fn append<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    mut conversation: Conversation,
+    event: Event,
+) -> Step<u64, V> {
+    let (seq, time_ms) = (conversation.head + 1, work.time_ms);
+    let slot = match &event {
+        Event::Message { .. } => Slot::Message { log_index: work.log_index, position: work.position },
+        _ => {
+            let inline = InlineEvent { time_ms, event: event.clone() };
+            work.store(key::inline(scope.app, scope.conversation, seq), &inline);
+            Slot::Inline
+        }
+    };
+    let (page, place) = page_of(seq);
+    let page = work.page(key::index_page(scope.app, scope.conversation, page))?;
+    assert_eq!(page.slots.len(), place, "the index has a slot for every seq up to the head");
+    page.slots.push(slot);
+    conversation.head = seq;
+    conversation.digest = chain_digest(&conversation.digest, seq, time_ms, &event);
+    work.store(key::conversation(scope.app, scope.conversation), &conversation);
+    let (app, conversation) = (scope.app.clone(), scope.conversation.clone());
+    work.emit(Committed::Sequenced(SequencedEvent { app, conversation, seq, time_ms, event }));
+    Ok(seq)
+}
