@@ -1,1 +1,108 @@
+//! Many nodes, one truth: shards, Raft, peers, routing. The only home of openraft.
+//!
+//! A [`Cluster`] runs one replica of the metadata group and of every shard. Commands are proposed on a shard's leader
+//! ([`Cluster::propose`]) or sent there ([`Cluster::submit`]); every replica applies every entry and tells the node above
+//! through [`Feed`]. Reads are local after a [`Cluster::read_barrier`].
 
+mod balance;
+mod cluster;
+mod consensus;
+mod outbox;
+mod peer;
+mod proposer;
+mod replica;
+mod status;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chat::event::Committed;
+use chat::ids::{NodeId, ShardId};
+use storage::Engine;
+
+pub use cluster::{Cluster, ReadError};
+pub use consensus::state_machine::ShardView;
+pub use peer::lane::CallError;
+pub use peer::tls::{PeerTls, TlsError};
+pub use proposer::{ProposeError, Proposed};
+pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
+
+/// A member of the cluster and where its peers reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub id: NodeId,
+    pub address: SocketAddr,
+}
+
+/// How fast a dead leader is noticed. After it dies, writes resume within about
+/// `election_max` (its lease) plus a random time between `election_min` and `election_max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(900),
+        }
+    }
+}
+
+pub struct ClusterOptions {
+    pub node: NodeId,
+    pub cluster: String,
+    /// All members, this node included; the same on every node.
+    pub members: Vec<Peer>,
+    /// Shards besides the metadata group; fixed when the cluster is created.
+    pub shards: u16,
+    pub listen: SocketAddr,
+    pub tls: PeerTls,
+    pub timing: Timing,
+    pub engine: Engine,
+}
+
+/// What the node above hears of its replicas. Called in log order per shard, from the cluster's runtime: must not block.
+pub trait Feed: Send + Sync + 'static {
+    /// An entry was applied here.
+    fn committed(&self, shard: ShardId, log_index: u64, events: Arc<[Committed]>);
+    /// The replica jumped to `log_index` by a snapshot: events up to there were not told one by one.
+    fn jumped(&self, shard: ShardId, log_index: u64);
+    /// This node began or ceased to lead the shard.
+    fn leadership(&self, shard: ShardId, leading: bool);
+}
+
+/// Answers what other nodes ask of the node above.
+pub trait PeerService: Send + Sync + 'static {
+    fn call(&self, from: NodeId, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("node {node} is not in the list of members")]
+    NotAMember { node: NodeId },
+    #[error("{shards} shards, 1 to {max} are allowed", max = chat::limits::SHARDS_MAX)]
+    Shards { shards: u16 },
+    #[error("{nodes} nodes, 1 to {max} are allowed", max = chat::limits::NODES_MAX)]
+    Nodes { nodes: usize },
+    #[error("cannot listen for peers on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("storage")]
+    Storage(#[source] storage::StorageError),
+    #[error("the timing is not usable: {0}")]
+    Timing(String),
+    #[error("consensus of shard {shard} did not start: {what}")]
+    Consensus { shard: ShardId, what: String },
+    #[error("the cluster's runtime did not start")]
+    Runtime(#[source] std::io::Error),
+}

@@ -1,0 +1,71 @@
+//! Spreading leaders: shard `s` prefers member `s mod n`. A leader that is not the preferred one hands over
+//! once the preferred node has been connected and caught up for a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat::ids::{NodeId, ShardId};
+use openraft::async_runtime::watch::WatchReceiver;
+
+use crate::cluster::Inner;
+use crate::replica::Replica;
+
+/// Between two looks. Also how long a returning node gets to settle before it leads again.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// Entries the preferred leader may lack.
+const LAG: u64 = 16;
+
+/// The member that should lead `shard`.
+pub(crate) fn preferred(shard: ShardId, members: &[NodeId]) -> Option<NodeId> {
+    members.get(usize::from(shard.0) % members.len().max(1)).copied()
+}
+
+pub(crate) async fn run(inner: Arc<Inner>) {
+    let members: Vec<NodeId> = inner.members.iter().map(|peer| peer.id).collect();
+    let mut waiting: Vec<ShardId> = Vec::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let mut seen = Vec::new();
+        for replica in inner.replicas.iter() {
+            if let Some(to) = should_hand_over(&inner, replica, &members) {
+                // Only what was so at the last look too: a node that comes and goes must not pull leaders about.
+                if waiting.contains(&replica.shard) {
+                    tracing::info!(shard = %replica.shard, to, "handing leadership over");
+                    if replica.raft.trigger().transfer_leader(to).await.is_err() {
+                        return;
+                    }
+                } else {
+                    seen.push(replica.shard);
+                }
+            }
+        }
+        waiting = seen;
+    }
+}
+
+fn should_hand_over(inner: &Inner, replica: &Replica, members: &[NodeId]) -> Option<NodeId> {
+    let to = preferred(replica.shard, members)?;
+    if to == inner.node || replica.leader() != Some(inner.node) || !inner.connected(to) {
+        return None;
+    }
+    let metrics = replica.raft.metrics().borrow_watched().clone();
+    let matched = metrics.replication?.get(&to)?.as_ref().map_or(0, |id| id.index);
+    (metrics.last_log_index.unwrap_or(0).saturating_sub(matched) <= LAG).then_some(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaders_are_spread_evenly() {
+        let members = [1, 2, 5];
+        let mut counts = [0; 3];
+        for shard in 0..17 {
+            let node = preferred(ShardId(shard), &members).unwrap();
+            counts[members.iter().position(|m| *m == node).unwrap()] += 1;
+        }
+        assert_eq!(counts, [6, 6, 5]);
+        assert_eq!(preferred(ShardId(3), &[]), None);
+    }
+}

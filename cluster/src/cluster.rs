@@ -1,0 +1,427 @@
+//! The handle on the cluster that the node above works with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chat::codec::{self, Kind};
+use chat::command::{Command, EntryBatch};
+use chat::ids::{AppId, ConversationId, NodeId, ShardId, UserId};
+use chat::limits;
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use storage::{LogPayload, StorageError};
+use tokio::runtime::Runtime;
+
+use crate::consensus::serve::{self, SnapshotPart};
+use crate::consensus::state_machine::ShardView;
+use crate::peer::lane::{CallError, Lane, LaneOptions};
+use crate::peer::message::{Failure, Request, Response};
+use crate::peer::server::{self, Handler, ServerOptions};
+use crate::proposer::{ProposeError, Proposed};
+use crate::replica::{Replica, ReplicaOptions};
+use crate::{ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, outbox, status};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
+const PEER_TIMEOUT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
+/// Pause before a leader is looked for again.
+const RETRY: Duration = Duration::from_millis(20);
+/// Worker threads of the cluster's runtime.
+const WORKERS: usize = 2;
+
+/// Why an entry or a digest could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("no shard {0} on this node")]
+    NoShard(ShardId),
+    #[error("storage")]
+    Storage(#[from] StorageError),
+    #[error("the entry does not decode")]
+    Decode(#[from] codec::CodecError),
+}
+
+pub(crate) struct Inner {
+    pub(crate) node: NodeId,
+    pub(crate) cluster: String,
+    pub(crate) members: Vec<Peer>,
+    pub(crate) shards: u16,
+    /// By shard id: 0 is the metadata group.
+    pub(crate) replicas: Vec<Replica>,
+    lanes: Arc<BTreeMap<NodeId, Lane>>,
+    service: Arc<dyn PeerService>,
+}
+
+/// A handle on this node's part of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+    runtime: Arc<Mutex<Option<Runtime>>>,
+}
+
+impl Cluster {
+    /// Starts all replicas and the connections to the peers, on a runtime of their own.
+    pub async fn start(
+        options: ClusterOptions,
+        feed: Arc<dyn Feed>,
+        service: Arc<dyn PeerService>,
+    ) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let started = runtime.spawn(start(options, feed, service)).await;
+        let inner = match started {
+            Ok(Ok(inner)) => inner,
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(StartError::Runtime(std::io::Error::other(error)));
+            }
+        };
+        Ok(Self { inner, runtime: Arc::new(Mutex::new(Some(runtime))) })
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    pub fn cluster(&self) -> &str {
+        &self.inner.cluster
+    }
+
+    pub fn shards(&self) -> u16 {
+        self.inner.shards
+    }
+
+    pub fn conversation_shard(&self, app: &AppId, conversation: &ConversationId) -> ShardId {
+        ShardId::of_conversation(app, conversation, self.inner.shards)
+    }
+
+    pub fn home_shard(&self, app: &AppId, user: &UserId) -> ShardId {
+        ShardId::of_user(app, user, self.inner.shards)
+    }
+
+    /// The node this one believes to lead the shard.
+    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.inner.replica(shard).and_then(Replica::leader)
+    }
+
+    /// Proposes on this node, which must lead the shard.
+    pub async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        self.inner.propose(shard, command).await
+    }
+
+    /// Proposes from any node: goes to the leader, again and again while nothing can have happened
+    /// or repeating changes nothing, until [`limits::REQUEST_TIMEOUT_MS`] have passed.
+    pub async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        self.inner.submit(shard, command).await
+    }
+
+    /// Returns once this node's replica shows everything that was committed before the call, with its applied index.
+    pub async fn read_barrier(&self, shard: ShardId) -> Result<u64, ProposeError> {
+        self.inner.read_barrier(shard).await
+    }
+
+    /// Waits until this node's replica has applied `index`.
+    pub async fn wait_applied(&self, shard: ShardId, index: u64) -> Result<(), ProposeError> {
+        let replica = self.inner.replica(shard).ok_or(ProposeError::Unavailable)?;
+        replica.wait_applied(index, REQUEST_TIMEOUT).await
+    }
+
+    /// Reads of this node's replica as it is; `None` for a shard that does not exist.
+    pub fn view(&self, shard: ShardId) -> Option<ShardView> {
+        self.inner.replica(shard).map(Replica::view)
+    }
+
+    /// The commands of one log entry: where message bodies are.
+    pub fn entry(&self, shard: ShardId, log_index: u64) -> Result<Option<EntryBatch>, ReadError> {
+        let replica = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?;
+        match replica.log.get(log_index)? {
+            Some(record) => match &record.payload {
+                LogPayload::Batch(bytes) => Ok(Some(codec::decode(Kind::Entry, bytes)?)),
+                LogPayload::Blank | LogPayload::Membership(_) => Ok(None),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Asks the node above on another node, or this one's own.
+    pub async fn call(&self, node: NodeId, request: Bytes) -> Result<Bytes, CallError> {
+        if node == self.inner.node {
+            return Ok(self.inner.service.call(node, request).await);
+        }
+        let lane = self.inner.lanes.get(&node).ok_or(CallError::Unreachable)?;
+        match lane.call(Request::Service(request), REQUEST_TIMEOUT).await? {
+            Response::Service(answer) => Ok(answer),
+            _ => Err(CallError::NoAnswer),
+        }
+    }
+
+    pub fn status(&self) -> ClusterStatus {
+        status::of(&self.inner)
+    }
+
+    /// The digest of one replica's whole state. Reads all of it: not for the main path.
+    pub async fn digest(&self, shard: ShardId) -> Result<ShardDigest, ReadError> {
+        let state = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?.state.clone();
+        let digest =
+            tokio::task::spawn_blocking(move || state.digest()).await.map_err(|_| ReadError::NoShard(shard))??;
+        let hex = digest.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let applied = digest.applied.map_or(0, |position| position.index);
+        Ok(ShardDigest { shard, applied, digest: hex, records: digest.records })
+    }
+
+    /// Builds a snapshot of this node's replica of `shard` and moves its log's purge marker up to it.
+    /// A replica that lacks what was purged then gets the snapshot.
+    pub async fn compact(&self, shard: ShardId) -> Result<(), ProposeError> {
+        let replica = self.inner.replica(shard).ok_or(ProposeError::Unavailable)?;
+        replica.compact().await
+    }
+
+    /// Stops the replicas and their runtime. The engine is the caller's to close.
+    pub async fn shutdown(self) {
+        for replica in &self.inner.replicas {
+            // A replica that has failed already is down.
+            let _ = replica.raft.shutdown().await;
+        }
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn start(
+    options: ClusterOptions,
+    feed: Arc<dyn Feed>,
+    service: Arc<dyn PeerService>,
+) -> Result<Arc<Inner>, StartError> {
+    check(&options)?;
+    let (client_tls, server_tls) = options.tls.configs()?;
+    let listener =
+        server::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
+    let lane = |peer: &Peer| {
+        let lane = Lane::start(LaneOptions {
+            cluster: options.cluster.clone(),
+            node: options.node,
+            peer: peer.id,
+            address: peer.address,
+            tls: client_tls.clone(),
+        });
+        (peer.id, lane)
+    };
+    let lanes =
+        Arc::new(options.members.iter().filter(|peer| peer.id != options.node).map(lane).collect::<BTreeMap<_, _>>());
+    let members: BTreeSet<NodeId> = options.members.iter().map(|peer| peer.id).collect();
+    let mut replicas = Vec::with_capacity(usize::from(options.shards) + 1);
+    for shard in 0..=options.shards {
+        let replica = Replica::start(ReplicaOptions {
+            node: options.node,
+            shard: ShardId(shard),
+            members: &members,
+            timing: options.timing,
+            engine: &options.engine,
+            lanes: lanes.clone(),
+            feed: feed.clone(),
+        });
+        replicas.push(replica.await?);
+    }
+    let inner = Arc::new(Inner {
+        node: options.node,
+        cluster: options.cluster.clone(),
+        members: options.members,
+        shards: options.shards,
+        replicas,
+        lanes,
+        service,
+    });
+    let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
+    tokio::spawn(server::accept(listener, accept, inner.clone()));
+    for shard in 0..=inner.shards {
+        tokio::spawn(outbox::run(inner.clone(), ShardId(shard)));
+        tokio::spawn(watch_leadership(inner.clone(), ShardId(shard), feed.clone()));
+    }
+    tokio::spawn(balance::run(inner.clone()));
+    Ok(inner)
+}
+
+fn check(options: &ClusterOptions) -> Result<(), StartError> {
+    if options.shards == 0 || options.shards > limits::SHARDS_MAX {
+        return Err(StartError::Shards { shards: options.shards });
+    }
+    if options.members.is_empty() || options.members.len() > limits::NODES_MAX {
+        return Err(StartError::Nodes { nodes: options.members.len() });
+    }
+    if !options.members.iter().any(|peer| peer.id == options.node) {
+        return Err(StartError::NotAMember { node: options.node });
+    }
+    Ok(())
+}
+
+/// Tells the node above when this replica begins and ceases to lead.
+async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>) {
+    let Some(replica) = inner.replica(shard) else { return };
+    let mut metrics = replica.raft.server_metrics();
+    let mut leading = false;
+    loop {
+        let now = metrics.borrow_watched().current_leader == Some(inner.node);
+        if now != leading {
+            leading = now;
+            feed.leadership(shard, leading);
+            // What the leader before left undelivered is now ours to deliver.
+            replica.outbox_filled.notify_one();
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn replica(&self, shard: ShardId) -> Option<&Replica> {
+        self.replicas.get(usize::from(shard.0))
+    }
+
+    pub(crate) fn connected(&self, node: NodeId) -> bool {
+        node == self.node || self.lanes.get(&node).is_some_and(Lane::connected)
+    }
+
+    async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
+        match replica.leader() {
+            Some(node) if node == self.node => replica.proposer.propose(command).await,
+            leader => Err(ProposeError::NotLeader { leader }),
+        }
+    }
+
+    pub(crate) async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        let started = Instant::now();
+        let repeatable = command.repeatable();
+        let mut last = ProposeError::Unavailable;
+        while let Some(left) = REQUEST_TIMEOUT.checked_sub(started.elapsed()) {
+            let attempt = tokio::time::timeout(left, self.submit_once(shard, command.clone()));
+            match attempt.await.unwrap_or(Err(ProposeError::Unknown)) {
+                Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable) => {}
+                Err(ProposeError::Unknown) if repeatable => last = ProposeError::Unknown,
+                done => return done,
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        Err(last)
+    }
+
+    async fn submit_once(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        let leader = self.replica(shard).and_then(Replica::leader);
+        match leader {
+            Some(node) if node == self.node => self.propose(shard, command).await,
+            Some(node) => match self.ask(node, Request::Submit { shard, command }).await? {
+                Response::Submitted { outcome, index } => Ok(Proposed { outcome, index }),
+                _ => Err(ProposeError::Unknown),
+            },
+            None => Err(ProposeError::NotLeader { leader: None }),
+        }
+    }
+
+    async fn read_barrier(&self, shard: ShardId) -> Result<u64, ProposeError> {
+        let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
+        let started = Instant::now();
+        while let Some(left) = REQUEST_TIMEOUT.checked_sub(started.elapsed()) {
+            let index = match replica.leader() {
+                Some(node) if node == self.node => {
+                    tokio::time::timeout(left, replica.read_index()).await.unwrap_or(Err(ProposeError::Unavailable))
+                }
+                Some(node) => match self.ask(node, Request::ReadIndex { shard }).await {
+                    Ok(Response::ReadIndex(index)) => Ok(index),
+                    Ok(_) => Err(ProposeError::Unavailable),
+                    Err(error) => Err(error),
+                },
+                None => Err(ProposeError::Unavailable),
+            };
+            match index {
+                Ok(index) => {
+                    replica.wait_applied(index, left).await?;
+                    return Ok(replica.applied_index());
+                }
+                Err(ProposeError::Storage) => return Err(ProposeError::Storage),
+                // A read can always be tried again.
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+        Err(ProposeError::Unavailable)
+    }
+
+    async fn ask(&self, node: NodeId, request: Request) -> Result<Response, ProposeError> {
+        let lane = self.lanes.get(&node).ok_or(ProposeError::Unavailable)?;
+        let response = lane.call(request, PEER_TIMEOUT).await.map_err(|error| match error {
+            CallError::Unreachable => ProposeError::Unavailable,
+            CallError::Overloaded => ProposeError::Overloaded,
+            CallError::NoAnswer => ProposeError::Unknown,
+        })?;
+        match response {
+            Response::Failed(Failure::NotLeader { leader }) => Err(ProposeError::NotLeader { leader }),
+            Response::Failed(Failure::Overloaded) => Err(ProposeError::Overloaded),
+            Response::Failed(Failure::Unavailable | Failure::NoShard) => Err(ProposeError::Unavailable),
+            Response::Failed(Failure::Unknown | Failure::Fault(_)) => Err(ProposeError::Unknown),
+            response => Ok(response),
+        }
+    }
+
+    async fn serve(&self, from: NodeId, request: Request) -> Response {
+        let shard = match &request {
+            Request::Append { shard, .. }
+            | Request::Vote { shard, .. }
+            | Request::Transfer { shard, .. }
+            | Request::Snapshot { shard, .. }
+            | Request::ReadIndex { shard }
+            | Request::Submit { shard, .. } => *shard,
+            Request::Service(bytes) => return Response::Service(self.service.call(from, bytes.clone()).await),
+        };
+        let Some(replica) = self.replica(shard) else {
+            return Response::Failed(Failure::NoShard);
+        };
+        match request {
+            Request::Append { append, .. } => serve::append(&replica.raft, append).await,
+            Request::Vote { vote, last, transfer, pre, .. } => {
+                serve::vote(&replica.raft, vote, last, transfer, pre).await
+            }
+            Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
+            Request::Snapshot { vote, applied, id, number, chunk, .. } => {
+                let part = SnapshotPart { vote, applied, id, number, chunk };
+                serve::snapshot(&replica.raft, &replica.spool, part).await
+            }
+            Request::ReadIndex { .. } => match replica.read_index().await {
+                Ok(index) => Response::ReadIndex(index),
+                Err(error) => Response::Failed(error.into()),
+            },
+            Request::Submit { command, .. } => match self.propose(shard, command).await {
+                Ok(proposed) => Response::Submitted { outcome: proposed.outcome, index: proposed.index },
+                Err(error) => Response::Failed(error.into()),
+            },
+            Request::Service(_) => Response::Failed(Failure::NoShard),
+        }
+    }
+}
+
+impl Handler for Inner {
+    fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        Box::pin(async move { self.serve(from, request).await })
+    }
+}
+
+impl From<ProposeError> for Failure {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } => Self::NotLeader { leader },
+            ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::Unavailable | ProposeError::Storage => Self::Unavailable,
+            ProposeError::Unknown => Self::Unknown,
+        }
+    }
+}

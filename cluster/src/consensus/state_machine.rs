@@ -1,0 +1,176 @@
+//! openraft's state machine over [`chat::state`] and [`storage::StateStore`]: decode, decide, write, tell.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chat::codec::{self, Kind};
+use chat::command::EntryBatch;
+use chat::ids::ShardId;
+use chat::state::View;
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use storage::{Applied, Snapshot, SnapshotSource, StateStore, StorageError};
+use tokio::sync::{Notify, watch};
+
+use super::log_store::blocking;
+use super::types::{
+    Entry, EntryOutcome, LogId, Proposal, SnapshotMeta, StoredMembers, Types, io_error, log_id_of, position_of,
+    stored_members_from_bytes, stored_members_to_bytes,
+};
+use crate::Feed;
+
+/// A snapshot on its way: read from the local store, or received from a peer.
+pub(crate) type SnapshotData = Box<dyn SnapshotSource + Send>;
+pub(crate) type RaftSnapshot =
+    openraft::Snapshot<openraft::impls::leader_id_adv::LeaderId<u64, u64>, u64, openraft::EmptyNode, SnapshotData>;
+
+/// Reads of a shard's state for the state machine and for queries.
+#[derive(Clone)]
+pub struct ShardView {
+    state: StateStore,
+}
+
+impl ShardView {
+    pub(crate) fn new(state: StateStore) -> Self {
+        Self { state }
+    }
+}
+
+impl View for ShardView {
+    type Error = StorageError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.state.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        self.state.scan(prefix, after, limit)
+    }
+}
+
+/// One replica's state machine.
+pub(crate) struct ShardState {
+    shard: ShardId,
+    state: StateStore,
+    feed: Arc<dyn Feed>,
+    /// Index of the last applied entry, for those who wait for it.
+    applied: watch::Sender<u64>,
+    membership: Bytes,
+    outbox_filled: Arc<Notify>,
+}
+
+impl ShardState {
+    pub(crate) fn new(
+        shard: ShardId,
+        state: StateStore,
+        feed: Arc<dyn Feed>,
+        applied: watch::Sender<u64>,
+        outbox_filled: Arc<Notify>,
+    ) -> Self {
+        let now = state.applied();
+        applied.send_replace(now.position.map_or(0, |position| position.index));
+        Self { shard, state, feed, applied, membership: now.membership, outbox_filled }
+    }
+
+    /// Applies one entry: pure decision, one write, then the events.
+    fn apply_entry(&mut self, entry: &Entry) -> Result<EntryOutcome, io::Error> {
+        let index = entry.log_id.index;
+        let mut delta = chat::state::Delta::default();
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Normal(Proposal(bytes)) => {
+                let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
+                let view = ShardView { state: self.state.clone() };
+                delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
+            }
+            EntryPayload::Membership(members) => {
+                let stored = StoredMembers::new(Some(entry.log_id), members.clone());
+                self.membership = stored_members_to_bytes(&stored).map_err(io_error)?;
+            }
+        }
+        let fills_outbox = chat::state::query::touches_outbox(&delta);
+        let applied = Applied { position: Some(position_of(&entry.log_id)), membership: self.membership.clone() };
+        self.state.apply(delta.writes, applied).map_err(io_error)?;
+        if fills_outbox {
+            self.outbox_filled.notify_one();
+        }
+        if !delta.events.is_empty() {
+            self.feed.committed(self.shard, index, delta.events.into());
+        }
+        Ok(EntryOutcome { outcomes: delta.outcomes.into() })
+    }
+}
+
+impl RaftStateMachine<Types> for ShardState {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembers), io::Error> {
+        let applied = self.state.applied();
+        let members = stored_members_from_bytes(&applied.membership).map_err(io_error)?;
+        Ok((applied.position.map(log_id_of), members))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let outcome = self.apply_entry(&entry)?;
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+            self.applied.send_replace(entry.log_id.index);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { state: self.state.clone() }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, mut snapshot: SnapshotData) -> Result<(), io::Error> {
+        let state = self.state.clone();
+        blocking(move || state.install(snapshot.as_mut())).await?;
+        let applied = self.state.applied();
+        self.membership = applied.membership;
+        let index = applied.position.map_or(0, |position| position.index);
+        self.applied.send_replace(index);
+        // Sessions may hold positions from before the jump: they read the rest from the log.
+        self.feed.jumped(self.shard, index);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        let state = self.state.clone();
+        blocking(move || state.current_snapshot()).await?.map(raft_snapshot).transpose()
+    }
+}
+
+pub(crate) struct Builder {
+    state: StateStore,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        let state = self.state.clone();
+        raft_snapshot(blocking(move || state.snapshot()).await?)
+    }
+}
+
+fn raft_snapshot(snapshot: Snapshot) -> Result<RaftSnapshot, io::Error> {
+    let meta = snapshot_meta(&snapshot.meta.applied).map_err(io_error)?;
+    Ok(RaftSnapshot { meta, snapshot: snapshot.source() })
+}
+
+pub(crate) fn snapshot_meta(applied: &Applied) -> Result<SnapshotMeta, codec::CodecError> {
+    Ok(SnapshotMeta {
+        last_log_id: applied.position.map(log_id_of),
+        last_membership: stored_members_from_bytes(&applied.membership)?,
+    })
+}

@@ -1,0 +1,70 @@
+//! Frames on a peer connection: `[length u32 big-endian][chat::codec envelope]`, the length checked before anything is read.
+
+use std::io;
+
+use chat::codec::{self, Kind};
+use chat::limits::PEER_FRAME_BYTES;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Writes one frame and flushes it.
+pub(crate) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) -> io::Result<()> {
+    let payload = codec::encode(Kind::Peer, value).map_err(io::Error::other)?;
+    let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
+    // One write for small frames: one TLS record, one segment.
+    if payload.len() <= 16 * 1024 {
+        let mut frame = Vec::with_capacity(4 + payload.len());
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&payload);
+        to.write_all(&frame).await?;
+    } else {
+        to.write_all(&length.to_be_bytes()).await?;
+        to.write_all(&payload).await?;
+    }
+    to.flush().await
+}
+
+/// Reads one frame. `None` at the end of the stream between frames.
+pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match from.read_exact(&mut length).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length == 0 || length > PEER_FRAME_BYTES {
+        return Err(invalid(format!("a frame of {length} bytes, 1 to {PEER_FRAME_BYTES} are allowed")));
+    }
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload).await?;
+    codec::decode(Kind::Peer, &payload).map(Some).map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_round_trip_and_bad_lengths_are_refused_before_they_are_read() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &("hello", 5u32)).await.unwrap();
+        write(&mut bytes, &("x".repeat(40_000), 6u32)).await.unwrap();
+        let mut reader = bytes.as_slice();
+        assert_eq!(read::<(String, u32)>(&mut reader).await.unwrap(), Some(("hello".to_owned(), 5)));
+        assert_eq!(read::<(String, u32)>(&mut reader).await.unwrap().map(|v| v.1), Some(6));
+        assert_eq!(read::<(String, u32)>(&mut reader).await.unwrap(), None);
+
+        for length in [0u32, PEER_FRAME_BYTES as u32 + 1, u32::MAX] {
+            let error = read::<()>(&mut length.to_be_bytes().as_slice()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        let truncated = [&[0, 0, 0, 9][..], &[1, 3]].concat();
+        assert!(read::<()>(&mut truncated.as_slice()).await.is_err());
+    }
+}

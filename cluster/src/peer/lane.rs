@@ -1,0 +1,216 @@
+//! The connection to one peer: one task, one queue for all shards. Whatever waits leaves in one bundle.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat::ids::NodeId;
+use chat::limits::{PEER_FRAME_BYTES, PEER_QUEUE};
+use rustls::ClientConfig;
+use tokio::io::{AsyncWrite, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::message::{Bundle, Hello, Message, Request, Response, VERSION, Welcome};
+use super::{frame, tls};
+
+/// Messages in one bundle at most; bytes are bounded by [`BUNDLE_BYTES`].
+const BUNDLE_MESSAGES: usize = 256;
+/// A bundle is closed once it holds this much.
+const BUNDLE_BYTES: usize = PEER_FRAME_BYTES / 2;
+/// Connecting, handshake and hello together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause after a failed attempt: short, because a returning peer should be found at once.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a call to a peer gave no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The request never left this node.
+    #[error("the peer is not connected")]
+    Unreachable,
+    /// Too many requests wait for the peer; nothing was sent.
+    #[error("too many requests wait for the peer")]
+    Overloaded,
+    /// The connection broke or the deadline passed: it may or may not have been served.
+    #[error("no answer from the peer")]
+    NoAnswer,
+}
+
+struct Outgoing {
+    request: Request,
+    reply: oneshot::Sender<Response>,
+}
+
+/// A handle on the connection to one peer.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    queue: mpsc::Sender<Outgoing>,
+    connected: watch::Receiver<bool>,
+}
+
+pub(crate) struct LaneOptions {
+    pub(crate) cluster: String,
+    pub(crate) node: NodeId,
+    pub(crate) peer: NodeId,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+impl Lane {
+    pub(crate) fn start(options: LaneOptions) -> Self {
+        let (queue, waiting) = mpsc::channel(PEER_QUEUE);
+        let (connected_sender, connected) = watch::channel(false);
+        tokio::spawn(run(options, waiting, connected_sender));
+        Self { queue, connected }
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Sends a request and waits for its response.
+    pub(crate) async fn call(&self, request: Request, deadline: Duration) -> Result<Response, CallError> {
+        if !self.connected() {
+            return Err(CallError::Unreachable);
+        }
+        let (reply, response) = oneshot::channel();
+        self.queue.try_send(Outgoing { request, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CallError::Unreachable,
+        })?;
+        match timeout(deadline, response).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) | Err(_) => Err(CallError::NoAnswer),
+        }
+    }
+}
+
+async fn run(options: LaneOptions, mut waiting: mpsc::Receiver<Outgoing>, connected: watch::Sender<bool>) {
+    let mut said = false;
+    loop {
+        match timeout(CONNECT_TIMEOUT, connect(&options)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        {
+            Ok(stream) => {
+                tracing::info!(peer = options.peer, "peer connected");
+                said = false;
+                connected.send_replace(true);
+                let ended = serve(stream, &mut waiting).await;
+                connected.send_replace(false);
+                // Their senders see a closed channel: the outcome of what was sent is unknown.
+                while waiting.try_recv().is_ok() {}
+                match ended {
+                    Ok(()) => return,
+                    Err(error) => tracing::info!(peer = options.peer, %error, "peer disconnected"),
+                }
+            }
+            Err(error) if !said => {
+                tracing::info!(peer = options.peer, %error, "peer not reached, trying on");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        if waiting.is_closed() {
+            return;
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+async fn connect(options: &LaneOptions) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(options.address).await?;
+    tcp.set_nodelay(true)?;
+    let name = tls::server_name(&options.cluster, options.peer)?;
+    let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
+    let hello = Hello { version: VERSION, cluster: options.cluster.clone(), node: options.node };
+    frame::write(&mut stream, &hello).await?;
+    // With TLS 1.3 the connection stands before the peer has judged our certificate: its first answer is the verdict.
+    match frame::read(&mut stream).await? {
+        Some(Welcome::Accepted(peer)) if peer.node == options.peer && peer.cluster == options.cluster => Ok(stream),
+        Some(Welcome::Accepted(peer)) => Err(io::Error::other(format!("it is node {} of {}", peer.node, peer.cluster))),
+        Some(Welcome::Refused { reason }) => Err(io::Error::other(format!("it refused us: {reason}"))),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Runs until the connection breaks (error) or every handle is gone (ok).
+async fn serve(stream: TlsStream<TcpStream>, waiting: &mut mpsc::Receiver<Outgoing>) -> io::Result<()> {
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut pending: HashMap<u64, oneshot::Sender<Response>> = HashMap::new();
+    let mut next_id = 0;
+    // A frame read must not be dropped half way: it lives in its own task.
+    let (bundles_sender, mut bundles) = mpsc::channel(64);
+    let reading = tokio::spawn(read_bundles(BufReader::with_capacity(64 * 1024, reader), bundles_sender));
+    let ended = loop {
+        tokio::select! {
+            outgoing = waiting.recv() => match outgoing {
+                Some(first) => {
+                    if let Err(error) = send(&mut writer, first, waiting, &mut pending, &mut next_id).await {
+                        break Err(error);
+                    }
+                }
+                None => break Ok(()),
+            },
+            bundle = bundles.recv() => match bundle {
+                Some(bundle) => settle(bundle?, &mut pending),
+                None => break Err(io::ErrorKind::UnexpectedEof.into()),
+            },
+        }
+    };
+    reading.abort();
+    ended
+}
+
+async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    first: Outgoing,
+    waiting: &mut mpsc::Receiver<Outgoing>,
+    pending: &mut HashMap<u64, oneshot::Sender<Response>>,
+    next_id: &mut u64,
+) -> io::Result<()> {
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(Outgoing { request, reply }) = next {
+        // Callers that gave up leave closed replies behind; forget them once in a while.
+        *next_id += 1;
+        if next_id.is_multiple_of(1024) {
+            pending.retain(|_, reply| !reply.is_closed());
+        }
+        bytes += request.size_hint();
+        pending.insert(*next_id, reply);
+        messages.push(Message::Request { id: *next_id, request });
+        next = if messages.len() < BUNDLE_MESSAGES && bytes < BUNDLE_BYTES { waiting.try_recv().ok() } else { None };
+    }
+    frame::write(writer, &Bundle { messages }).await
+}
+
+fn settle(bundle: Bundle, pending: &mut HashMap<u64, oneshot::Sender<Response>>) {
+    for message in bundle.messages {
+        if let Message::Response { id, response } = message
+            && let Some(reply) = pending.remove(&id)
+        {
+            // The caller may have given up; its answer is then of no use.
+            let _ = reply.send(response);
+        }
+    }
+}
+
+async fn read_bundles(mut reader: impl tokio::io::AsyncRead + Unpin, to: mpsc::Sender<io::Result<Bundle>>) {
+    loop {
+        let next = match frame::read(&mut reader).await {
+            Ok(Some(bundle)) => Ok(bundle),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let failed = next.is_err();
+        if to.send(next).await.is_err() || failed {
+            return;
+        }
+    }
+}

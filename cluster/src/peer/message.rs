@@ -1,0 +1,138 @@
+//! What nodes say to each other. Everything travels in bundles: one frame, one TLS record, many messages of many shards.
+
+use bytes::Bytes;
+use chat::command::{Command, Outcome};
+use chat::ids::{NodeId, ShardId};
+use serde::{Deserialize, Serialize};
+use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
+
+use crate::consensus::types::VoteRecord;
+
+/// The version of this protocol. A node refuses a peer that speaks another one, and says so.
+pub(crate) const VERSION: u16 = 1;
+
+/// First message in both directions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) version: u16,
+    pub(crate) cluster: String,
+    pub(crate) node: NodeId,
+}
+
+/// The accepting side's answer to a `Hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Welcome {
+    Accepted(Hello),
+    Refused { reason: String },
+}
+
+/// All messages that were waiting when the connection could take more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Bundle {
+    pub(crate) messages: Vec<Message>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Message {
+    Request { id: u64, request: Request },
+    Response { id: u64, response: Response },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Append {
+        shard: ShardId,
+        append: Append,
+    },
+    Vote {
+        shard: ShardId,
+        vote: VoteRecord,
+        last: Option<LogPosition>,
+        transfer: bool,
+        pre: bool,
+    },
+    Transfer {
+        shard: ShardId,
+        from: VoteRecord,
+        to: NodeId,
+        last: Option<LogPosition>,
+    },
+    /// One chunk of a snapshot; the last one has no chunk and asks for the installation.
+    Snapshot {
+        shard: ShardId,
+        vote: VoteRecord,
+        applied: Applied,
+        id: String,
+        number: u64,
+        chunk: Option<SnapshotChunk>,
+    },
+    /// The index a linearizable read must wait for.
+    ReadIndex {
+        shard: ShardId,
+    },
+    Submit {
+        shard: ShardId,
+        command: Command,
+    },
+    /// For the node above: [`crate::PeerService`].
+    Service(Bytes),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Append {
+    pub(crate) vote: VoteRecord,
+    pub(crate) previous: Option<LogPosition>,
+    pub(crate) records: Vec<LogRecord>,
+    pub(crate) committed: Option<LogPosition>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Response {
+    Append(Appended),
+    Vote { vote: VoteRecord, granted: bool, last: Option<LogPosition> },
+    Transfer(bool),
+    Snapshot { vote: VoteRecord },
+    SnapshotChunk,
+    ReadIndex(u64),
+    Submitted { outcome: Outcome, index: u64 },
+    Service(Bytes),
+    Failed(Failure),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Appended {
+    Success,
+    Partial(Option<LogPosition>),
+    Conflict,
+    HigherVote(VoteRecord),
+}
+
+/// Why a request was not served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("not the leader")]
+    NotLeader { leader: Option<NodeId> },
+    #[error("overloaded")]
+    Overloaded,
+    #[error("no majority")]
+    Unavailable,
+    #[error("outcome unknown")]
+    Unknown,
+    #[error("no such shard here")]
+    NoShard,
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl Request {
+    /// Bytes of the parts that can be large: bounds a bundle.
+    pub(crate) fn size_hint(&self) -> usize {
+        match self {
+            Self::Append { append, .. } => append.records.iter().map(LogRecord::size_hint).sum(),
+            Self::Snapshot { .. } => 256 * 1024,
+            Self::Service(bytes) => bytes.len(),
+            Self::Submit { .. } => chat::limits::ENTRY_BYTES,
+            Self::Vote { .. } | Self::Transfer { .. } | Self::ReadIndex { .. } => 64,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One shard's replica on this node: its Raft, its proposer, its state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat::ids::{NodeId, ShardId};
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{Fatal, RaftError};
+use openraft::{Config, SnapshotPolicy};
+use storage::{Engine, LogStore, StateStore};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::consensus::log_store::ShardLog;
+use crate::consensus::network::Network;
+use crate::consensus::serve::{Raft, Spool};
+use crate::consensus::state_machine::{ShardState, ShardView};
+use crate::peer::lane::Lane;
+use crate::proposer::{ProposeError, Proposer};
+use crate::{Feed, StartError, Timing};
+
+/// Deadline of building a snapshot.
+const COMPACT_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Replica {
+    pub(crate) shard: ShardId,
+    pub(crate) raft: Raft,
+    pub(crate) proposer: Proposer,
+    pub(crate) state: StateStore,
+    pub(crate) log: LogStore,
+    pub(crate) spool: Spool,
+    /// Told when the outbox may hold something to deliver.
+    pub(crate) outbox_filled: Arc<Notify>,
+    applied: watch::Receiver<u64>,
+}
+
+pub(crate) struct ReplicaOptions<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) shard: ShardId,
+    pub(crate) members: &'a BTreeSet<NodeId>,
+    pub(crate) timing: Timing,
+    pub(crate) engine: &'a Engine,
+    pub(crate) lanes: Arc<BTreeMap<NodeId, Lane>>,
+    pub(crate) feed: Arc<dyn Feed>,
+}
+
+/// The log is the message store: it is never purged while its messages are kept (docs/adr/0002), so no snapshot
+/// is made on its own; an operator's or a test's trigger still can, and a replica that needs one gets it.
+fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError> {
+    Config {
+        cluster_name: cluster.to_owned(),
+        heartbeat_interval: timing.heartbeat.as_millis() as u64,
+        heartbeat_min_interval: Some(timing.heartbeat.as_millis() as u64 / 2),
+        election_timeout_min: timing.election_min.as_millis() as u64,
+        election_timeout_max: timing.election_max.as_millis() as u64,
+        enable_pre_vote: Some(true),
+        max_payload_entries: 64,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        replication_lag_threshold: u64::MAX,
+        backoff: "50ms 100ms 200ms ..500ms".to_owned(),
+        ..Config::default()
+    }
+    .validate()
+}
+
+impl Replica {
+    pub(crate) async fn start(options: ReplicaOptions<'_>) -> Result<Self, StartError> {
+        let shard = options.shard;
+        let log = options.engine.log(shard).map_err(StartError::Storage)?;
+        let state = options.engine.state(shard).map_err(StartError::Storage)?;
+        let (applied_sender, applied) = watch::channel(0);
+        let outbox_filled = Arc::new(Notify::new());
+        let machine = ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone());
+        let config =
+            config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
+        let network = Network::new(shard, options.lanes);
+        let consensus = |error: Fatal<_>| StartError::Consensus { shard, what: error.to_string() };
+        let raft = Raft::new(options.node, Arc::new(config), network, ShardLog::new(log.clone()), machine)
+            .await
+            .map_err(consensus)?;
+        // Every member of a new cluster starts with the same first entry; a log with entries is left as it is.
+        if !raft.is_initialized().await.map_err(consensus)? {
+            match raft.initialize(options.members.clone()).await {
+                Ok(()) | Err(RaftError::APIError(_)) => {}
+                Err(RaftError::Fatal(error)) => return Err(consensus(error)),
+            }
+        }
+        let proposer = Proposer::start(shard, raft.clone());
+        Ok(Self { shard, raft, proposer, state, log, spool: Spool::default(), outbox_filled, applied })
+    }
+
+    pub(crate) fn view(&self) -> ShardView {
+        ShardView::new(self.state.clone())
+    }
+
+    /// Snapshots what is applied and purges the log up to it.
+    pub(crate) async fn compact(&self) -> Result<(), ProposeError> {
+        let through = self.applied_index();
+        let failed = |_: Fatal<_>| ProposeError::Storage;
+        self.raft.trigger().snapshot().await.map_err(failed)?;
+        let wait = self.raft.wait(Some(COMPACT_TIMEOUT));
+        let built = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
+        wait.metrics(built, "snapshot built").await.map_err(|_| ProposeError::Unavailable)?;
+        self.raft.trigger().purge_log(through).await.map_err(failed)
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.raft.server_metrics().borrow_watched().current_leader
+    }
+
+    pub(crate) fn applied_index(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// On the leader: an index such that a state with it applied shows everything committed before this call.
+    pub(crate) async fn read_index(&self) -> Result<u64, ProposeError> {
+        // The lease answers without a round trip; when it is stale, a round of heartbeats decides.
+        if let Ok((read, _)) = self.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
+            return Ok(read.index());
+        }
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader { leader: self.leader() }),
+            Err(RaftError::Fatal(_)) => Err(ProposeError::Storage),
+        }
+    }
+
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<(), ProposeError> {
+        let mut applied = self.applied.clone();
+        match timeout(deadline, applied.wait_for(|at| *at >= index)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ProposeError::Storage),
+            Err(_) => Err(ProposeError::Unavailable),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What an operator can see of the cluster from one node.
+
+use chat::ids::{NodeId, ShardId};
+use openraft::async_runtime::watch::WatchReceiver;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Inner;
+use crate::replica::Replica;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub cluster: String,
+    pub node: NodeId,
+    pub peers: Vec<PeerStatus>,
+    pub shards: Vec<ShardStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    pub node: NodeId,
+    pub address: String,
+    /// This node's connection to it stands; always true for the node itself.
+    pub connected: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    pub shard: ShardId,
+    pub leader: Option<NodeId>,
+    /// The node that leads when all are well.
+    pub preferred: Option<NodeId>,
+    pub term: u64,
+    /// Index of the last entry in this node's log.
+    pub last: u64,
+    /// Index of the last entry applied here.
+    pub applied: u64,
+    /// Why this replica no longer works, if so.
+    pub failed: Option<String>,
+}
+
+/// A replica's state in one number, at one log index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDigest {
+    pub shard: ShardId,
+    pub applied: u64,
+    /// Hexadecimal.
+    pub digest: String,
+    pub records: u64,
+}
+
+pub(crate) fn of(inner: &Inner) -> ClusterStatus {
+    let members: Vec<NodeId> = inner.members.iter().map(|peer| peer.id).collect();
+    ClusterStatus {
+        cluster: inner.cluster.clone(),
+        node: inner.node,
+        peers: inner
+            .members
+            .iter()
+            .map(|peer| PeerStatus {
+                node: peer.id,
+                address: peer.address.to_string(),
+                connected: inner.connected(peer.id),
+            })
+            .collect(),
+        shards: inner.replicas.iter().map(|replica| shard(replica, &members)).collect(),
+    }
+}
+
+fn shard(replica: &Replica, members: &[NodeId]) -> ShardStatus {
+    let metrics = replica.raft.metrics().borrow_watched().clone();
+    ShardStatus {
+        shard: replica.shard,
+        leader: metrics.current_leader,
+        preferred: crate::balance::preferred(replica.shard, members),
+        term: metrics.current_term,
+        last: metrics.last_log_index.unwrap_or(0),
+        applied: replica.applied_index(),
+        failed: metrics.running_state.err().map(|error| error.to_string()),
+    }
+}

@@ -1,0 +1,241 @@
+//! Three replicas of everything in one process, over real TLS on loopback, on real storage.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
+use chat::event::{BodyKind, Committed, SealedBody};
+use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
+use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing};
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use storage::{Engine, EngineOptions, Identity, NodeKey};
+use uuid::Uuid;
+
+const SHARDS: u16 = 4;
+const CLUSTER: &str = "0190aaaa-0000-7000-8000-000000000001";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Remembers every message seq it was told, per conversation.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(ConversationId, u64)>>);
+
+impl Feed for Heard {
+    fn committed(&self, _: ShardId, _: u64, events: Arc<[Committed]>) {
+        let mut heard = self.0.lock();
+        for event in events.iter() {
+            if let Committed::Sequenced(event) = event {
+                heard.push((event.conversation.clone(), event.seq));
+            }
+        }
+    }
+    fn jumped(&self, _: ShardId, _: u64) {}
+    fn leadership(&self, _: ShardId, _: bool) {}
+}
+
+struct Echo(NodeId);
+
+impl PeerService for Echo {
+    fn call(&self, from: NodeId, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
+        let answer = format!("{from}>{}:{}", self.0, String::from_utf8_lossy(&request));
+        Box::pin(async move { answer.into() })
+    }
+}
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    fn tls(&self, node: NodeId) -> PeerTls {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec![peer_name(CLUSTER, node)]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        PeerTls {
+            ca: vec![self.issuer.der().clone()],
+            certificate: vec![certificate.der().clone()],
+            key: key.serialize_der().try_into().unwrap(),
+        }
+    }
+}
+
+struct Node {
+    cluster: Cluster,
+    engine: Engine,
+    heard: Arc<Heard>,
+}
+
+impl Node {
+    async fn start(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId) -> Self {
+        let options = || EngineOptions {
+            dir: dir.join(format!("node-{node}")),
+            node_key: NodeKey::from_bytes([node as u8; 32]),
+            identity: Identity { cluster: CLUSTER.to_owned(), node, name: format!("node-{node}") },
+            cache_bytes: 8 * 1024 * 1024,
+        };
+        if !dir.join(format!("node-{node}")).exists() {
+            Engine::create(&options()).unwrap();
+        }
+        let engine = Engine::open(options()).unwrap();
+        let heard = Arc::new(Heard::default());
+        let options = ClusterOptions {
+            node,
+            cluster: CLUSTER.to_owned(),
+            members: peers.to_vec(),
+            shards: SHARDS,
+            listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
+            tls: authority.tls(node),
+            timing: Timing::default(),
+            engine: engine.clone(),
+        };
+        let cluster = Cluster::start(options, heard.clone(), Arc::new(Echo(node))).await.unwrap();
+        Self { cluster, engine, heard }
+    }
+
+    async fn stop(self) {
+        self.cluster.shutdown().await;
+        tokio::task::spawn_blocking(move || self.engine.close()).await.unwrap();
+    }
+}
+
+fn free_peers(count: u64) -> Vec<Peer> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let address = |listener: &TcpListener| -> SocketAddr { listener.local_addr().unwrap() };
+    listeners.iter().zip(1..).map(|(listener, id)| Peer { id, address: address(listener) }).collect()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn app() -> AppId {
+    AppId::new("main").unwrap()
+}
+
+fn send(author: &str, peer: &str, id: u128) -> (ConversationId, Command) {
+    let conversation = ConversationId::private(user(author), user(peer));
+    let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes: Bytes::from(format!("message {id}")) };
+    let command = ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest: [1; 16], body };
+    let command =
+        Command::Conversation { app: app(), conversation: conversation.clone(), actor: user(author), command };
+    (conversation, command)
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn leaders_known(nodes: &[&Node]) -> bool {
+    nodes.iter().all(|node| node.cluster.status().shards.iter().all(|shard| shard.leader.is_some()))
+}
+
+async fn equal_digests(nodes: &[&Node]) {
+    for shard in (0..=SHARDS).map(ShardId) {
+        for node in nodes {
+            node.cluster.read_barrier(shard).await.unwrap();
+        }
+        let mut digests = Vec::new();
+        for node in nodes {
+            digests.push(node.cluster.digest(shard).await.unwrap());
+        }
+        assert!(digests.iter().all(|digest| digest == &digests[0]), "{digests:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let peers = free_peers(3);
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(Node::start(dir.path(), &authority, &peers, id).await);
+    }
+    until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    assert_eq!(nodes[0].cluster.call(3, Bytes::from("hi")).await.unwrap(), "1>3:hi");
+
+    // Every node takes commands for every shard, and the same id has one effect.
+    let mut acked = Vec::new();
+    for id in 0..60u128 {
+        let (conversation, command) = send("alice", &format!("bob{}", id % 7), id);
+        let node = &nodes[(id % 3) as usize];
+        let shard = node.cluster.conversation_shard(&app(), &conversation);
+        let first = node.cluster.submit(shard, command.clone()).await.unwrap();
+        let again = nodes[((id + 1) % 3) as usize].cluster.submit(shard, command).await.unwrap();
+        let Outcome::Applied { seq, duplicate: false } = first.outcome else { panic!("{first:?}") };
+        assert_eq!(again.outcome, Outcome::Applied { seq, duplicate: true });
+        acked.push((conversation, seq));
+    }
+    equal_digests(&nodes.iter().collect::<Vec<_>>()).await;
+
+    // One node leaves; the other two go on.
+    nodes.remove(0).stop().await;
+    for id in 100..130u128 {
+        let (conversation, command) = send("alice", &format!("bob{}", id % 7), id);
+        let shard = nodes[0].cluster.conversation_shard(&app(), &conversation);
+        let proposed = nodes[(id % 2) as usize].cluster.submit(shard, command).await.unwrap();
+        let Outcome::Applied { seq, duplicate: false } = proposed.outcome else { panic!("{proposed:?}") };
+        acked.push((conversation, seq));
+    }
+    // The node's absence is compacted away on the others: it must catch up by snapshot.
+    for shard in (0..=SHARDS).map(ShardId) {
+        for node in &nodes {
+            node.cluster.read_barrier(shard).await.unwrap();
+            node.cluster.compact(shard).await.unwrap();
+        }
+    }
+    let back = Node::start(dir.path(), &authority, &peers, 1).await;
+    let all = [&back, &nodes[0], &nodes[1]];
+    until("leaders again", || leaders_known(&all)).await;
+    equal_digests(&all).await;
+
+    // A node that was there all the time heard each event once, in order.
+    let mut heard = nodes[1].heard.0.lock().clone();
+    for (conversation, seq) in &acked {
+        assert_eq!(heard.iter().filter(|event| *event == &(conversation.clone(), *seq)).count(), 1);
+    }
+    heard.retain(|(conversation, _)| conversation == &acked[0].0);
+    let seqs: Vec<u64> = heard.iter().map(|(_, seq)| *seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+
+    // The message bodies are in every replica's log, also below what the snapshot replaced.
+    let conversation = &acked[0].0;
+    let shard = back.cluster.conversation_shard(&app(), conversation);
+    let view = back.cluster.view(shard).unwrap();
+    let located = chat::state::query::locate(&view, &app(), conversation, 1, 10).unwrap();
+    let chat::state::query::Located::Message { log_index, .. } = &located[0] else { panic!("{located:?}") };
+    assert!(back.cluster.entry(shard, *log_index).unwrap().is_some());
+
+    // Lists were carried to the home shards.
+    let home = back.cluster.home_shard(&app(), &user("bob1"));
+    back.cluster
+        .submit(
+            home,
+            Command::User { app: app(), user: user("bob1"), command: UserCommand::CreateAccount { password: None } },
+        )
+        .await
+        .unwrap();
+    let view = back.cluster.view(home).unwrap();
+    until("bob1 has a conversation", || {
+        !chat::state::query::conversations(&view, &app(), &user("bob1"), None, 10).unwrap().items.is_empty()
+    })
+    .await;
+    back.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
