@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod security;
 pub mod config;
 pub mod init;
 pub mod local;
