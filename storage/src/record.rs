@@ -69,6 +69,23 @@ pub enum SnapshotChunk {
     Records(Vec<LogRecord>),
 }
 
+impl LogRecord {
+    /// About how many bytes the record takes when it is sent.
+    pub fn size_hint(&self) -> usize {
+        self.payload.len() + 32
+    }
+}
+
+impl SnapshotChunk {
+    /// About how many bytes the chunk takes when it is sent.
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::State(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len() + 8).sum(),
+            Self::Records(records) => records.iter().map(LogRecord::size_hint).sum(),
+        }
+    }
+}
+
 /// The marker of a shard's state in sled.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct StateMarker {
