@@ -3,7 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use chat::ids::{AppId, UserId};
+use chat::command::{Command, Outcome, UserCommand};
+use chat::errors::ErrorCode;
+use chat::ids::{AppId, ShardId, UserId};
+use chat::state::query;
+use cluster::{Cluster, ProposeError, ShardView};
 
 /// What a login needs to know of an account. `Debug` shows no hash.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,4 +44,60 @@ pub trait Accounts: Send + Sync + 'static {
 
     /// The app's Ed25519 public key, PEM.
     fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>>;
+}
+
+impl Accounts for Cluster {
+    fn account<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, Option<Account>> {
+        Box::pin(async move {
+            let view = fresh_view(self, self.home_shard(app, user)).await?;
+            let account = query::account(&view, app, user).map_err(unreadable)?;
+            Ok(account.map(|account| Account { password: account.password }))
+        })
+    }
+
+    fn provision<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let command = UserCommand::CreateAccount { password: None };
+            let command = Command::User { app: app.clone(), user: user.clone(), command };
+            let proposed = self.submit(self.home_shard(app, user), command).await.map_err(unanswered)?;
+            match proposed.outcome {
+                // Somebody was faster, and gave it a password: it is there, which is all that is asked.
+                Outcome::Applied { .. } | Outcome::Rejected(ErrorCode::AccountExists) => Ok(()),
+                Outcome::Rejected(code) => {
+                    tracing::error!(event = "provision_rejected", code = code.name(), "an account was not made");
+                    Err(AccountsError::Internal)
+                }
+            }
+        })
+    }
+
+    fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>> {
+        Box::pin(async move {
+            let view = fresh_view(self, ShardId::META).await?;
+            Ok(query::app(&view, app).map_err(unreadable)?.map(|app| app.token_public_key_pem))
+        })
+    }
+}
+
+/// The local replica, once it has everything that was committed before the question: a password or key that was
+/// changed a moment ago on another node does not count any more.
+async fn fresh_view(cluster: &Cluster, shard: ShardId) -> Result<ShardView, AccountsError> {
+    cluster.read_barrier(shard).await.map_err(unanswered)?;
+    cluster.view(shard).ok_or(AccountsError::Internal)
+}
+
+fn unanswered(error: ProposeError) -> AccountsError {
+    match error {
+        ProposeError::Overloaded => AccountsError::Overloaded,
+        ProposeError::Storage => AccountsError::Internal,
+        // Not known to be done is as good as not done: making the same account again changes nothing.
+        ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Unknown => {
+            AccountsError::Unavailable
+        }
+    }
+}
+
+fn unreadable(error: storage::StorageError) -> AccountsError {
+    tracing::error!(event = "account_unreadable", %error, "an account could not be read");
+    AccountsError::Internal
 }
