@@ -1,0 +1,254 @@
+//! Events on their way to the user: each exactly once and in order per conversation, whatever the
+//! connection does. The log is the queue: an event that cannot be taken now is left out and read from
+//! history later, so that neither a gap nor a slow reader needs an unbounded buffer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use chat::ids::ConversationId;
+use chat::wire::{Position, Resumption, ResyncReason, WireEvent};
+
+use crate::event::ClientEvent;
+
+/// Events ready for the user; sequenced ones beyond it are left out and read again later.
+pub(crate) const READY_EVENTS: usize = 512;
+/// Ready items at which the connection is no longer read at all.
+pub(crate) const READY_HARD: usize = 4 * READY_EVENTS;
+/// Events kept per conversation while the gap before them is filled.
+const STASH_EVENTS: usize = 64;
+
+/// What the client holds of one conversation.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// The last event delivered; all before it are delivered or known to be unreadable.
+    held: u64,
+    /// The highest event known to exist.
+    known: u64,
+    /// The highest event read from history: a live copy of it is no fault of the service.
+    covered: u64,
+    /// Events beyond a gap.
+    stash: BTreeMap<u64, WireEvent>,
+    /// A history request is on its way.
+    filling: bool,
+    /// Events were left out for want of room: what looks like a gap is our own doing.
+    lagging: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    cursors: BTreeMap<ConversationId, Cursor>,
+    /// Conversations with `held < known` and no request on its way.
+    behind: BTreeSet<ConversationId>,
+    ready: VecDeque<ClientEvent>,
+    /// Live events that came a second time, or after a hole: faults of the service.
+    pub(crate) duplicates: u64,
+    pub(crate) gaps: u64,
+    /// History pages asked for.
+    pub(crate) backfills: u64,
+}
+
+impl Delivery {
+    pub(crate) fn new(have: impl IntoIterator<Item = Position>) -> Self {
+        let cursor = |p: Position| (p.conversation, Cursor { held: p.seq, known: p.seq, ..Cursor::default() });
+        Self { cursors: have.into_iter().map(cursor).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn congested(&self) -> bool {
+        self.ready.len() >= READY_HARD
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<ClientEvent> {
+        self.ready.pop_front()
+    }
+
+    /// Says something that is not sequenced. Notices which only describe the moment are left out when the reader lags.
+    pub(crate) fn notice(&mut self, event: ClientEvent) {
+        let momentary = matches!(
+            event,
+            ClientEvent::ReadMoved { .. }
+                | ClientEvent::Disconnected { .. }
+                | ClientEvent::Reconnected
+                | ClientEvent::Goaway { .. }
+        );
+        if !momentary || self.ready.len() < READY_EVENTS {
+            self.ready.push_back(event);
+        }
+    }
+
+    /// Positions for `resume`.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = Position> {
+        self.cursors.iter().map(|(conversation, c)| Position { conversation: conversation.clone(), seq: c.held })
+    }
+
+    /// A live event.
+    pub(crate) fn event(&mut self, event: WireEvent) {
+        let room = self.ready.len() < READY_EVENTS;
+        let Some(cursor) = self.cursors.get_mut(&event.conversation) else {
+            // A conversation nobody announced: what lies before its first event was never promised to us.
+            let held = event.seq.saturating_sub(1);
+            self.cursors.insert(event.conversation.clone(), Cursor { held, known: held, ..Cursor::default() });
+            return self.event(event);
+        };
+        cursor.known = cursor.known.max(event.seq);
+        if event.seq <= cursor.held {
+            self.duplicates += u64::from(event.seq > cursor.covered);
+        } else if event.seq == cursor.held + 1 && room {
+            cursor.held = event.seq;
+            let stashed = (!cursor.stash.is_empty()).then(|| event.conversation.clone());
+            self.ready.push_back(ClientEvent::Event(event));
+            if let Some(conversation) = stashed {
+                self.unstash(&conversation);
+            }
+        } else {
+            self.hold_back(event);
+        }
+    }
+
+    /// An event that cannot be delivered now: it lies beyond a gap, or the reader lags.
+    fn hold_back(&mut self, event: WireEvent) {
+        let Some(cursor) = self.cursors.get_mut(&event.conversation) else { return };
+        let gap = event.seq > cursor.held + 1;
+        self.gaps += u64::from(gap && !cursor.filling && !cursor.lagging && cursor.stash.is_empty());
+        cursor.lagging |= !gap;
+        if !cursor.filling {
+            self.behind.insert(event.conversation.clone());
+        }
+        if gap && !cursor.lagging && cursor.stash.len() < STASH_EVENTS {
+            cursor.stash.insert(event.seq, event);
+        }
+    }
+
+    /// Delivers what the stash holds without a gap.
+    fn unstash(&mut self, conversation: &ConversationId) {
+        let Some(cursor) = self.cursors.get_mut(conversation) else { return };
+        while let Some(entry) = cursor.stash.first_entry() {
+            if *entry.key() > cursor.held + 1 || self.ready.len() >= READY_EVENTS {
+                break;
+            }
+            let event = entry.remove();
+            if event.seq == cursor.held + 1 {
+                cursor.held = event.seq;
+                self.ready.push_back(ClientEvent::Event(event));
+            }
+        }
+        if cursor.held >= cursor.known {
+            cursor.lagging = false;
+            self.behind.remove(conversation);
+        }
+    }
+
+    /// The next history page to ask for: a conversation and the position after which to read.
+    pub(crate) fn next_backfill(&mut self) -> Option<(ConversationId, u64)> {
+        if self.ready.len() > READY_EVENTS / 2 {
+            return None;
+        }
+        let conversation = self.behind.pop_first()?;
+        let cursor = self.cursors.get_mut(&conversation)?;
+        cursor.filling = true;
+        self.backfills += 1;
+        Some((conversation, cursor.held))
+    }
+
+    /// A history page that answers [`Self::next_backfill`].
+    pub(crate) fn backfilled(&mut self, conversation: &ConversationId, events: Vec<WireEvent>, head: u64) {
+        let Some(cursor) = self.cursors.get_mut(conversation) else { return };
+        cursor.filling = false;
+        cursor.known = cursor.known.max(head);
+        let first_readable = events.first().map_or(head + 1, |event| event.seq);
+        if first_readable > cursor.held + 1 {
+            // What lies between is not there for this user any more; said, never skipped silently.
+            cursor.held = first_readable - 1;
+            cursor.known = cursor.known.max(cursor.held);
+            let (conversation, next_seq) = (conversation.clone(), first_readable);
+            self.ready.push_back(ClientEvent::MustResync { conversation, reason: ResyncReason::Retention, next_seq });
+        }
+        for event in events {
+            cursor.covered = cursor.covered.max(event.seq);
+            if event.seq == cursor.held + 1 && self.ready.len() < READY_EVENTS {
+                cursor.held = event.seq;
+                self.ready.push_back(ClientEvent::Event(event));
+            }
+        }
+        if cursor.held < cursor.known {
+            self.behind.insert(conversation.clone());
+        }
+        self.unstash(conversation);
+    }
+
+    /// The history of a conversation cannot be read any more.
+    pub(crate) fn backfill_refused(&mut self, conversation: &ConversationId) {
+        self.removed(conversation);
+    }
+
+    /// Answers `resume`.
+    pub(crate) fn resumed(&mut self, resumption: Resumption) {
+        let Resumption { conversation, live_after, head, gone } = resumption;
+        if gone {
+            return self.removed(&conversation);
+        }
+        let Some(cursor) = self.cursors.get_mut(&conversation) else {
+            return self.added(conversation, live_after);
+        };
+        if head < cursor.held {
+            return self.must_resync(conversation, ResyncReason::Epoch, 1);
+        }
+        // Events up to live_after do not come by themselves: they are ours to read.
+        cursor.known = cursor.known.max(live_after);
+        if cursor.held < cursor.known {
+            self.behind.insert(conversation);
+        }
+    }
+
+    pub(crate) fn added(&mut self, conversation: ConversationId, live_after: u64) {
+        if let Some(cursor) = self.cursors.get_mut(&conversation) {
+            cursor.known = cursor.known.max(live_after);
+            if cursor.held < cursor.known && !cursor.filling {
+                self.behind.insert(conversation);
+            }
+            return;
+        }
+        self.cursors.insert(conversation.clone(), Cursor { held: live_after, known: live_after, ..Cursor::default() });
+        self.notice(ClientEvent::ConversationAdded { conversation, live_after });
+    }
+
+    pub(crate) fn removed(&mut self, conversation: &ConversationId) {
+        self.behind.remove(conversation);
+        if self.cursors.remove(conversation).is_some() {
+            self.notice(ClientEvent::ConversationRemoved { conversation: conversation.clone() });
+        }
+    }
+
+    pub(crate) fn must_resync(&mut self, conversation: ConversationId, reason: ResyncReason, next_seq: u64) {
+        let held = next_seq.saturating_sub(1);
+        // At least one event is looked for, so that the first page tells the true head.
+        let cursor = Cursor { held, known: next_seq.max(1), covered: u64::MAX, ..Cursor::default() };
+        self.cursors.insert(conversation.clone(), cursor);
+        self.behind.insert(conversation.clone());
+        self.notice(ClientEvent::MustResync { conversation, reason, next_seq: held + 1 });
+    }
+
+    /// The service was restored from a backup: nothing that we hold counts.
+    pub(crate) fn epoch_changed(&mut self) {
+        let conversations: Vec<ConversationId> = self.cursors.keys().cloned().collect();
+        for conversation in conversations {
+            self.must_resync(conversation, ResyncReason::Epoch, 1);
+        }
+        // `resume` follows and asks for all of it.
+        self.disconnected();
+    }
+
+    /// The connection is gone, and with it every request on its way. The next one starts after `held`.
+    pub(crate) fn disconnected(&mut self) {
+        self.behind.clear();
+        for cursor in self.cursors.values_mut() {
+            let Cursor { held, covered, .. } = *cursor;
+            *cursor = Cursor { held, known: held, covered, ..Cursor::default() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use chat::ids::{ClientMsgId, GroupId, UserId};
+use chat::wire::{Body, EventContent};
+use uuid::Uuid;
+
+use super::*;
+
+fn group() -> ConversationId {
+    ConversationId::Group(GroupId(Uuid::from_u128(1)))
+}
+
+fn event(seq: u64) -> WireEvent {
+    let content = EventContent::Message {
+        from: UserId::new("ann").unwrap(),
+        client_msg_id: ClientMsgId(Uuid::from_u128(seq.into())),
+        body: Body::Text { text: String::new() },
+    };
+    WireEvent { conversation: group(), seq, time_ms: 0, content }
+}
+
+fn holding(seq: u64) -> Delivery {
+    Delivery::new([Position { conversation: group(), seq }])
+}
+
+/// The sequence numbers delivered; other items as 0.
+fn delivered(delivery: &mut Delivery) -> Vec<u64> {
+    let seq = |item| if let ClientEvent::Event(event) = item { event.seq } else { 0 };
+    std::iter::from_fn(|| delivery.pop()).map(seq).collect()
+}
+
+#[test]
+fn a_second_copy_is_dropped_and_counted() {
+    let mut delivery = holding(4);
+    for seq in [5, 5, 4, 6] {
+        delivery.event(event(seq));
+    }
+    assert_eq!(delivered(&mut delivery), [5, 6]);
+    assert_eq!((delivery.duplicates, delivery.gaps), (2, 0));
+}
+
+#[test]
+fn a_gap_is_filled_from_history_before_what_lies_beyond_it() {
+    let mut delivery = holding(1);
+    for seq in [2, 5, 6] {
+        delivery.event(event(seq));
+    }
+    assert_eq!(delivered(&mut delivery), [2]);
+    assert_eq!(delivery.next_backfill(), Some((group(), 2)));
+    assert_eq!(delivery.next_backfill(), None, "one page at a time");
+    delivery.event(event(7));
+    delivery.backfilled(&group(), vec![event(3), event(4)], 7);
+    assert_eq!(delivered(&mut delivery), [3, 4, 5, 6, 7]);
+    assert_eq!((delivery.duplicates, delivery.gaps), (0, 1));
+    assert_eq!(delivery.next_backfill(), None);
+}
+
+#[test]
+fn a_slow_reader_loses_nothing_and_bounds_the_queue() {
+    let mut delivery = holding(0);
+    let last = 3 * READY_EVENTS as u64;
+    (1..=last).for_each(|seq| delivery.event(event(seq)));
+    assert_eq!(delivery.ready.len(), READY_EVENTS);
+    assert_eq!(delivery.next_backfill(), None, "no room for a page yet");
+    let mut seen = delivered(&mut delivery);
+    while let Some((conversation, after)) = delivery.next_backfill() {
+        let page = (after + 1..=last.min(after + 200)).map(event).collect();
+        delivery.backfilled(&conversation, page, last);
+        seen.extend(delivered(&mut delivery));
+    }
+    assert_eq!(seen, (1..=last).collect::<Vec<_>>());
+    assert_eq!((delivery.duplicates, delivery.gaps), (0, 0), "our own lag is no fault of the service");
+}
+
+#[test]
+fn a_new_connection_starts_after_what_is_held() {
+    let mut delivery = holding(3);
+    delivery.event(event(9));
+    delivery.disconnected();
+    assert_eq!(delivery.positions().map(|p| p.seq).collect::<Vec<_>>(), [3]);
+    delivery.resumed(Resumption { conversation: group(), live_after: 3, head: 9, gone: false });
+    assert_eq!(delivery.next_backfill(), None);
+    (4..=9).for_each(|seq| delivery.event(event(seq)));
+    assert_eq!(delivered(&mut delivery), [4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_resume_that_starts_later_is_filled_from_history() {
+    let mut delivery = holding(3);
+    delivery.resumed(Resumption { conversation: group(), live_after: 5, head: 5, gone: false });
+    delivery.event(event(6));
+    assert_eq!(delivery.next_backfill(), Some((group(), 3)));
+    delivery.backfilled(&group(), vec![event(4), event(5), event(6)], 6);
+    assert_eq!(delivered(&mut delivery), [4, 5, 6]);
+}
+
+#[test]
+fn what_retention_took_is_said() {
+    let mut delivery = holding(1);
+    delivery.event(event(9));
+    assert_eq!(delivery.next_backfill(), Some((group(), 1)));
+    delivery.backfilled(&group(), vec![event(8), event(9)], 9);
+    let expected = ClientEvent::MustResync { conversation: group(), reason: ResyncReason::Retention, next_seq: 8 };
+    assert_eq!(delivery.pop(), Some(expected));
+    assert_eq!(delivered(&mut delivery), [8, 9]);
+}
+
+#[test]
+fn a_resync_reads_everything_from_the_named_event_on() {
+    let mut delivery = holding(50);
+    delivery.must_resync(group(), ResyncReason::Epoch, 1);
+    assert_eq!(delivery.next_backfill(), Some((group(), 0)));
+    delivery.backfilled(&group(), vec![event(1), event(2)], 2);
+    assert_eq!(delivered(&mut delivery), [0, 1, 2]);
+    assert_eq!(delivery.next_backfill(), None);
+}
+
+#[test]
+fn leaving_and_coming_back_is_said_and_starts_anew() {
+    let mut delivery = holding(3);
+    delivery.resumed(Resumption { conversation: group(), live_after: 0, head: 0, gone: true });
+    assert_eq!(delivery.pop(), Some(ClientEvent::ConversationRemoved { conversation: group() }));
+    delivery.added(group(), 8);
+    assert_eq!(delivery.pop(), Some(ClientEvent::ConversationAdded { conversation: group(), live_after: 8 }));
+    delivery.event(event(9));
+    assert_eq!(delivered(&mut delivery), [9]);
+}

@@ -1,0 +1,47 @@
+//! What a client tells its user unasked.
+
+use chat::ids::{ConversationId, UserId};
+use chat::wire::{ResyncReason, WireEvent};
+use tokio::sync::mpsc;
+
+/// One item of [`Events`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientEvent {
+    /// The next event of a conversation: each exactly once, in the order of `seq`, over reconnects too.
+    Event(WireEvent),
+    /// A member's newest read position. May be left out while this side reads slowly.
+    ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// Events after `live_after` follow; what is up to it is read with `Client::history`.
+    ConversationAdded { conversation: ConversationId, live_after: u64 },
+    /// Nothing of this conversation follows.
+    ConversationRemoved { conversation: ConversationId },
+    /// Drop what you hold of this conversation: its events from `next_seq` on follow.
+    MustResync { conversation: ConversationId, reason: ResyncReason, next_seq: u64 },
+    /// The connection is gone; the client connects again by itself.
+    Disconnected { why: String },
+    /// Connected again and resumed: nothing was missed.
+    Reconnected,
+    /// The node closes soon; the client moves to another one by itself.
+    Goaway { reconnect_after_ms: u64 },
+    /// The last item: the service ended this client and connecting again would fail the same way.
+    Closed { code: u16, why: String },
+}
+
+/// The client's events. Nothing is lost if they are read slowly: the client stops taking events from the
+/// connection and later reads what it left out from history. Requests and their answers go on meanwhile.
+#[derive(Debug)]
+pub struct Events {
+    pub(crate) receiver: mpsc::Receiver<ClientEvent>,
+}
+
+impl Events {
+    /// The next event; none once the client is closed or dropped.
+    pub async fn next(&mut self) -> Option<ClientEvent> {
+        self.receiver.recv().await
+    }
+
+    /// The next event, if one is there.
+    pub fn try_next(&mut self) -> Option<ClientEvent> {
+        self.receiver.try_recv().ok()
+    }
+}
