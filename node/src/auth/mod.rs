@@ -10,6 +10,7 @@
 pub mod accounts;
 mod core;
 pub mod password;
+pub mod signer;
 pub mod token;
 
 use std::sync::Arc;
