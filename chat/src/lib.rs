@@ -2,6 +2,7 @@
 //!
 //! - [`ids`], [`limits`], [`errors`]: the vocabulary every other crate speaks.
 //! - [`wire`]: frames between a client and a node (JSON, docs/PROTOCOL.md).
+//! - [`parse`], [`render`]: from a client's text to a request, and from committed events to frames.
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
 //! - [`text`]: the rules for texts that people write.
@@ -13,6 +14,8 @@ pub mod errors;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod parse;
+pub mod render;
 pub mod state;
 pub mod text;
 pub mod wire;

@@ -11,6 +11,8 @@ pub const TEXT_BYTES: usize = 16 * 1024;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Fragments that may make one client frame.
 pub const FRAME_FRAGMENTS: usize = 64;
+/// Levels that a client frame's JSON may be nested.
+pub const FRAME_DEPTH: usize = 32;
 /// Malformed frames a connection may send before it is closed.
 pub const BAD_FRAMES: u32 = 8;
 /// Time from connecting to a successful login, in milliseconds.
@@ -46,6 +48,8 @@ pub const USER_DEVICES: usize = 32;
 pub const USER_SESSIONS: usize = 16;
 /// Live connections of one node.
 pub const NODE_SESSIONS: usize = 50_000;
+/// Conversations with a group actor on one node.
+pub const NODE_GROUPS: usize = 100_000;
 /// Events in one page of history.
 pub const HISTORY_PAGE: usize = 200;
 /// Bytes of events in one page of history: it must fit a frame the client accepts.

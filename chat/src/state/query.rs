@@ -4,12 +4,12 @@
 use crate::command::ListChange;
 use crate::event::{Event, Role};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
-use crate::state::{Delta, View};
 use crate::state::key::{self, page_of};
 use crate::state::record::{
     Account, App, ClusterSettings, Conversation, Device, IndexPage, InlineEvent, ListEntry, Member, OutboxHead, Record,
     Slot,
 };
+use crate::state::{Delta, View};
 
 /// A page of something ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
