@@ -1,0 +1,169 @@
+//! The bytes of everything that is stored: records of the state, log entries, commands. What was once written must be
+//! readable for ever, and must be written the same by every replica.
+//!
+//! A new layout gets a new file (`GOLDEN=write cargo test -p chat --test golden` writes the ones that are missing);
+//! an existing file is never changed.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use chat::codec::{self, Kind};
+use chat::command::{ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, Outcome, UserCommand};
+use chat::errors::ErrorCode;
+use chat::event::{BodyKind, Event, Role, SealedBody};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::state::record::{
+    Account, App, ClusterSettings, Conversation, Dedupe, Device, IndexPage, InlineEvent, ListEntry, ListHead,
+    ListOrder, Member, OutboxHead, Slot,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(kind: Kind, name: &str, value: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/records").join(format!("{name}.bin"));
+    let encoded = codec::encode(kind, value).unwrap();
+    if !path.exists() && std::env::var("GOLDEN").is_ok_and(|mode| mode == "write") {
+        fs::write(&path, &encoded).unwrap();
+    }
+    let stored = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(&codec::decode::<T>(kind, &stored).unwrap(), value, "{name} no longer decodes to what was written");
+    assert_eq!(stored, encoded, "{name} is written differently now");
+}
+
+fn state<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: T) {
+    golden(Kind::State, name, &value);
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn app() -> AppId {
+    AppId::new("main").unwrap()
+}
+
+fn group() -> ConversationId {
+    ConversationId::Group(GroupId(Uuid::from_u128(0x0193_6f3e_7c00_7000_8000_0000_0000_000a)))
+}
+
+fn private() -> ConversationId {
+    ConversationId::private(user("alice"), user("bob"))
+}
+
+fn client_msg_id() -> ClientMsgId {
+    ClientMsgId(Uuid::from_u128(0x0193_6f3e_7c00_7000_8000_0000_0000_000b))
+}
+
+fn body() -> SealedBody {
+    SealedBody { key_id: 300, kind: BodyKind::Action, bytes: Bytes::from_static(b"nonce, ciphertext and tag") }
+}
+
+fn list_change() -> ListChange {
+    ListChange { app: app(), user: user("bob"), conversation: private(), seq: 70_000, listed: true }
+}
+
+const TIME_MS: u64 = 1_732_400_000_000;
+
+#[test]
+fn records_of_the_home_shard() {
+    state("account_password", Account { created_ms: TIME_MS, password: Some("$argon2id$v=19$x".into()) });
+    state("account_token", Account { created_ms: TIME_MS, password: None });
+    let (platform, name) = ("web".to_owned(), "Firefox".to_owned());
+    state("device", Device { platform, name, first_seen_ms: TIME_MS, last_login_ms: TIME_MS + 1 });
+    state("list_head", ListHead { listed: 3, next_order: 500 });
+    state("list_entry_listed", ListEntry { conversation: group(), seq: 9, order: Some(4) });
+    state("list_entry_gone", ListEntry { conversation: private(), seq: 9, order: None });
+    state("list_order", ListOrder { conversation: group() });
+}
+
+#[test]
+fn records_of_the_conversations_shard() {
+    let (name, created_by, digest) = (Some("Team".to_owned()), user("alice"), [7; 32]);
+    state("conversation", Conversation { name, created_by, created_ms: TIME_MS, head: 300, members: 3, digest });
+    for (name, role) in [("member", Role::Member), ("member_admin", Role::Admin), ("member_owner", Role::Owner)] {
+        state(name, Member { role, joined: 1, read: 299 });
+    }
+    let slots = vec![Slot::Inline, Slot::Message { log_index: 70_000, position: 255 }];
+    state("index_page", IndexPage { slots });
+    state("dedupe", Dedupe { seq: 300, digest: [9; 16] });
+    state("outbox_head", OutboxHead { first: 3, next: 300 });
+    state("outbox_item", list_change());
+}
+
+#[test]
+fn records_of_the_metadata_group() {
+    let nodes = vec![(1, "one".to_owned()), (2, "two".to_owned())];
+    let (cluster, founded_ms) = ("3f0c7c1e".to_owned(), TIME_MS);
+    state("cluster_settings", ClusterSettings { cluster, shards: 16, stream_epoch: 1, nodes, founded_ms });
+    state("app", App { token_public_key_pem: "-----BEGIN PUBLIC KEY-----".into() });
+}
+
+#[test]
+fn inline_events() {
+    let events = [
+        ("group_created", Event::GroupCreated { by: user("alice"), name: "Team".into(), members: vec![user("bob")] }),
+        ("joined", Event::Joined { users: vec![user("carol"), user("dave")], by: user("alice") }),
+        ("left", Event::Left { user: user("dave") }),
+        ("kicked", Event::Kicked { user: user("carol"), by: user("alice") }),
+        ("role_changed", Event::RoleChanged { user: user("bob"), role: Role::Owner, by: user("alice") }),
+        ("message", Event::Message { author: user("bob"), client_msg_id: client_msg_id(), body: body() }),
+    ];
+    for (name, event) in events {
+        state(&format!("event_{name}"), InlineEvent { time_ms: TIME_MS, event });
+    }
+}
+
+/// The log's own form. Each variant has its file, and one entry holds them all.
+#[test]
+fn commands_and_the_entry_that_carries_them() {
+    let named = commands();
+    for (name, command) in &named {
+        let batch = EntryBatch { time_ms: TIME_MS, commands: vec![command.clone()] };
+        golden(Kind::Entry, &format!("entry_{name}"), &batch);
+    }
+    let commands = named.into_iter().map(|(_, command)| command).collect();
+    golden(Kind::Entry, "entry_all", &EntryBatch { time_ms: TIME_MS, commands });
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let (cluster, nodes) = ("3f0c7c1e".to_owned(), vec![(1, "one".to_owned())]);
+    let found = ClusterCommand::Found { cluster, shards: 16, stream_epoch: 1, nodes };
+    let register = ClusterCommand::RegisterApp { app: app(), token_public_key_pem: "-----BEGIN".into() };
+    let (device, platform, name) = (DeviceId::new("tab-1").unwrap(), "web".to_owned(), "Firefox".to_owned());
+    let of_user = |command| Command::User { app: app(), user: user("alice"), command };
+    let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: user("alice"), command };
+    let send = ConversationCommand::Send { client_msg_id: client_msg_id(), digest: [9; 16], body: body() };
+    let members = vec![user("bob"), user("carol")];
+    vec![
+        ("found", Command::Cluster(found)),
+        ("register_app", Command::Cluster(register)),
+        ("create_account", of_user(UserCommand::CreateAccount { password: Some("$argon2id$x".into()) })),
+        ("set_password", of_user(UserCommand::SetPassword { password: None })),
+        ("see_device", of_user(UserCommand::SeeDevice { device, platform, name })),
+        ("send", of_group(send.clone())),
+        (
+            "send_private",
+            Command::Conversation { app: app(), conversation: private(), actor: user("bob"), command: send },
+        ),
+        ("create_group", of_group(ConversationCommand::CreateGroup { name: "Team".into(), members })),
+        ("join", of_group(ConversationCommand::Join)),
+        ("leave", of_group(ConversationCommand::Leave)),
+        ("invite", of_group(ConversationCommand::Invite { users: vec![user("dave")] })),
+        ("kick", of_group(ConversationCommand::Kick { user: user("dave") })),
+        ("set_role", of_group(ConversationCommand::SetRole { user: user("bob"), role: Role::Admin })),
+        ("mark_read", of_group(ConversationCommand::MarkRead { seq: 300 })),
+        ("outbox_delivered", Command::OutboxDelivered { through: 300 }),
+        ("list_changes", Command::ListChanges { changes: vec![list_change()] }),
+    ]
+}
+
+/// Outcomes travel between nodes of different builds. New codes go after these.
+#[test]
+fn outcomes() {
+    let mut outcomes = vec![Outcome::Applied { seq: 300, duplicate: true }];
+    outcomes.extend(ErrorCode::ALL[..25].iter().map(|code| Outcome::Rejected(*code)));
+    golden(Kind::Peer, "outcomes", &outcomes);
+}
