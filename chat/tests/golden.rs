@@ -4,6 +4,8 @@
 //! A new layout gets a new file (`GOLDEN=write cargo test -p chat --test golden` writes the ones that are missing);
 //! an existing file is never changed.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
