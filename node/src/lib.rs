@@ -2,7 +2,18 @@
 
 pub mod admin;
 pub mod auth;
-pub mod security;
 pub mod config;
+pub mod directory;
+pub mod fanout;
+mod group;
+pub mod history;
 pub mod init;
 pub mod local;
+pub mod page;
+pub mod router;
+pub mod security;
+pub mod session;
+pub mod socket;
+pub mod start;
+mod started;
+pub mod tls;

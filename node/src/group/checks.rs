@@ -1,0 +1,53 @@
+//! What a group actor looks up before it proposes, linearizably.
+
+use std::collections::BTreeSet;
+
+use chat::errors::ErrorCode;
+use chat::ids::{AppId, ConversationId, ShardId, UserId};
+use chat::state::query;
+use cluster::{Cluster, ProposeError};
+use futures_util::future::try_join_all;
+
+use super::message::GroupFailure;
+
+/// Waits until this node shows everything committed in the shard before now.
+async fn barrier(cluster: &Cluster, shard: ShardId) -> Result<(), GroupFailure> {
+    match cluster.read_barrier(shard).await {
+        Ok(_) => Ok(()),
+        Err(ProposeError::Overloaded) => Err(GroupFailure::Overloaded { retry_after_ms: 200 }),
+        // Nothing has been proposed yet, whatever became of the read.
+        Err(_) => Err(GroupFailure::Unavailable),
+    }
+}
+
+/// All of them have accounts.
+pub(super) async fn users_exist(cluster: Cluster, app: AppId, users: Vec<UserId>) -> Result<(), GroupFailure> {
+    let shards: BTreeSet<_> = users.iter().map(|user| cluster.home_shard(&app, user)).collect();
+    try_join_all(shards.into_iter().map(|shard| barrier(&cluster, shard))).await?;
+    for user in &users {
+        let view = cluster.view(cluster.home_shard(&app, user)).ok_or(GroupFailure::Internal)?;
+        match query::account(&view, &app, user) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(GroupFailure::Rejected(ErrorCode::UserNotFound)),
+            Err(_) => return Err(GroupFailure::Internal),
+        }
+    }
+    Ok(())
+}
+
+/// The user is a member.
+pub(super) async fn is_member(
+    cluster: Cluster,
+    app: AppId,
+    conversation: ConversationId,
+    user: UserId,
+) -> Result<(), GroupFailure> {
+    let shard = cluster.conversation_shard(&app, &conversation);
+    barrier(&cluster, shard).await?;
+    let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
+    match query::member(&view, &app, &conversation, &user) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(GroupFailure::Rejected(ErrorCode::NotAMember)),
+        Err(_) => Err(GroupFailure::Internal),
+    }
+}

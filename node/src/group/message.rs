@@ -1,0 +1,110 @@
+//! What a group actor may be asked. Asked by [`crate::router`], on the conversation's leader node; the answer comes
+//! through the request's own channel. A full mailbox is answered [`GroupFailure::Overloaded`].
+
+use actix::{Message, MessageResponse};
+use bytes::Bytes;
+use chat::command::ConversationCommand;
+use chat::errors::ErrorCode;
+use chat::event::{BodyKind, Role};
+use chat::ids::{ClientMsgId, NodeId, UserId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// What a user wants of a conversation. Crosses the wire between nodes: new variants go last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GroupAsk {
+    Send { client_msg_id: ClientMsgId, kind: BodyKind, plain: Bytes },
+    CreateGroup { name: String, members: Vec<UserId> },
+    Join,
+    Leave,
+    Invite { users: Vec<UserId> },
+    Kick { user: UserId },
+    SetRole { user: UserId, role: Role },
+    MarkRead { seq: u64 },
+}
+
+impl GroupAsk {
+    /// Whether asking twice does what asking once does, and answers the same.
+    pub(crate) fn idempotent(&self) -> bool {
+        matches!(self, Self::Send { .. } | Self::CreateGroup { .. } | Self::MarkRead { .. })
+    }
+
+    /// Users who must have accounts before this can be done.
+    pub(crate) fn names(&self) -> &[UserId] {
+        match self {
+            Self::CreateGroup { members, .. } => members,
+            Self::Invite { users } => users,
+            _ => &[],
+        }
+    }
+
+    /// The command for the log, for everything but a message, which is sealed first.
+    pub(super) fn command(self) -> Result<ConversationCommand, (ClientMsgId, BodyKind, Bytes)> {
+        Ok(match self {
+            Self::Send { client_msg_id, kind, plain } => return Err((client_msg_id, kind, plain)),
+            Self::CreateGroup { name, members } => ConversationCommand::CreateGroup { name, members },
+            Self::Join => ConversationCommand::Join,
+            Self::Leave => ConversationCommand::Leave,
+            Self::Invite { users } => ConversationCommand::Invite { users },
+            Self::Kick { user } => ConversationCommand::Kick { user },
+            Self::SetRole { user, role } => ConversationCommand::SetRole { user, role },
+            Self::MarkRead { seq } => ConversationCommand::MarkRead { seq },
+        })
+    }
+}
+
+/// It is in the log of a majority, durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupDone {
+    pub(crate) seq: u64,
+    pub(crate) duplicate: bool,
+}
+
+/// Crosses the wire between nodes: new variants go last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GroupFailure {
+    Rejected(ErrorCode),
+    /// Not decided here; nothing happened.
+    NotLeader {
+        leader: Option<NodeId>,
+    },
+    /// A queue is full; nothing happened.
+    Overloaded {
+        retry_after_ms: u64,
+    },
+    /// Nothing happened.
+    Unavailable,
+    /// It may have happened.
+    Unknown,
+    /// Storage failed; it may have happened.
+    Internal,
+}
+
+pub(crate) type GroupAnswer = Result<GroupDone, GroupFailure>;
+
+/// One request. The reply is dropped unanswered if the actor ends, which means [`GroupFailure::Unknown`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct GroupRequest {
+    pub(crate) actor: UserId,
+    pub(crate) ask: GroupAsk,
+    pub(crate) reply: oneshot::Sender<GroupAnswer>,
+}
+
+/// From the directory: this node no longer leads the shard, or the actor is not needed. Full: asked again later.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+/// For tests and the admin API. Full: try again.
+#[derive(Debug, Message)]
+#[rtype(result = "GroupState")]
+pub(crate) struct Observe;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, MessageResponse)]
+pub(crate) struct GroupState {
+    pub(crate) conversation: String,
+    pub(crate) in_flight: usize,
+    pub(crate) proposed: u64,
+    pub(crate) joined_in_flight: u64,
+}

@@ -1,0 +1,206 @@
+//! The group actor: one per active conversation, private ones included, on the node that leads its shard. It admits
+//! requests, seals bodies and proposes commands, several in flight.
+//!
+//! [`crate::directory`] makes it when it is first asked for and lets it go when it is idle or the shard has another
+//! leader. [`message`]: what it may be asked. `core`: what it decides. `checks`: what it looks up.
+
+mod checks;
+mod core;
+pub(crate) mod message;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use chat::command::{Command, ConversationCommand};
+use chat::ids::{AppId, ConversationId, ShardId, UserId};
+use chat::limits;
+use chat::state::query;
+use cluster::{Cluster, ProposeError};
+use storage::{BodyContext, BodySealer};
+use tokio::sync::oneshot;
+
+use self::core::{Core, Digest, Effect, Local, Ticket};
+use crate::directory::Directory;
+use crate::socket::now_ms;
+use crate::started::started;
+pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, GroupState};
+use message::{Observe, Retire};
+
+/// Between two looks at whether the actor is still needed.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Which conversation an actor is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct GroupKey {
+    pub(crate) app: AppId,
+    pub(crate) conversation: ConversationId,
+}
+
+pub(crate) struct GroupActor {
+    key: GroupKey,
+    shard: ShardId,
+    /// Tells this actor from an earlier one of the same conversation.
+    generation: u64,
+    cluster: Cluster,
+    sealer: BodySealer,
+    directory: Arc<Directory>,
+    core: Core<oneshot::Sender<GroupAnswer>>,
+    busy_ms: u64,
+    retiring: bool,
+}
+
+impl GroupActor {
+    pub(crate) fn new(
+        key: GroupKey,
+        generation: u64,
+        cluster: Cluster,
+        sealer: BodySealer,
+        directory: Arc<Directory>,
+    ) -> Self {
+        let shard = cluster.conversation_shard(&key.app, &key.conversation);
+        let core = Core::new(key.conversation.clone());
+        let busy_ms = now_ms();
+        Self { key, shard, generation, cluster, sealer, directory, core, busy_ms, retiring: false }
+    }
+
+    fn act(&mut self, effects: Vec<Effect<oneshot::Sender<GroupAnswer>>>, context: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                // Whoever asked may have given up.
+                Effect::Answer(reply, answer) => drop(reply.send(answer)),
+                Effect::CheckUsers { ticket, users } => {
+                    let check = checks::users_exist(self.cluster.clone(), self.key.app.clone(), users);
+                    self.check(ticket, check, context);
+                }
+                Effect::ConfirmMember { ticket, user } => {
+                    let GroupKey { app, conversation } = self.key.clone();
+                    self.check(ticket, checks::is_member(self.cluster.clone(), app, conversation, user), context);
+                }
+                Effect::Propose { ticket, actor, ask, digest } => self.propose(ticket, actor, ask, digest, context),
+            }
+        }
+        if self.retiring && self.core.in_flight() == 0 {
+            context.stop();
+        }
+    }
+
+    fn check<F>(&self, ticket: Ticket, check: F, context: &mut Context<Self>)
+    where
+        F: Future<Output = Result<(), GroupFailure>> + 'static,
+    {
+        let done = started(check).into_actor(self).map(move |verdict, this: &mut Self, context| {
+            let effects = this.core.checked(ticket, verdict);
+            this.act(effects, context);
+        });
+        context.spawn(done);
+    }
+
+    fn propose(&self, ticket: Ticket, actor: UserId, ask: GroupAsk, digest: Digest, context: &mut Context<Self>) {
+        let command = self.command(&actor, ask, digest);
+        let GroupKey { app, conversation } = self.key.clone();
+        let command = Command::Conversation { app, conversation, actor, command };
+        let (cluster, shard) = (self.cluster.clone(), self.shard);
+        let proposal = async move { cluster.propose(shard, command).await };
+        let done = started(proposal).into_actor(self).map(move |proposed, this: &mut Self, context| {
+            let outcome = proposed.map(|proposed| proposed.outcome).map_err(failure);
+            let effects = this.core.proposed(ticket, outcome);
+            this.act(effects, context);
+        });
+        context.spawn(done);
+    }
+
+    fn command(&self, author: &UserId, ask: GroupAsk, digest: Digest) -> ConversationCommand {
+        match ask.command() {
+            Ok(command) => command,
+            Err((client_msg_id, kind, plain)) => {
+                let context = self.body_context(author, client_msg_id);
+                let digest = digest.unwrap_or_else(|| self.sealer.digest(&context, kind, &plain));
+                let body = self.sealer.seal(&context, kind, &plain);
+                ConversationCommand::Send { client_msg_id, digest, body }
+            }
+        }
+    }
+
+    fn digest(&self, author: &UserId, ask: &GroupAsk) -> Digest {
+        let GroupAsk::Send { client_msg_id, kind, plain } = ask else { return None };
+        Some(self.sealer.digest(&self.body_context(author, *client_msg_id), *kind, plain))
+    }
+
+    fn body_context<'a>(&'a self, author: &'a UserId, client_msg_id: chat::ids::ClientMsgId) -> BodyContext<'a> {
+        BodyContext { app: &self.key.app, conversation: &self.key.conversation, author, client_msg_id }
+    }
+
+    /// What this replica shows without asking anybody. What cannot be read is treated as not there, and then confirmed.
+    fn local(&self, user: &UserId) -> Local {
+        let Some(view) = self.cluster.view(self.shard) else { return Local { exists: false, member: false } };
+        let GroupKey { app, conversation } = &self.key;
+        let member = query::member(&view, app, conversation, user).is_ok_and(|member| member.is_some());
+        Local { exists: member, member }
+    }
+
+    fn look(&mut self, context: &mut Context<Self>) {
+        let idle = self.core.in_flight() == 0 && now_ms().saturating_sub(self.busy_ms) >= limits::GROUP_IDLE_MS;
+        if idle {
+            self.directory.release(&self.key, self.generation);
+        }
+        if !self.directory.holds(&self.key, self.generation) {
+            // Behind whatever reached the mailbox before the directory let go. Full: there is work; look again later.
+            let _ = context.address().try_send(Retire);
+        }
+    }
+}
+
+fn failure(error: ProposeError) -> GroupFailure {
+    match error {
+        ProposeError::NotLeader { leader } => GroupFailure::NotLeader { leader },
+        ProposeError::Overloaded => GroupFailure::Overloaded { retry_after_ms: 200 },
+        ProposeError::Unavailable => GroupFailure::Unavailable,
+        ProposeError::Unknown => GroupFailure::Unknown,
+        ProposeError::Storage => GroupFailure::Internal,
+    }
+}
+
+impl Actor for GroupActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(limits::GROUP_MAILBOX);
+        context.run_interval(LOOK, Self::look);
+    }
+}
+
+impl Handler<GroupRequest> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, request: GroupRequest, context: &mut Self::Context) {
+        self.busy_ms = now_ms();
+        let GroupRequest { actor, ask, reply } = request;
+        let digest = self.digest(&actor, &ask);
+        let local = self.local(&actor);
+        let effects = self.core.asked(actor, ask, digest, local, reply);
+        self.act(effects, context);
+    }
+}
+
+impl Handler<Retire> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, context: &mut Self::Context) {
+        self.retiring = true;
+        self.act(Vec::new(), context);
+    }
+}
+
+impl Handler<Observe> for GroupActor {
+    type Result = GroupState;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> GroupState {
+        GroupState {
+            conversation: self.key.conversation.to_string(),
+            in_flight: self.core.in_flight(),
+            proposed: self.core.proposed,
+            joined_in_flight: self.core.joined_in_flight,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Events read back: positions from the state, messages from the log records, bodies opened.
+
+use bytestring::ByteString;
+use chat::command::{Command, ConversationCommand, EntryBatch};
+use chat::event::{Event, SequencedEvent};
+use chat::ids::{AppId, ConversationId};
+use chat::render::{open_body, wire_event};
+use chat::state::query::{self, Located};
+use chat::wire::{ServerFrame, WireEvent};
+use cluster::{Cluster, ReadError};
+use storage::{BodyContext, BodySealer, SealError, StorageError};
+
+use crate::session::encode;
+
+/// Why events cannot be shown. Nothing wrong is ever shown instead.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("the shard is not on this node")]
+    NoShard,
+    #[error("the state cannot be read")]
+    State(#[from] StorageError),
+    #[error("the log record cannot be read")]
+    Record(#[from] ReadError),
+    #[error("seq {seq} is not where the index says")]
+    Missing { seq: u64 },
+    #[error("the body of seq {seq} does not open")]
+    Sealed { seq: u64, source: SealError },
+    #[error("the body of seq {seq} is not text")]
+    NotText { seq: u64 },
+}
+
+/// Opens committed events and writes them as clients see them.
+#[derive(Clone)]
+pub struct EventEncoder {
+    sealer: BodySealer,
+}
+
+impl EventEncoder {
+    pub fn new(sealer: BodySealer) -> Self {
+        Self { sealer }
+    }
+
+    pub(crate) fn open(&self, event: &SequencedEvent) -> Result<WireEvent, HistoryError> {
+        let seq = event.seq;
+        let body = match &event.event {
+            Event::Message { author, client_msg_id, body } => {
+                let (app, conversation) = (&event.app, &event.conversation);
+                let context = BodyContext { app, conversation, author, client_msg_id: *client_msg_id };
+                let plain = self.sealer.open(&context, body).map_err(|source| HistoryError::Sealed { seq, source })?;
+                Some(open_body(body.kind, &plain).map_err(|_| HistoryError::NotText { seq })?)
+            }
+            _ => None,
+        };
+        wire_event(event, body).map_err(|_| HistoryError::NotText { seq })
+    }
+
+    /// The `event` frame.
+    pub(crate) fn frame(&self, event: &SequencedEvent) -> Result<ByteString, HistoryError> {
+        Ok(encode(&ServerFrame::Event { event: self.open(event)? }))
+    }
+}
+
+/// Reads conversations of this node's replicas as they are. Blocks on storage: for the blocking pool.
+#[derive(Clone)]
+pub struct History {
+    cluster: Cluster,
+    encoder: EventEncoder,
+}
+
+impl History {
+    pub fn new(cluster: Cluster, encoder: EventEncoder) -> Self {
+        Self { cluster, encoder }
+    }
+
+    pub(crate) fn encoder(&self) -> &EventEncoder {
+        &self.encoder
+    }
+
+    /// Up to `limit` events from `from_seq` on, in order, and no more of them once they come to `max_bytes`; at least
+    /// one if there is any.
+    pub(crate) fn events(
+        &self,
+        app: &AppId,
+        conversation: &ConversationId,
+        from_seq: u64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<SequencedEvent>, HistoryError> {
+        let shard = self.cluster.conversation_shard(app, conversation);
+        let view = self.cluster.view(shard).ok_or(HistoryError::NoShard)?;
+        let located = query::locate(&view, app, conversation, from_seq, limit)?;
+        // Neighbours are often in the same entry.
+        let mut entry: Option<(u64, EntryBatch)> = None;
+        let mut events = Vec::with_capacity(located.len());
+        let mut bytes = 0;
+        for at in located {
+            let (seq, time_ms, event) = match at {
+                Located::Inline(seq, time_ms, event) => (seq, time_ms, event),
+                Located::Message { seq, log_index, position_in_batch } => {
+                    if entry.as_ref().is_none_or(|(index, _)| *index != log_index) {
+                        let read = self.cluster.entry(shard, log_index)?.ok_or(HistoryError::Missing { seq })?;
+                        entry = Some((log_index, read));
+                    }
+                    let batch = entry.as_ref().map(|(_, batch)| batch).ok_or(HistoryError::Missing { seq })?;
+                    let event = message(batch, position_in_batch, conversation).ok_or(HistoryError::Missing { seq })?;
+                    (seq, batch.time_ms, event)
+                }
+            };
+            bytes += json_bound(&event);
+            if bytes > max_bytes && !events.is_empty() {
+                break;
+            }
+            let (app, conversation) = (app.clone(), conversation.clone());
+            events.push(SequencedEvent { app, conversation, seq, time_ms, event });
+        }
+        Ok(events)
+    }
+}
+
+/// An upper bound of the event's JSON: of the characters a text may have, escaping at most doubles each.
+pub(crate) fn json_bound(event: &Event) -> usize {
+    const FIELDS: usize = 1024;
+    match event {
+        Event::Message { body, .. } => FIELDS + 2 * body.bytes.len(),
+        Event::GroupCreated { members: users, .. } | Event::Joined { users, .. } => {
+            FIELDS + users.iter().map(|user| 2 * user.as_str().len() + 3).sum::<usize>()
+        }
+        Event::Left { .. } | Event::Kicked { .. } | Event::RoleChanged { .. } => FIELDS,
+    }
+}
+
+/// The message at a position of an entry.
+fn message(batch: &EntryBatch, position: u32, expected: &ConversationId) -> Option<Event> {
+    match batch.commands.get(position as usize)? {
+        Command::Conversation {
+            conversation,
+            actor,
+            command: ConversationCommand::Send { client_msg_id, body, .. },
+            ..
+        } if conversation == expected => {
+            Some(Event::Message { author: actor.clone(), client_msg_id: *client_msg_id, body: body.clone() })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,210 @@
+//! From `resume` on: what reaches the client, in which order, and what has to be read from history first.
+
+use std::collections::BTreeMap;
+
+use chat::errors::{CloseCode, ErrorCode};
+use chat::ids::{ConversationId, UserId};
+use chat::wire::{Resumption, ResyncReason, ServerFrame};
+
+use super::super::message::{Live, LiveEvent, MissedNews};
+use super::{Adding, Core, Effect, Phase, Standing};
+
+impl Core {
+    /// `standings` of all conversations of the user; followed before they were read.
+    pub(in crate::session) fn resumed(&mut self, standings: Result<Vec<Standing>, ErrorCode>) {
+        let (re, have) = match std::mem::replace(&mut self.phase, Phase::Ready) {
+            Phase::Resuming { re, have } => (re, have),
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        let standings = match standings {
+            Ok(standings) => standings,
+            Err(code) => return self.error(Some(re), code, "the conversations cannot be read now", Some(500)),
+        };
+        self.phase = Phase::Live;
+        let mut have: BTreeMap<_, _> = have.into_iter().map(|at| (at.conversation, at.seq)).collect();
+        let mut conversations = Vec::with_capacity(standings.len());
+        let mut resync = Vec::new();
+        for Standing { conversation, head, .. } in standings {
+            let had = have.remove(&conversation);
+            if had.is_some_and(|seq| seq > head) {
+                let reason = ResyncReason::Epoch;
+                resync.push(ServerFrame::MustResync { conversation: conversation.clone(), reason, oldest_seq: 1 });
+            }
+            let live_after = had.map_or(head, |seq| seq.min(head));
+            let newest = self.early.remove(&conversation).map_or(head, |early| early.max(head));
+            self.cursors.start(conversation.clone(), live_after, newest);
+            conversations.push(Resumption { conversation, live_after, head, gone: false });
+        }
+        let gone = have.into_iter().map(|(conversation, live_after)| Resumption {
+            conversation,
+            live_after,
+            head: live_after,
+            gone: true,
+        });
+        conversations.extend(gone);
+        self.write(&ServerFrame::Resumed { re, conversations });
+        resync.iter().for_each(|frame| self.write(frame));
+        self.early.clear();
+        for conversation in std::mem::take(&mut self.early_listed) {
+            self.listed(conversation);
+        }
+    }
+
+    /// `None`: the user is not a member (any more).
+    pub(in crate::session) fn added(
+        &mut self,
+        conversation: ConversationId,
+        standing: Result<Option<Standing>, ErrorCode>,
+    ) {
+        let Some(mut adding) = self.adding.remove(&conversation) else { return };
+        match standing {
+            Ok(Some(standing)) => {
+                let live_after = standing.joined.saturating_sub(1);
+                self.cursors.start(conversation.clone(), live_after, standing.head.max(adding.head));
+                self.write(&ServerFrame::ConversationAdded { conversation, live_after });
+            }
+            Ok(None) if adding.again => self.add(conversation),
+            Ok(None) => self.effects.push(Effect::Unfollow(conversation)),
+            Err(_) => {
+                adding.failed = true;
+                self.adding.insert(conversation, adding);
+            }
+        }
+    }
+
+    pub(in crate::session) fn backfilled(
+        &mut self,
+        now_ms: u64,
+        conversation: &ConversationId,
+        events: Result<Vec<LiveEvent>, ErrorCode>,
+    ) {
+        self.reading = false;
+        let Ok(events) = events else { return self.close(now_ms, CloseCode::Internal) };
+        let mut progressed = false;
+        for event in events {
+            if !self.cursors.accept_read(conversation, event.seq) {
+                continue;
+            }
+            progressed = true;
+            if self.deliver(conversation, event) {
+                return;
+            }
+        }
+        if !self.cursors.page_done(conversation, progressed) {
+            self.close(now_ms, CloseCode::Internal);
+        }
+    }
+
+    pub(in crate::session) fn live(&mut self, now_ms: u64, live: Live) {
+        if self.closing() {
+            return;
+        }
+        match live {
+            Live::Events { conversation, events } => {
+                for event in events.iter() {
+                    let room = self.room();
+                    if self.cursors.accept(&conversation, event.seq, room) {
+                        self.deliver(&conversation, event.clone());
+                    } else {
+                        self.heard_early(&conversation, event.seq);
+                    }
+                }
+            }
+            Live::Moved { conversation, head } => self.moved(&conversation, head),
+            Live::Listed { conversation } => self.listed((*conversation).clone()),
+            Live::ReadMoved { conversation, user, seq } => self.read_moved((*conversation).clone(), user, seq),
+            Live::LookAtMissed => {}
+            Live::Reconnect { after_ms } => self.reconnect(now_ms, after_ms),
+        }
+    }
+
+    pub(in crate::session) fn missed(&mut self, now_ms: u64, news: MissedNews) {
+        for (conversation, head) in news.heads {
+            self.moved(&conversation, head);
+        }
+        for conversation in news.listed {
+            self.listed(conversation);
+        }
+        for ((conversation, user), seq) in news.reads {
+            self.read_moved(conversation, user, seq);
+        }
+        if let Some(after_ms) = news.reconnect {
+            self.reconnect(now_ms, after_ms);
+        }
+    }
+
+    fn moved(&mut self, conversation: &ConversationId, head: u64) {
+        self.cursors.moved(conversation, head);
+        self.heard_early(conversation, head);
+    }
+
+    /// A conversation without a cursor may be about to get one.
+    fn heard_early(&mut self, conversation: &ConversationId, seq: u64) {
+        if let Some(adding) = self.adding.get_mut(conversation) {
+            adding.head = adding.head.max(seq);
+        } else if matches!(self.phase, Phase::Resuming { .. }) {
+            let newest = self.early.entry(conversation.clone()).or_default();
+            *newest = (*newest).max(seq);
+        }
+    }
+
+    fn listed(&mut self, conversation: ConversationId) {
+        match self.phase {
+            Phase::Resuming { .. } => {
+                self.early_listed.insert(conversation);
+            }
+            Phase::Live if self.cursors.listed(&conversation) => self.add(conversation),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, conversation: ConversationId) {
+        if let Some(adding) = self.adding.get_mut(&conversation) {
+            adding.again = true;
+            return;
+        }
+        self.adding.insert(conversation.clone(), Adding::default());
+        self.effects.push(Effect::Add(conversation));
+    }
+
+    /// Writes an event whose turn it is. True if it removed the user: then it was the conversation's last.
+    fn deliver(&mut self, conversation: &ConversationId, event: LiveEvent) -> bool {
+        self.counters.events += 1;
+        self.write_encoded(event.frame);
+        if event.removed.is_none() || event.removed != self.user {
+            return false;
+        }
+        self.write(&ServerFrame::ConversationRemoved { conversation: conversation.clone() });
+        if self.cursors.end(conversation) {
+            self.add(conversation.clone());
+        } else {
+            self.effects.push(Effect::Unfollow(conversation.clone()));
+        }
+        true
+    }
+
+    fn read_moved(&mut self, conversation: ConversationId, user: UserId, seq: u64) {
+        if self.phase == Phase::Live {
+            self.reads.insert((conversation, user), seq);
+        }
+    }
+
+    fn reconnect(&mut self, now_ms: u64, reconnect_after_ms: u64) {
+        if !self.closing() {
+            self.write(&ServerFrame::Goaway { reconnect_after_ms });
+            self.close(now_ms, CloseCode::GoingAway);
+        }
+    }
+
+    pub(super) fn flush_reads(&mut self) {
+        while self.room() && !self.closing() {
+            let Some(((conversation, user), seq)) = self.reads.pop_first() else { return };
+            if self.cursors.has(&conversation) {
+                self.write(&ServerFrame::ReadMoved { conversation, user, seq });
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Logging in: who it is, whether there is a place, and the record of it, durable before the client hears anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat::command::{Command, UserCommand};
+use chat::errors::ErrorCode;
+use chat::limits;
+use chat::wire::{Credentials, Device};
+
+use super::Services;
+use crate::auth::{AuthError, Authenticator, Identity};
+use crate::directory::UserSlot;
+use crate::security::{LoginOutcome, Method, NotRecorded, Visitor};
+
+/// What the client is told of a login that failed.
+pub(super) type LoginFailure = (ErrorCode, &'static str);
+
+pub(super) async fn login(
+    services: Arc<Services>,
+    visitor: Visitor,
+    session: String,
+    auth: Credentials,
+) -> Result<(Identity, UserSlot), LoginFailure> {
+    let method = match &auth {
+        Credentials::Password { .. } => Method::Password,
+        Credentials::Token(_) => Method::Token,
+    };
+    let deadline = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
+    let answer = tokio::time::timeout(deadline, services.authenticator.login(&auth)).await;
+    let identity = match answer.unwrap_or(Err(AuthError::Unavailable)) {
+        Ok(identity) => identity,
+        Err(error) => {
+            let claimed = Authenticator::claimed(&auth);
+            let outcome = LoginOutcome::refused(claimed.as_ref(), error);
+            services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
+            return Err((error.code(), words(error)));
+        }
+    };
+    let Some(slot) = services.sessions.enter(&identity) else {
+        let code = ErrorCode::TooManySessions;
+        let outcome = LoginOutcome::Refused { claimed: Some(&identity), code, reason: code.name().to_owned() };
+        services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
+        return Err((code, "the user has as many connections to this node as allowed"));
+    };
+    let outcome = LoginOutcome::Accepted { identity: &identity, session: &session };
+    services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
+    Ok((identity, slot))
+}
+
+fn words(error: AuthError) -> &'static str {
+    match error {
+        AuthError::Refused(_) => "user, password or token are wrong",
+        AuthError::TokenExpired => "the token has expired",
+        AuthError::Overloaded => "too many logins at once",
+        AuthError::Unavailable => "accounts cannot be read now",
+        AuthError::Internal => "the login could not be checked",
+    }
+}
+
+/// Fails closed: a login that leaves no record is none.
+fn not_recorded(error: NotRecorded) -> LoginFailure {
+    match error {
+        NotRecorded::Overloaded => (ErrorCode::Overloaded, "too many logins at once"),
+        NotRecorded::Failed => (ErrorCode::Internal, "the login could not be recorded"),
+    }
+}
+
+/// Remembers the device. The login does not wait for it: the list of devices is for looking at, not for deciding.
+pub(super) async fn see_device(services: Arc<Services>, identity: Identity, device: Device) {
+    let Identity { app, user } = identity;
+    let shard = services.cluster.home_shard(&app, &user);
+    let command = UserCommand::SeeDevice { device: device.id, platform: device.platform, name: device.name };
+    if let Err(error) = services.cluster.submit(shard, Command::User { app, user, command }).await {
+        tracing::warn!(%error, "a device was not remembered");
+    }
+}

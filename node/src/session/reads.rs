@@ -1,0 +1,227 @@
+//! What a session reads of this node's replicas: pages for the client, and what it missed itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use chat::errors::ErrorCode;
+use chat::event::SequencedEvent;
+use chat::ids::{ConversationId, GroupId, ShardId, UserId};
+use chat::limits;
+use chat::state::{query, record};
+use chat::wire::{ConversationItem, Member, ServerFrame};
+use cluster::{Cluster, ProposeError, ShardView};
+use futures_util::future::try_join_all;
+
+use super::message::LiveEvent;
+use super::requests::Page;
+use super::{Services, encode};
+use crate::auth::Identity;
+use crate::fanout::removed;
+use crate::history::json_bound;
+
+/// One read on behalf of one user.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) services: Arc<Services>,
+    pub(super) who: Identity,
+}
+
+/// Bounds anything a client waits for.
+pub(super) async fn within_deadline<T>(work: impl Future<Output = Result<T, ErrorCode>>) -> Result<T, ErrorCode> {
+    let deadline = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(ErrorCode::Unavailable))
+}
+
+/// Storage is read on the blocking pool, never on an arbiter.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ErrorCode> + Send + 'static,
+) -> Result<T, ErrorCode> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ErrorCode::Internal))
+}
+
+/// Waits until this node shows everything that was committed in these shards before now.
+pub(super) async fn barriers(cluster: &Cluster, shards: BTreeSet<ShardId>) -> Result<(), ErrorCode> {
+    let barrier = async |shard| match cluster.read_barrier(shard).await {
+        Ok(_) => Ok(()),
+        Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
+        Err(ProposeError::Storage) => Err(ErrorCode::Internal),
+        Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Unknown) => {
+            Err(ErrorCode::Unavailable)
+        }
+    };
+    try_join_all(shards.into_iter().map(barrier)).await.map(drop)
+}
+
+/// A fault of the service: the reason is for the log, not for the client.
+pub(super) fn internal(error: impl std::error::Error) -> ErrorCode {
+    tracing::error!(%error, "a session's read failed");
+    ErrorCode::Internal
+}
+
+impl Reader {
+    fn cluster(&self) -> &Cluster {
+        &self.services.cluster
+    }
+
+    pub(super) fn shard(&self, conversation: &ConversationId) -> ShardId {
+        self.cluster().conversation_shard(&self.who.app, conversation)
+    }
+
+    pub(super) fn view(&self, shard: ShardId) -> Result<ShardView, ErrorCode> {
+        self.cluster().view(shard).ok_or(ErrorCode::Internal)
+    }
+
+    /// Waits for the shards of these conversations.
+    pub(super) async fn reach(&self, conversations: &[ConversationId]) -> Result<(), ErrorCode> {
+        let shards = conversations.iter().map(|conversation| self.shard(conversation)).collect();
+        barriers(self.cluster(), shards).await
+    }
+
+    /// The user's list after `after`, linearizably; and whether there is more of it.
+    pub(super) async fn list(
+        &self,
+        after: Option<ConversationId>,
+        limit: usize,
+    ) -> Result<(Vec<ConversationId>, bool), ErrorCode> {
+        let home = self.cluster().home_shard(&self.who.app, &self.who.user);
+        barriers(self.cluster(), [home].into()).await?;
+        let (view, who) = (self.view(home)?, self.who.clone());
+        blocking(move || {
+            let page = query::conversations(&view, &who.app, &who.user, after.as_ref(), limit).map_err(internal)?;
+            Ok((page.items, page.more))
+        })
+        .await
+    }
+
+    /// The answer to a page request, encoded.
+    pub(super) async fn page(self, re: u64, page: Page) -> Result<ByteString, ErrorCode> {
+        match page {
+            Page::History { conversation, after, before, limit } => {
+                self.reach(std::slice::from_ref(&conversation)).await?;
+                blocking(move || self.history(re, conversation, after, before, limit)).await
+            }
+            Page::Conversations { after, limit } => {
+                let (listed, more) = self.list(after, limit).await?;
+                self.reach(&listed).await?;
+                blocking(move || self.conversations(re, listed, more)).await
+            }
+            Page::Members { group, after, limit } => {
+                self.reach(&[group.into()]).await?;
+                blocking(move || self.members(re, group, after, limit)).await
+            }
+        }
+    }
+
+    fn history(
+        &self,
+        re: u64,
+        conversation: ConversationId,
+        after: u64,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<ByteString, ErrorCode> {
+        let head = self.head_for_member(&conversation)?;
+        let (from, limit) = match before {
+            None => (after + 1, limit),
+            Some(before) => {
+                let end = before.min(head + 1);
+                let from = end.saturating_sub(limit as u64).max(after + 1);
+                (from, end.saturating_sub(from) as usize)
+            }
+        };
+        let history = &self.services.history;
+        // Backwards the page ends at `before`, so what does not fit is cut at its beginning.
+        let max_bytes = if before.is_some() { usize::MAX } else { limits::HISTORY_PAGE_BYTES };
+        let mut events = history.events(&self.who.app, &conversation, from, limit, max_bytes).map_err(internal)?;
+        if before.is_some() {
+            cut_front(&mut events, limits::HISTORY_PAGE_BYTES);
+        }
+        let first = events.first().map_or(from, |event| event.seq);
+        let more = match before {
+            Some(_) => first > after + 1,
+            None => events.last().map_or(from - 1, |event| event.seq) < head,
+        };
+        let opened = events.iter().map(|event| history.encoder().open(event));
+        let events = opened.collect::<Result<_, _>>().map_err(internal)?;
+        Ok(encode(&ServerFrame::History { re, conversation, events, head, more }))
+    }
+
+    fn head_for_member(&self, conversation: &ConversationId) -> Result<u64, ErrorCode> {
+        let view = self.view(self.shard(conversation))?;
+        let Identity { app, user } = &self.who;
+        query::member(&view, app, conversation, user).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
+        let found = query::conversation(&view, app, conversation).map_err(internal)?;
+        found.map(|conversation| conversation.head).ok_or(ErrorCode::NotAMember)
+    }
+
+    fn conversations(&self, re: u64, listed: Vec<ConversationId>, more: bool) -> Result<ByteString, ErrorCode> {
+        let mut items = Vec::with_capacity(listed.len());
+        for conversation in listed {
+            // The list lives in another shard and may be a moment behind a removal.
+            items.extend(self.item(conversation)?);
+        }
+        Ok(encode(&ServerFrame::Conversations { re, items, more }))
+    }
+
+    fn item(&self, conversation: ConversationId) -> Result<Option<ConversationItem>, ErrorCode> {
+        let view = self.view(self.shard(&conversation))?;
+        let Identity { app, user } = &self.who;
+        let member = query::member(&view, app, &conversation, user).map_err(internal)?;
+        let found = query::conversation(&view, app, &conversation).map_err(internal)?;
+        let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
+        Ok(Some(ConversationItem {
+            conversation,
+            name: found.name,
+            head: found.head,
+            read: member.read,
+            unread: member.unread(found.head),
+            joined: member.joined,
+            role: member.role,
+            members: found.members,
+        }))
+    }
+
+    fn members(&self, re: u64, group: GroupId, after: Option<UserId>, limit: usize) -> Result<ByteString, ErrorCode> {
+        let conversation = ConversationId::from(group);
+        self.head_for_member(&conversation)?;
+        let view = self.view(self.shard(&conversation))?;
+        let page = query::members(&view, &self.who.app, &conversation, after.as_ref(), limit).map_err(internal)?;
+        let shown =
+            |(user, member): (UserId, record::Member)| Member { user, role: member.role, joined: member.joined };
+        let members = page.items.into_iter().map(shown).collect();
+        Ok(encode(&ServerFrame::Members { re, group, members, more: page.more }))
+    }
+
+    /// The next events of a conversation that the session lags behind in. No barrier: this replica has applied what
+    /// the session heard of. No check of membership either: an event that removes the user ends the conversation.
+    pub(super) async fn backfill(self, conversation: ConversationId, after: u64) -> Result<Vec<LiveEvent>, ErrorCode> {
+        blocking(move || {
+            let history = &self.services.history;
+            let (limit, max_bytes) = (limits::HISTORY_PAGE, limits::HISTORY_PAGE_BYTES);
+            let events = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
+            let live = |event: &SequencedEvent| {
+                let frame = history.encoder().frame(event)?;
+                Ok(LiveEvent { seq: event.seq, frame, removed: removed(&event.event).cloned() })
+            };
+            events
+                .iter()
+                .map(live)
+                .collect::<Result<_, _>>()
+                .map_err(|error: crate::history::HistoryError| internal(error))
+        })
+        .await
+    }
+}
+
+/// Drops events at the front until the rest fits `max_bytes`; at least the last one stays.
+fn cut_front(events: &mut Vec<SequencedEvent>, max_bytes: usize) {
+    let mut bytes = 0;
+    let fitting = events.iter().rev().take_while(|event| {
+        bytes += json_bound(&event.event);
+        bytes <= max_bytes
+    });
+    let keep = fitting.count().max(1).min(events.len());
+    events.drain(..events.len() - keep);
+}

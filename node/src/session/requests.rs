@@ -1,0 +1,144 @@
+//! What each request asks of whom, and what the client is told when it fails.
+
+use chat::errors::ErrorCode;
+use chat::event::BodyKind;
+use chat::ids::{ConversationId, GroupId, UserId};
+use chat::limits;
+use chat::wire::{Body, Request};
+
+use crate::group::{GroupAsk, GroupFailure};
+
+/// A page of something, read on this node after a read barrier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Page {
+    History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize },
+    Conversations { after: Option<ConversationId>, limit: usize },
+    Members { group: GroupId, after: Option<UserId>, limit: usize },
+}
+
+/// A request by who answers it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sorted {
+    /// The conversation's group actor.
+    Group(ConversationId, GroupAsk),
+    /// This node's replica.
+    Page(Page),
+    Ping,
+    Logout,
+    /// Belongs to an earlier phase.
+    OutOfOrder,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused(pub(super) ErrorCode, pub(super) String);
+
+/// Sorts a request of `user`, who is logged in. Its form has been checked by `chat::parse`.
+pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
+    let group = |group: GroupId, ask| Sorted::Group(group.into(), ask);
+    Ok(match request {
+        Request::Login { .. } | Request::Resume { .. } => Sorted::OutOfOrder,
+        Request::Send { to, client_msg_id, body } => {
+            let (kind, text) = match body {
+                Body::Text { text } => (BodyKind::Text, text),
+                Body::Action { text } => (BodyKind::Action, text),
+            };
+            let ask = GroupAsk::Send { client_msg_id, kind, plain: text.into() };
+            Sorted::Group(to.conversation(user), ask)
+        }
+        Request::CreateGroup { group: id, name, members } => group(id, GroupAsk::CreateGroup { name, members }),
+        Request::Join { group: id } => group(id, GroupAsk::Join),
+        Request::Leave { group: id } => group(id, GroupAsk::Leave),
+        Request::Invite { group: id, users } => group(id, GroupAsk::Invite { users }),
+        Request::Kick { group: id, user } => group(id, GroupAsk::Kick { user }),
+        Request::SetRole { group: id, user, role } => group(id, GroupAsk::SetRole { user, role }),
+        Request::Read { conversation, seq } => Sorted::Group(conversation, GroupAsk::MarkRead { seq }),
+        Request::History { conversation, after, before, limit } => {
+            let limit = page(limit, limits::HISTORY_PAGE)?;
+            Sorted::Page(Page::History { conversation, after, before, limit })
+        }
+        Request::Conversations { after, limit } => {
+            Sorted::Page(Page::Conversations { after, limit: page(limit, limits::LIST_PAGE)? })
+        }
+        Request::Members { group, after, limit } => {
+            Sorted::Page(Page::Members { group, after, limit: page(limit, limits::LIST_PAGE)? })
+        }
+        Request::Ping => Sorted::Ping,
+        Request::Logout => Sorted::Logout,
+    })
+}
+
+/// Asking for more than a page holds gives a full page; asking for nothing is a mistake.
+fn page(limit: Option<usize>, max: usize) -> Result<usize, Refused> {
+    match limit {
+        Some(0) => Err(Refused(ErrorCode::InvalidField, "limit: ask for at least one".to_owned())),
+        Some(limit) => Ok(limit.min(max)),
+        None => Ok(max),
+    }
+}
+
+/// What the client is told of a failure: code, words and when to try again.
+pub(super) fn failure(failure: GroupFailure) -> (ErrorCode, &'static str, Option<u64>) {
+    match failure {
+        GroupFailure::Rejected(code) => (code, rejection(code), None),
+        GroupFailure::Overloaded { retry_after_ms } => {
+            (ErrorCode::Overloaded, "a queue is full, nothing was done", Some(retry_after_ms))
+        }
+        GroupFailure::NotLeader { .. } | GroupFailure::Unavailable => {
+            (ErrorCode::Unavailable, "the conversation's shard has no leader now, nothing was done", Some(500))
+        }
+        GroupFailure::Unknown => (ErrorCode::OutcomeUnknown, "no answer in time, it may have been done", None),
+        GroupFailure::Internal => (ErrorCode::Internal, "the service failed, it may have been done", None),
+    }
+}
+
+fn rejection(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NotAMember => "no such conversation, or you are not a member of it",
+        ErrorCode::Forbidden => "your role does not allow it",
+        ErrorCode::UserNotFound => "no such user",
+        ErrorCode::IdConflict => "this client_msg_id was used with other content",
+        ErrorCode::GroupExists => "this group id is taken",
+        ErrorCode::AlreadyMember => "already a member",
+        ErrorCode::OwnerMustStay => "make another member the owner first",
+        ErrorCode::LimitReached => "a limit of the group or of a user's conversations is reached",
+        ErrorCode::SeqBeyondHead => "the conversation has no such event yet",
+        _ => "the request was rejected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat::ids::ClientMsgId;
+    use chat::wire::Target;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn alice() -> UserId {
+        UserId::new("alice").unwrap()
+    }
+
+    #[test]
+    fn a_private_message_goes_to_the_pairs_conversation() {
+        let request = Request::Send {
+            to: Target::User(UserId::new("Bob").unwrap()),
+            client_msg_id: ClientMsgId(Uuid::from_u128(1)),
+            body: Body::Action { text: "waves".to_owned() },
+        };
+        let Ok(Sorted::Group(conversation, GroupAsk::Send { kind, plain, .. })) = sort(&alice(), request) else {
+            panic!("a send is for the group actor");
+        };
+        assert_eq!(conversation.to_string(), "p:Bob:alice");
+        assert_eq!((kind, plain.as_ref()), (BodyKind::Action, b"waves".as_slice()));
+    }
+
+    #[test]
+    fn large_pages_are_cut_and_empty_ones_refused() {
+        let list = |limit| sort(&alice(), Request::Conversations { after: None, limit });
+        let page = |limit| Ok(Sorted::Page(Page::Conversations { after: None, limit }));
+        assert_eq!(list(Some(1_000_000)), page(limits::LIST_PAGE));
+        assert_eq!(list(None), page(limits::LIST_PAGE));
+        assert_eq!(list(Some(7)), page(7));
+        assert_eq!(list(Some(0)).unwrap_err().0, ErrorCode::InvalidField);
+    }
+}

@@ -1,0 +1,63 @@
+//! Taking up conversations without a gap: first the fan-out follows them, then it is read where they stand. Whatever
+//! is committed before the reading is in what is read; whatever is committed after it reaches the session live.
+
+use chat::errors::ErrorCode;
+use chat::ids::ConversationId;
+use chat::limits;
+use chat::state::query;
+
+use super::core::Standing;
+use super::reads::{Reader, blocking, internal};
+use crate::auth::Identity;
+use crate::fanout::message::{Follow, Register, SessionNumber, Subscriber};
+
+/// Where all conversations of the user stand. Registered before the list is read, so that what enters it meanwhile is
+/// heard of.
+pub(super) async fn resume(
+    reader: Reader,
+    session: SessionNumber,
+    subscriber: Subscriber,
+) -> Result<Vec<Standing>, ErrorCode> {
+    let Identity { app, user } = reader.who.clone();
+    let fan_out = &reader.services.fan_out;
+    fan_out.ask(Register { session, app, user, subscriber }).await.map_err(internal)?;
+    let (listed, _) = reader.list(None, limits::USER_CONVERSATIONS).await?;
+    standings(reader, session, listed).await
+}
+
+/// Where one conversation stands; `None` if the user is not a member.
+pub(super) async fn add(
+    reader: Reader,
+    session: SessionNumber,
+    conversation: ConversationId,
+) -> Result<Option<Standing>, ErrorCode> {
+    Ok(standings(reader, session, vec![conversation]).await?.pop())
+}
+
+async fn standings(
+    reader: Reader,
+    session: SessionNumber,
+    conversations: Vec<ConversationId>,
+) -> Result<Vec<Standing>, ErrorCode> {
+    let follow = Follow { session, conversations: conversations.clone() };
+    reader.services.fan_out.ask(follow).await.map_err(internal)?;
+    reader.reach(&conversations).await?;
+    blocking(move || {
+        let mut standings = Vec::with_capacity(conversations.len());
+        for conversation in conversations {
+            standings.extend(standing(&reader, conversation)?);
+        }
+        Ok(standings)
+    })
+    .await
+}
+
+/// The conversation's own shard knows who is a member; the list only says where to look.
+fn standing(reader: &Reader, conversation: ConversationId) -> Result<Option<Standing>, ErrorCode> {
+    let view = reader.view(reader.shard(&conversation))?;
+    let Identity { app, user } = &reader.who;
+    let member = query::member(&view, app, &conversation, user).map_err(internal)?;
+    let found = query::conversation(&view, app, &conversation).map_err(internal)?;
+    let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
+    Ok(Some(Standing { conversation, head: found.head, joined: member.joined }))
+}

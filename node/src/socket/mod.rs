@@ -1,0 +1,63 @@
+//! The WebSocket edge: bytes in, bytes out, nothing decided.
+//!
+//! - [`upgrade`]: the route; who may open a connection.
+//! - [`guard`]: frames that are too large cost no memory.
+//! - [`pump`]: the actix-web-actors actor. It forwards text to its session and writes what waits in the [`pipe`].
+//! - [`cutter`]: ends the connection of a client that does not read.
+
+mod cutter;
+mod guard;
+mod pipe;
+mod pump;
+mod upgrade;
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use actix::{Message, Recipient};
+use bytestring::ByteString;
+
+pub(crate) use cutter::Cutter;
+pub use cutter::remember_socket;
+pub(crate) use pipe::{Ended, Pipe};
+pub use upgrade::configure;
+
+/// Monotonic milliseconds since the process began to ask. Orders timeouts, nothing else.
+pub(crate) fn now_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_millis() as u64
+}
+
+/// From the pump to its session. If the session's mailbox is full, a text is answered `overloaded` by the pump; the
+/// others are hints to look at the pipe, which the session does after every message anyway.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) enum Inbound {
+    Text(ByteString),
+    Binary,
+    /// Bytes were taken, or the pipe ended.
+    Wake,
+}
+
+/// From the session to its pump: something waits in the pipe. Sent only when nothing waited before, so a full mailbox
+/// means that a `Drain` is in it already.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drain;
+
+/// Who is at the other end, for the security log.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) user_agent: String,
+}
+
+/// What a session is given of its connection.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) pipe: Pipe,
+    pub(crate) pump: Recipient<Drain>,
+    pub(crate) cutter: Option<Cutter>,
+}

@@ -1,0 +1,163 @@
+//! The WebSocket actor: a byte pump. All of our use of actix-web-actors is in this file and `upgrade`.
+//!
+//! It lives in the response body and stands still while its client does not read, so nothing that must happen in time
+//! is done here.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, Recipient, Running, StreamHandler};
+use actix_http::ws::Item;
+use actix_web_actors::ws::{self, CloseReason, Message, ProtocolError, WebsocketContext};
+use bytes::BytesMut;
+use bytestring::ByteString;
+use chat::errors::{CloseCode, ErrorCode};
+use chat::limits;
+use chat::wire::{ServerFrame, WireError};
+use serde::Deserialize;
+
+use super::{Drain, Ended, Inbound, Pipe, now_ms};
+
+/// Starts the session once the pump has an address.
+pub(super) type OpenSession = Box<dyn FnOnce(Recipient<Drain>) -> Recipient<Inbound>>;
+
+pub(super) struct Pump {
+    pipe: Pipe,
+    /// Set when the guard ended the payload stream.
+    violated: Rc<Cell<bool>>,
+    open: Option<OpenSession>,
+    session: Option<Recipient<Inbound>>,
+    /// Of a fragmented text; bounded by the guard.
+    fragments: BytesMut,
+}
+
+impl Pump {
+    pub(super) fn new(pipe: Pipe, violated: Rc<Cell<bool>>, open: OpenSession) -> Self {
+        Self { pipe, violated, open: Some(open), session: None, fragments: BytesMut::new() }
+    }
+
+    fn text(&mut self, text: ByteString, ctx: &mut WebsocketContext<Self>) {
+        let Some(session) = &self.session else { return };
+        if session.try_send(Inbound::Text(text.clone())).is_err() {
+            ctx.text(overloaded(&text));
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(session) = &self.session {
+            // Full: the session looks at the pipe after every message.
+            let _ = session.try_send(Inbound::Wake);
+        }
+    }
+
+    fn end(&self, why: Ended) {
+        self.pipe.end(why);
+        self.wake();
+    }
+
+    fn fragment(&mut self, item: Item, ctx: &mut WebsocketContext<Self>) {
+        let (bytes, last) = match item {
+            Item::FirstText(bytes) => {
+                self.fragments.clear();
+                (bytes, false)
+            }
+            // A fragmented binary message gathers as text would; what the subprotocol lacks is said once.
+            Item::FirstBinary(_) => {
+                self.fragments.clear();
+                return self.binary();
+            }
+            Item::Continue(bytes) => (bytes, false),
+            Item::Last(bytes) => (bytes, true),
+        };
+        self.fragments.extend_from_slice(&bytes);
+        if last {
+            match ByteString::try_from(self.fragments.split().freeze()) {
+                Ok(text) => self.text(text, ctx),
+                Err(_) => self.end(Ended::Broken),
+            }
+        }
+    }
+
+    fn binary(&self) {
+        if let Some(session) = &self.session {
+            let _ = session.try_send(Inbound::Binary);
+        }
+    }
+}
+
+impl Actor for Pump {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(limits::PUMP_MAILBOX);
+        self.session = self.open.take().map(|open| open(ctx.address().recipient()));
+    }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        self.end(Ended::Gone);
+        Running::Stop
+    }
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for Pump {
+    fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        self.pipe.heard(now_ms());
+        match message {
+            Ok(Message::Text(text)) => self.text(text, ctx),
+            Ok(Message::Binary(_)) => self.binary(),
+            Ok(Message::Continuation(item)) => self.fragment(item, ctx),
+            Ok(Message::Ping(bytes)) => ctx.pong(&bytes),
+            Ok(Message::Pong(_) | Message::Nop) => {}
+            Ok(Message::Close(reason)) => {
+                ctx.close(reason);
+                ctx.stop();
+            }
+            Err(_) => self.end(Ended::Broken),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        if self.violated.get() {
+            // The session says so and closes; until then the actor has to live.
+            self.end(Ended::TooLarge);
+        } else {
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Drain> for Pump {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        let (taken, starved) = self.pipe.take(now_ms());
+        for frame in taken.frames {
+            ctx.text(frame);
+        }
+        if taken.ping {
+            ctx.ping(b"");
+        }
+        if let Some(code) = taken.close {
+            ctx.close(Some(close_reason(code)));
+            ctx.stop();
+        } else if starved {
+            self.wake();
+        }
+    }
+}
+
+fn close_reason(code: CloseCode) -> CloseReason {
+    CloseReason { code: ws::CloseCode::Other(code as u16), description: None }
+}
+
+/// The answer to a request that the session has no room for.
+fn overloaded(text: &str) -> ByteString {
+    #[derive(Deserialize)]
+    struct Numbered {
+        id: u64,
+    }
+    let re = serde_json::from_str::<Numbered>(text).ok().map(|frame| frame.id);
+    let mut error = WireError::new(ErrorCode::Overloaded, "this connection sends faster than it is served", "");
+    error.retry_after_ms = Some(100);
+    crate::session::encode(&ServerFrame::Error { re, error })
+}
