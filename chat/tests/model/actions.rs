@@ -1,0 +1,136 @@
+//! A small world, so that random commands meet: five users, two groups, their private conversations.
+
+use bytes::Bytes;
+use chat::command::{Command, ConversationCommand, UserCommand};
+use chat::event::{BodyKind, Event, Role, SealedBody};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
+use uuid::Uuid;
+
+const USERS: [&str; 5] = ["ann", "bob", "cid", "dan", "eve"];
+
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    Do(Command),
+    /// Outbox items are carried to the home shard.
+    Carry {
+        limit: usize,
+        crash: bool,
+    },
+}
+
+impl Action {
+    pub(crate) fn command(&self) -> Option<Command> {
+        match self {
+            Self::Do(command) => Some(command.clone()),
+            Self::Carry { .. } => None,
+        }
+    }
+}
+
+pub(crate) fn app() -> AppId {
+    AppId::new("main").unwrap()
+}
+
+pub(crate) fn users() -> Vec<UserId> {
+    USERS.iter().map(|name| UserId::new(*name).unwrap()).collect()
+}
+
+fn groups() -> Vec<ConversationId> {
+    (1..=2).map(|n| ConversationId::Group(GroupId(Uuid::from_u128(n)))).collect()
+}
+
+pub(crate) fn conversations() -> Vec<ConversationId> {
+    let pair = |a: &UserId, b: &UserId| ConversationId::private(a.clone(), b.clone());
+    let users = users();
+    [groups(), vec![pair(&users[0], &users[1]), pair(&users[1], &users[2]), pair(&users[0], &users[0])]].concat()
+}
+
+/// The event that a send makes, if `command` is one.
+pub(crate) fn message_of(command: &Command) -> Option<Event> {
+    let Command::Conversation { actor, command: ConversationCommand::Send { client_msg_id, body, .. }, .. } = command
+    else {
+        return None;
+    };
+    Some(Event::Message { author: actor.clone(), client_msg_id: *client_msg_id, body: body.clone() })
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    (0..USERS.len()).prop_map(|n| users()[n].clone())
+}
+
+fn conversation() -> impl Strategy<Value = ConversationId> {
+    // Groups more often: most rules are theirs.
+    (0..8usize).prop_map(|n| conversations().get(n).cloned().unwrap_or_else(|| groups()[n % 2].clone()))
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![2 => Just(Role::Owner), 4 => Just(Role::Admin), 2 => Just(Role::Member)]
+}
+
+fn send() -> impl Strategy<Value = ConversationCommand> {
+    (0..12u128, prop_oneof![9 => 0..1u8, 1 => 1..3u8]).prop_map(|(id, text)| {
+        let bytes = Bytes::from(vec![id as u8, text]);
+        let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes };
+        ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest: [text; 16], body }
+    })
+}
+
+fn create() -> impl Strategy<Value = ConversationCommand> {
+    let name = prop_oneof![8 => "one", 1 => "two", 1 => " "];
+    (name, vec(user(), 0..4)).prop_map(|(name, members)| ConversationCommand::CreateGroup { name, members })
+}
+
+fn mark_read() -> impl Strategy<Value = ConversationCommand> {
+    (0..24u64).prop_map(|seq| ConversationCommand::MarkRead { seq })
+}
+
+fn membership() -> impl Strategy<Value = ConversationCommand> {
+    prop_oneof![
+        2 => Just(ConversationCommand::Join),
+        2 => Just(ConversationCommand::Leave),
+        2 => vec(user(), 0..4).prop_map(|users| ConversationCommand::Invite { users }),
+        2 => user().prop_map(|user| ConversationCommand::Kick { user }),
+        2 => (user(), role()).prop_map(|(user, role)| ConversationCommand::SetRole { user, role }),
+    ]
+}
+
+fn somewhere(command: impl Strategy<Value = ConversationCommand>) -> impl Strategy<Value = Action> {
+    (user(), conversation(), command).prop_map(|(actor, conversation, command)| {
+        Action::Do(Command::Conversation { app: app(), conversation, actor, command })
+    })
+}
+
+fn account() -> impl Strategy<Value = Action> {
+    let password = || prop_oneof![2 => Just(None), 1 => "[ab]".prop_map(Some)];
+    let device = (0..40u8, any::<bool>()).prop_map(|(device, named)| UserCommand::SeeDevice {
+        device: DeviceId::new(format!("d{device}")).unwrap(),
+        platform: "web".to_owned(),
+        name: if named { "Tab".to_owned() } else { String::new() },
+    });
+    let command = prop_oneof![
+        1 => password().prop_map(|password| UserCommand::CreateAccount { password }),
+        1 => password().prop_map(|password| UserCommand::SetPassword { password }),
+        8 => device,
+    ];
+    (user(), command).prop_map(|(user, command)| Action::Do(Command::User { app: app(), user, command }))
+}
+
+/// Anything.
+pub(crate) fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        8 => somewhere(send()),
+        4 => somewhere(create()),
+        10 => somewhere(membership()),
+        3 => somewhere(mark_read()),
+        3 => account(),
+        1 => (1..6usize, any::<bool>()).prop_map(|(limit, crash)| Action::Carry { limit, crash }),
+    ]
+}
+
+/// What clients repeat under the same ids.
+pub(crate) fn retried() -> impl Strategy<Value = Action> {
+    prop_oneof![8 => somewhere(send()), 2 => somewhere(create())]
+}
