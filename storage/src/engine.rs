@@ -1,23 +1,31 @@
-//! A node's data directory.
+//! A node's data directory: `identity.toml`, `lock`, and the database in `db`.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use chat::ids::{NodeId, ShardId};
+use chat::ids::ShardId;
+use parking_lot::Mutex;
 
+use crate::disk::{Disk, WriteError};
 use crate::error::{OpenError, StorageError};
-use crate::log::LogStore;
+use crate::identity::{self, Identity, io_error};
+use crate::key::{self, ENGINE, meta};
+use crate::log::{LogShared, LogStore};
+use crate::record::{self, IdentityRecord};
+use crate::recover::{self, RecoverError};
+use crate::seal::Sealer;
 use crate::secret::NodeKey;
-use crate::state::StateStore;
+use crate::shared::{FailureHook, Shared};
+use crate::state::{StateShared, StateStore};
+use crate::thread;
 
-/// Who a data directory belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster's UUID as text.
-    pub cluster: String,
-    pub node: NodeId,
-    /// For people only.
-    pub name: String,
-}
+const DATABASE: &str = "db";
+const CREATING: &str = "db.creating";
+const LOCK: &str = "lock";
+const SEAL_CONTEXT: &str = "campanile 2026 storage record seal v1";
 
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -29,7 +37,7 @@ pub struct EngineOptions {
 }
 
 /// What the engine has done since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct EngineStats {
     /// Group commits: one flush and one fdatasync each.
     pub commits: u64,
@@ -40,28 +48,194 @@ pub struct EngineStats {
     pub queue_depth: usize,
 }
 
+/// The storage of one node. Clones are the same engine; the last one dropped closes it.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine(Arc<Running>);
+
+struct Running {
+    shared: Arc<Shared>,
+    shards: Mutex<Shards>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Locked against other processes while the engine runs.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Shards {
+    logs: HashMap<ShardId, Arc<LogShared>>,
+    states: HashMap<ShardId, Arc<StateShared>>,
+}
 
 impl Engine {
-    pub fn create(_options: &EngineOptions) -> Result<(), OpenError> {
-        Ok(())
+    /// Makes a new data directory with its identity inside.
+    pub fn create(options: &EngineOptions) -> Result<(), OpenError> {
+        let dir = &options.dir;
+        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+        let _lock = lock(dir)?;
+        if identity::exists(dir) {
+            return Err(OpenError::Exists { dir: dir.clone() });
+        }
+        if dir.join(DATABASE).exists() {
+            return Err(OpenError::Unfinished { dir: dir.clone() });
+        }
+        let creating = dir.join(CREATING);
+        if creating.exists() {
+            fs::remove_dir_all(&creating).map_err(io_error("removing", &creating))?;
+        }
+        create_database(&creating, options).map_err(|error| write_failed(&creating, error))?;
+        fs::rename(&creating, dir.join(DATABASE)).map_err(io_error("naming", &creating))?;
+        identity::write(dir, &options.identity, &options.node_key)?;
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => identity::sync_dir(parent),
+            _ => Ok(()),
+        }
     }
-    pub fn open(_options: EngineOptions) -> Result<Self, OpenError> {
-        Ok(Self {})
+
+    /// Opens this node's data directory and starts the storage thread.
+    pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
+        let dir = &options.dir;
+        identity::check(dir, &options.identity, &options.node_key)?;
+        let lock = lock(dir)?;
+        let database = dir.join(DATABASE);
+        recover::remove_unfinished_files(&database).map_err(io_error("reading", &database))?;
+        let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key))
+            .map_err(|error| write_failed(&database, error))?;
+        check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
+        recover::recover(&disk).map_err(|error| match error {
+            RecoverError::Storage(error) => corrupt(&database, error.to_string()),
+            RecoverError::Write(error) => write_failed(&database, error),
+        })?;
+        Self::start(disk, lock).map_err(io_error("starting the storage thread of", dir))
     }
-    pub fn log(&self, _shard: ShardId) -> Result<LogStore, StorageError> {
-        Err(StorageError::Closed)
+
+    fn start(disk: Disk, lock: File) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::new(disk));
+        let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
+            let shared = shared.clone();
+            move || thread::run(shared)
+        })?;
+        let shards = Mutex::default();
+        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)), _lock: lock })))
     }
-    pub fn state(&self, _shard: ShardId) -> Result<StateStore, StorageError> {
-        Err(StorageError::Closed)
+
+    /// The log of `shard`, always the same one.
+    pub fn log(&self, shard: ShardId) -> Result<LogStore, StorageError> {
+        self.0.shards.lock().log(&self.0.shared, shard).map(LogStore)
     }
+
+    /// The state of `shard`, always the same one.
+    pub fn state(&self, shard: ShardId) -> Result<StateStore, StorageError> {
+        let mut shards = self.0.shards.lock();
+        if let Some(state) = shards.states.get(&shard) {
+            return Ok(StateStore(state.clone()));
+        }
+        let log = shards.log(&self.0.shared, shard)?;
+        let state = Arc::new(StateShared::open(self.0.shared.clone(), log)?);
+        shards.states.insert(shard, state.clone());
+        Ok(StateStore(state))
+    }
+
+    /// Why nothing is acknowledged any more, if so.
     pub fn failed(&self) -> Option<String> {
-        None
+        self.0.shared.failure.error().map(|error| error.to_string())
     }
-    pub fn on_failure(&self, _hook: Box<dyn FnOnce(&StorageError) + Send>) {}
+
+    /// Called once when a write, flush or fsync fails, at once if one has. A node ends its process then.
+    pub fn on_failure(&self, hook: FailureHook) {
+        self.0.shared.failure.on(hook);
+    }
+
     pub fn stats(&self) -> EngineStats {
-        EngineStats::default()
+        let shared = &self.0.shared;
+        EngineStats {
+            commits: shared.counters.commits(),
+            records: shared.counters.records(),
+            bytes_on_disk: shared.disk.bytes_on_disk(),
+            queue_depth: shared.queue.depth(),
+        }
     }
-    pub fn close(self) {}
+
+    /// Does what waits, checkpoints every state, makes it durable and ends the storage thread. Stores that are still
+    /// held answer [`StorageError::Closed`] to writes; the directory is free once they are dropped too.
+    pub fn close(self) {
+        self.0.close();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+}
+
+impl Shards {
+    fn log(&mut self, shared: &Arc<Shared>, shard: ShardId) -> Result<Arc<LogShared>, StorageError> {
+        if let Some(log) = self.logs.get(&shard) {
+            return Ok(log.clone());
+        }
+        let log = Arc::new(LogShared::open(shared.clone(), shard)?);
+        self.logs.insert(shard, log.clone());
+        Ok(log)
+    }
+}
+
+impl Running {
+    fn close(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        let committed = self.shards.lock().logs.values().filter_map(|log| log.take_committed_write()).collect();
+        // A failed engine takes nothing more; its thread has ended.
+        let _ = self.shared.write(committed);
+        self.shared.queue.close();
+        // A callback may hold the last clone of the engine: the thread cannot wait for itself.
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            tracing::error!("the storage thread panicked");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn sealer(key: &NodeKey) -> Sealer {
+    Sealer::new(&key.derive(SEAL_CONTEXT))
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(io_error("opening", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.into() }),
+        Err(TryLockError::Error(source)) => Err(io_error("locking", &path)(source)),
+    }
+}
+
+fn create_database(dir: &Path, options: &EngineOptions) -> Result<(), WriteError> {
+    let disk = Disk::open(dir, options.cache_bytes, sealer(&options.node_key))?;
+    let record = IdentityRecord { cluster: options.identity.cluster.clone(), node: options.identity.node };
+    disk.write(vec![disk.seal(key::named(ENGINE, meta::IDENTITY), &record::encode(&record))])?;
+    disk.commit()
+}
+
+fn check_identity_record(disk: &Disk, expected: &Identity) -> Result<(), String> {
+    let key = key::named(ENGINE, meta::IDENTITY);
+    let found: Option<IdentityRecord> = disk.load(&key).map_err(|error| error.to_string())?;
+    match found {
+        None => Err("the database has no identity record".to_owned()),
+        Some(found) if found.cluster == expected.cluster && found.node == expected.node => Ok(()),
+        Some(found) => Err(format!("the database belongs to node {} of cluster {}", found.node, found.cluster)),
+    }
+}
+
+fn corrupt(place: &Path, what: String) -> OpenError {
+    OpenError::Corrupt { place: place.into(), what }
+}
+
+fn write_failed(place: &Path, error: WriteError) -> OpenError {
+    match error {
+        WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
+        WriteError::Sled(error) => corrupt(place, error.to_string()),
+    }
 }

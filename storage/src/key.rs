@@ -102,9 +102,41 @@ pub(crate) fn generation(shard: ShardId, space: Space, generation: u32) -> Vec<u
     with(shard, space, &[&generation.to_be_bytes()])
 }
 
-/// What every key of `space` begins with.
-pub(crate) fn space(shard: ShardId, space: Space) -> Vec<u8> {
-    head(shard, space, 0)
+/// The first key after every key of a generation of `space`.
+pub(crate) fn after_generation(shard: ShardId, space: Space, generation: u32) -> Vec<u8> {
+    match generation.checked_add(1) {
+        Some(next) => self::generation(shard, space, next),
+        None => after_space(shard, space),
+    }
+}
+
+/// Every key of a generation of `space`.
+pub(crate) fn generation_range(shard: ShardId, space: Space, generation: u32) -> Range<Vec<u8>> {
+    self::generation(shard, space, generation)..after_generation(shard, space, generation)
+}
+
+/// Every key of `space`.
+pub(crate) fn space_range(shard: ShardId, space: Space) -> Range<Vec<u8>> {
+    head(shard, space, 0)..after_space(shard, space)
+}
+
+fn after_space(shard: ShardId, space: Space) -> Vec<u8> {
+    let mut key = head(shard, space, 0);
+    key[HEAD - 1] += 1;
+    key
+}
+
+/// The first key of `shard` or a later one.
+pub(crate) fn shard_start(shard: ShardId) -> Vec<u8> {
+    shard.0.to_be_bytes().to_vec()
+}
+
+/// The first key greater than every key that begins with `prefix`, if there is one.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut after = prefix[..=last].to_vec();
+    after[last] += 1;
+    Some(after)
 }
 
 /// The generation in the key of a state record or a snapshot chunk.
@@ -154,6 +186,16 @@ mod tests {
         assert_eq!(log_index(&keys[2]), Some(256));
         assert_eq!((shard_of(&keys[6]), space_of(&keys[5])), (Some(ShardId(256)), Some(Space::Snapshot)));
         assert_eq!((generation_of(&keys[4]), state_rest(&keys[4])), (Some(2), &b"a"[..]));
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_one() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(&[1, 255, 255]), Some(vec![2]));
+        assert_eq!((after_prefix(&[]), after_prefix(&[255])), (None, None));
+        let range = generation_range(ShardId(1), Space::State, u32::MAX);
+        assert!(range.contains(&state(ShardId(1), u32::MAX, &[255; 9])));
+        assert!(!range.contains(&chunk(ShardId(1), 0, 0)));
     }
 
     #[test]

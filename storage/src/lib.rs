@@ -6,24 +6,39 @@
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
 mod body;
+mod disk;
 mod engine;
 mod error;
+mod identity;
+mod install;
 mod key;
 mod limits;
 mod log;
+mod merge;
+mod queue;
 mod record;
+mod recover;
 mod seal;
 pub mod sealed_log;
 mod secret;
+mod shared;
 mod snapshot;
 mod state;
+mod thread;
 
 pub use body::{BodyContext, BodySealer};
-pub use engine::{Engine, EngineOptions, EngineStats, Identity};
+pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};
+pub use identity::Identity;
 pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
 pub use log::{Durable, LogBounds, LogStore};
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
 pub use secret::{ClusterKey, NodeKey};
+pub use shared::FailureHook;
 pub use snapshot::{Snapshot, SnapshotSource};
 pub use state::{StateDigest, StateStore};
+
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod golden_tests;

@@ -1,9 +1,27 @@
+//! One shard's replicated state: an overlay in memory over a generation of records in sled.
+//!
+//! What is applied is visible at once and reaches sled in checkpoints, each atomic with its marker. A crash takes the
+//! state back to the last checkpoint, and the log, which is durable before anybody is answered, replays.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use chat::ids::ShardId;
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{Disk, WriteError};
 use crate::error::StorageError;
-use crate::record::{Applied, LogPosition};
-use crate::snapshot::{Snapshot, SnapshotSource};
+use crate::key::{self, Space, meta};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_MS, OVERLAY_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
+use crate::log::LogShared;
+use crate::merge::{Merge, StatePair, Writes};
+use crate::record::{self, Applied, LogPosition, StateMarker};
+use crate::shared::Shared;
+use crate::snapshot::CurrentSnapshot;
 
 /// A digest of a shard's whole plain state at one applied position: equal on replicas that are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,41 +31,346 @@ pub struct StateDigest {
     pub records: u64,
 }
 
+/// The replicated state of one shard.
 #[derive(Clone)]
-pub struct StateStore {}
+pub struct StateStore(pub(crate) Arc<StateShared>);
+
+pub(crate) struct StateShared {
+    pub(crate) shard: ShardId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: Arc<LogShared>,
+    memory: Mutex<Memory>,
+    /// Signalled when a checkpoint has made room for more.
+    room: Condvar,
+    /// Held while a snapshot is built or installed: one at a time. Inside, the snapshot that can be asked for.
+    pub(crate) current: Mutex<CurrentSnapshot>,
+}
+
+/// Writes that belong into one checkpoint, frozen.
+struct Layer {
+    writes: Writes,
+    applied: Applied,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Memory {
+    generation: u32,
+    applied: Applied,
+    /// Applied and not yet frozen.
+    active: Writes,
+    active_bytes: usize,
+    /// Whether anything was applied since the last freeze, be it only a position.
+    changed: bool,
+    /// Frozen and not yet in sled, oldest first.
+    layers: Vec<Arc<Layer>>,
+    /// How many copies of the state are being made: while there is one, layers stay in memory, so that
+    /// sled's part of what they read does not move.
+    pins: usize,
+    /// Whether the storage thread knows that there is something to do.
+    announced: bool,
+    urgent: bool,
+}
+
+/// The state at one instant, for a reader that needs all of it.
+pub(crate) struct Pinned {
+    state: Arc<StateShared>,
+    generation: u32,
+    overlay: Writes,
+    pub(crate) applied: Applied,
+}
+
+/// A staged generation that becomes the state, with the log moved behind it.
+pub(crate) struct Flip {
+    pub(crate) state: Arc<StateShared>,
+    pub(crate) marker: StateMarker,
+}
+
+impl StateShared {
+    pub(crate) fn open(shared: Arc<Shared>, log: Arc<LogShared>) -> Result<Self, StorageError> {
+        let shard = log.shard;
+        let marker: StateMarker = shared.disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
+        let current = CurrentSnapshot::load(&shared, &log)?;
+        let memory = Memory { generation: marker.generation, applied: marker.applied, ..Memory::default() };
+        Ok(Self { shard, shared, log, memory: Mutex::new(memory), room: Condvar::new(), current: Mutex::new(current) })
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.memory.lock().generation
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.memory.lock().urgent
+    }
+
+    /// What is applied by now becomes one checkpoint's content.
+    pub(crate) fn freeze(&self) {
+        self.memory.lock().freeze();
+    }
+
+    /// Writes what is frozen, on the storage thread. False while the state is being copied.
+    pub(crate) fn checkpoint(&self, disk: &Disk) -> Result<bool, WriteError> {
+        let (layers, generation) = {
+            let memory = self.memory.lock();
+            if memory.pins > 0 {
+                return Ok(false);
+            }
+            (memory.layers.clone(), memory.generation)
+        };
+        let Some(newest) = layers.last() else { return Ok(true) };
+        let marker = StateMarker { generation, applied: newest.applied.clone() };
+        let mut batch: Vec<_> = overlay(&layers, &BTreeMap::new(), everything())
+            .into_iter()
+            .map(|(rest, value)| self.write(disk, generation, &rest, value))
+            .collect();
+        batch.push(disk.seal(key::named(self.shard, meta::APPLIED), &record::encode(&marker)));
+        disk.write_atomically(batch)?;
+        self.memory.lock().layers.drain(..layers.len());
+        self.room.notify_all();
+        Ok(true)
+    }
+
+    fn write(&self, disk: &Disk, generation: u32, rest: &[u8], value: Option<Bytes>) -> crate::disk::Write {
+        let key = key::state(self.shard, generation, rest);
+        match value {
+            Some(value) => disk.seal(key, &value),
+            None => crate::disk::Write::remove(key),
+        }
+    }
+
+    /// Pairs in sled of `generation` whose key lies in `bounds`.
+    fn stored(
+        &self,
+        generation: u32,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> impl Iterator<Item = Result<StatePair, StorageError>> + use<'_> {
+        // The smallest key after `k` is `k` with a zero behind it.
+        let after = |rest: &[u8]| [&key::state(self.shard, generation, rest)[..], &[0]].concat();
+        let start = match bounds.0 {
+            Bound::Included(rest) => key::state(self.shard, generation, rest),
+            Bound::Excluded(rest) => after(rest),
+            Bound::Unbounded => key::state(self.shard, generation, &[]),
+        };
+        let end = match bounds.1 {
+            Bound::Included(rest) => after(rest),
+            Bound::Excluded(rest) => key::state(self.shard, generation, rest),
+            Bound::Unbounded => key::after_generation(self.shard, Space::State, generation),
+        };
+        self.shared.disk.range(start..end).map(|item| {
+            let (key, plain) = item?;
+            Ok((Bytes::copy_from_slice(key::state_rest(&key)), plain.into()))
+        })
+    }
+
+    /// Holds the state still for a copy: what is applied meanwhile stays in memory.
+    pub(crate) fn pin(self: &Arc<Self>) -> Pinned {
+        let mut memory = self.memory.lock();
+        memory.freeze();
+        memory.pins += 1;
+        Pinned {
+            state: self.clone(),
+            generation: memory.generation,
+            overlay: overlay(&memory.layers, &BTreeMap::new(), everything()),
+            applied: memory.applied.clone(),
+        }
+    }
+
+    fn unpin(self: &Arc<Self>) {
+        let mut memory = self.memory.lock();
+        memory.pins -= 1;
+        if memory.pins == 0 {
+            memory.announced = true;
+            memory.urgent = true;
+            drop(memory);
+            // An engine that has ended checkpoints nothing more.
+            let _ = self.shared.queue.announce(self.clone());
+        }
+    }
+}
+
+impl Pinned {
+    /// Every pair of the state, in key order.
+    pub(crate) fn pairs(&mut self) -> impl Iterator<Item = Result<StatePair, StorageError>> + use<'_> {
+        let overlay = std::mem::take(&mut self.overlay);
+        Merge::new(overlay, self.state.stored(self.generation, everything()))
+    }
+
+    /// Whether another generation has become the state meanwhile: what was read may have holes.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.state.generation() != self.generation
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.state.unpin();
+    }
+}
+
+impl Flip {
+    /// On the storage thread, between two checkpoints: nothing of the old generation can be written after it.
+    pub(crate) fn run(&self, disk: &Disk) -> Result<(), WriteError> {
+        let shard = self.state.shard;
+        let mut memory = self.state.memory.lock();
+        let mut batch = vec![
+            disk.seal(key::named(shard, meta::APPLIED), &record::encode(&self.marker)),
+            crate::disk::Write::remove(key::named(shard, meta::INSTALLING)),
+        ];
+        batch.extend(self.marker.applied.position.map(|position| self.state.log.purged_write(position)));
+        disk.write_atomically(batch)?;
+        memory.active.clear();
+        memory.active_bytes = 0;
+        memory.changed = false;
+        memory.layers.clear();
+        memory.generation = self.marker.generation;
+        memory.applied = self.marker.applied.clone();
+        if let Some(position) = self.marker.applied.position {
+            self.state.log.installed(position);
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn bytes(&self) -> usize {
+        self.active_bytes + self.layers.iter().map(|layer| layer.bytes).sum::<usize>()
+    }
+
+    fn freeze(&mut self) {
+        self.announced = false;
+        self.urgent = false;
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.layers.push(Arc::new(Layer {
+            writes: std::mem::take(&mut self.active),
+            applied: self.applied.clone(),
+            bytes: std::mem::take(&mut self.active_bytes),
+        }));
+    }
+
+    /// The newest word on `key`, if the overlay has one.
+    fn find(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let layers = self.layers.iter().rev().map(|layer| &layer.writes);
+        std::iter::once(&self.active).chain(layers).find_map(|writes| writes.get(key)).cloned()
+    }
+}
+
+fn everything() -> (Bound<&'static [u8]>, Bound<&'static [u8]>) {
+    (Bound::Unbounded, Bound::Unbounded)
+}
+
+/// One map of what is newest within `bounds`.
+fn overlay(layers: &[Arc<Layer>], active: &Writes, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> Writes {
+    let mut newest = Writes::new();
+    for writes in layers.iter().map(|layer| &layer.writes).chain([active]) {
+        newest.extend(writes.range::<[u8], _>(bounds).map(|(key, value)| (key.clone(), value.clone())));
+    }
+    newest
+}
 
 impl StateStore {
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        Err(StorageError::Closed)
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        loop {
+            let generation = {
+                let memory = self.0.memory.lock();
+                if let Some(found) = memory.find(key) {
+                    return Ok(found);
+                }
+                memory.generation
+            };
+            let found = self.0.shared.disk.get(&key::state(self.0.shard, generation, key))?;
+            // A generation that was replaced meanwhile may be half removed.
+            if self.0.generation() == generation {
+                return Ok(found.map(Bytes::from));
+            }
+        }
     }
-    pub fn scan(
-        &self,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
-        Err(StorageError::Closed)
+
+    /// Up to `limit` pairs whose key starts with `prefix` and is greater than `after`, in order.
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let end = key::after_prefix(prefix);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        if after.is_some_and(|after| after > prefix && !after.starts_with(prefix)) {
+            return Ok(Vec::new());
+        }
+        loop {
+            let (generation, newer) = {
+                let memory = self.0.memory.lock();
+                (memory.generation, overlay(&memory.layers, &memory.active, (start, end)))
+            };
+            let stored = self.0.stored(generation, (start, end));
+            let pairs = Merge::new(newer, stored).take(limit).collect::<Result<Vec<_>, _>>()?;
+            if self.0.generation() == generation {
+                return Ok(pairs);
+            }
+        }
     }
+
+    /// Visible on return, in sled with the next checkpoint. Waits while too much waits for a checkpoint.
     pub fn apply(
         &self,
-        _writes: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
-        _applied: Applied,
+        writes: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
+        applied: Applied,
     ) -> Result<(), StorageError> {
-        Err(StorageError::Closed)
+        let state = &self.0;
+        state.shared.queue.check()?;
+        let writes: Vec<_> = writes.into_iter().collect();
+        for (key, value) in &writes {
+            check_size("a state key", key.len(), STATE_KEY_BYTES)?;
+            check_size("a state value", value.as_ref().map_or(0, Bytes::len), STATE_VALUE_BYTES)?;
+        }
+        let mut memory = state.memory.lock();
+        while memory.bytes() > OVERLAY_BYTES {
+            state.room.wait_for(&mut memory, Duration::from_millis(CHECKPOINT_MS));
+            state.shared.queue.check()?;
+        }
+        for (key, value) in writes {
+            memory.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+            memory.active.insert(key, value);
+        }
+        memory.applied = applied;
+        memory.changed = true;
+        let urgent = memory.active_bytes > CHECKPOINT_BYTES && !memory.urgent;
+        if urgent || !memory.announced {
+            memory.announced = true;
+            memory.urgent |= urgent;
+            drop(memory);
+            state.shared.queue.announce(state.clone())?;
+        }
+        Ok(())
     }
+
+    /// Of what is visible; after opening, of the last checkpoint.
     pub fn applied(&self) -> Applied {
-        Applied::default()
+        self.0.memory.lock().applied.clone()
     }
+
+    /// Over all plain pairs at one instant. Reads the whole state: for the blocking pool.
     pub fn digest(&self) -> Result<StateDigest, StorageError> {
-        Err(StorageError::Closed)
+        loop {
+            let mut pinned = self.0.pin();
+            let mut hasher = blake3::Hasher::new();
+            let mut records = 0;
+            for pair in pinned.pairs() {
+                let (key, value) = pair?;
+                for part in [&key, &value] {
+                    hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+                }
+                records += 1;
+            }
+            if !pinned.is_replaced() {
+                let digest = *hasher.finalize().as_bytes();
+                return Ok(StateDigest { applied: pinned.applied.position, digest, records });
+            }
+        }
     }
-    pub fn snapshot(&self) -> Result<Snapshot, StorageError> {
-        Err(StorageError::Closed)
-    }
-    pub fn current_snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
-        Err(StorageError::Closed)
-    }
-    pub fn install(&self, _source: &mut dyn SnapshotSource) -> Result<(), StorageError> {
-        Err(StorageError::Closed)
-    }
+}
+
+fn check_size(what: &'static str, len: usize, max: usize) -> Result<(), StorageError> {
+    if len > max { Err(StorageError::TooLarge { what, len, max }) } else { Ok(()) }
 }

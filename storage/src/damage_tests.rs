@@ -1,0 +1,164 @@
+//! What only a test inside the crate can do: change bytes below the seals, and make a commit fail.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chat::ids::ShardId;
+
+use crate::key::{self, meta};
+use crate::{
+    Applied, Engine, EngineOptions, Identity, LogPayload, LogPosition, LogRecord, LogStore, NodeKey, OpenError,
+    StorageError,
+};
+
+const SHARD: ShardId = ShardId(2);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn options(dir: &Path) -> EngineOptions {
+    EngineOptions {
+        dir: dir.to_owned(),
+        node_key: NodeKey::from_bytes([3; 32]),
+        identity: Identity { cluster: "test".to_owned(), node: 1, name: "node-1".to_owned() },
+        cache_bytes: 16 * 1024 * 1024,
+    }
+}
+
+fn create(dir: &Path) -> Engine {
+    Engine::create(&options(dir)).unwrap();
+    Engine::open(options(dir)).unwrap()
+}
+
+fn position(index: u64) -> LogPosition {
+    LogPosition { term: 1, node: 1, index }
+}
+
+fn records(indexes: std::ops::Range<u64>) -> Vec<Arc<LogRecord>> {
+    let record = |index| LogRecord { position: position(index), payload: LogPayload::Batch(Bytes::from("text")) };
+    indexes.map(|index| Arc::new(record(index))).collect()
+}
+
+fn append(log: &LogStore, records: Vec<Arc<LogRecord>>) -> Result<(), StorageError> {
+    let (sender, receiver) = mpsc::channel();
+    log.append(records, Box::new(move |result| sender.send(result).unwrap()))?;
+    receiver.recv_timeout(DEADLINE).unwrap()
+}
+
+/// Ten log records and two state records, closed; then the raw database is damaged.
+fn damaged(dir: &Path, damage: impl FnOnce(&sled::Db)) -> Result<Engine, OpenError> {
+    let engine = create(dir);
+    append(&engine.log(SHARD).unwrap(), records(0..10)).unwrap();
+    let writes = ["one", "two"].map(|key| (Bytes::from(key), Some(Bytes::from("value"))));
+    let applied = Applied { position: Some(position(9)), membership: Bytes::new() };
+    engine.state(SHARD).unwrap().apply(writes, applied).unwrap();
+    engine.close();
+    let engine = Engine::open(options(dir)).unwrap();
+    damage(engine.shared().disk.raw());
+    engine.close();
+    Engine::open(options(dir))
+}
+
+fn flip_bit(db: &sled::Db, key: &[u8]) {
+    let mut value = db.get(key).unwrap().unwrap().to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    db.insert(key, value).unwrap();
+}
+
+fn swap(db: &sled::Db, one: &[u8], other: &[u8]) {
+    let (first, second) = (db.get(one).unwrap().unwrap(), db.get(other).unwrap().unwrap());
+    db.insert(one, second).unwrap();
+    db.insert(other, first).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_never_served_and_the_error_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = damaged(dir.path(), |db| {
+        flip_bit(db, &key::log(SHARD, 4));
+        flip_bit(db, &key::state(SHARD, 0, b"one"));
+    })
+    .unwrap();
+    let log = engine.log(SHARD).unwrap();
+    assert_eq!(log.read(0, 4, usize::MAX).unwrap(), records(0..4));
+    let error = log.read(0, 10, usize::MAX).unwrap_err().to_string();
+    assert!(error.starts_with("corrupt log record 4 of shard 2: the seal does not open"), "{error}");
+    let state = engine.state(SHARD).unwrap();
+    let error = state.get(b"one").unwrap_err().to_string();
+    assert!(error.starts_with("corrupt state record 000000006f6e65 of shard 2: the seal"), "{error}");
+    assert!(state.digest().is_err() && state.scan(b"", None, 9).is_err() && state.snapshot().is_err());
+    assert_eq!(state.get(b"two").unwrap().as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
+fn values_that_change_places_do_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = damaged(dir.path(), |db| {
+        swap(db, &key::log(SHARD, 1), &key::log(SHARD, 2));
+        swap(db, &key::state(SHARD, 0, b"one"), &key::state(SHARD, 0, b"two"));
+    })
+    .unwrap();
+    let error = engine.log(SHARD).unwrap().get(1).unwrap_err().to_string();
+    assert!(error.starts_with("corrupt log record 1 of shard 2: the seal does not open"), "{error}");
+    assert!(engine.state(SHARD).unwrap().get(b"one").is_err());
+}
+
+#[test]
+fn a_missing_record_is_found_when_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = damaged(dir.path(), |db| {
+        db.remove(key::log(SHARD, 5)).unwrap();
+    })
+    .unwrap();
+    let log = engine.log(SHARD).unwrap();
+    let error = log.read(3, 10, usize::MAX).unwrap_err().to_string();
+    assert!(error.starts_with("corrupt log record 6 of shard 2: it holds record 6 where 5 follows"), "{error}");
+    let error = log.read(3, 6, usize::MAX).unwrap_err().to_string();
+    assert!(error.starts_with("corrupt log record 5 of shard 2: the record is missing"), "{error}");
+}
+
+#[test]
+fn a_damaged_marker_or_a_state_ahead_of_its_log_is_refused_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let marker = damaged(dir.path(), |db| flip_bit(db, &key::named(SHARD, meta::APPLIED)));
+    let error = marker.err().unwrap().to_string();
+    assert!(error.contains("db is corrupt: corrupt meta record applied of shard 2: the seal"), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let ahead = damaged(dir.path(), |db| {
+        db.remove(key::log(SHARD, 9)).unwrap();
+    });
+    let error = ahead.err().unwrap().to_string();
+    assert!(error.contains("corrupt log record 9 of shard 2: it is missing, but the state has it applied"), "{error}");
+}
+
+#[test]
+fn after_a_failed_commit_nothing_is_answered_and_the_hook_is_called_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = create(dir.path());
+    let log = engine.log(SHARD).unwrap();
+    append(&log, records(0..1)).unwrap();
+    let (sender, hooked) = mpsc::channel();
+    engine.on_failure(Box::new(move |error| sender.send(error.to_string()).unwrap()));
+    assert_eq!(engine.failed(), None);
+
+    engine.shared().disk.fail_next_commit.store(true, Ordering::SeqCst);
+    let error = append(&log, records(1..2)).unwrap_err();
+    assert!(matches!(error, StorageError::Failed { .. }), "{error}");
+    let said = hooked.recv_timeout(DEADLINE).unwrap();
+    assert!(said.contains("fdatasync: injected"), "{said}");
+    assert_eq!(engine.failed(), Some(said));
+    // The fault is gone, the verdict stays.
+    for refused in [append(&log, records(2..3)), log.save_vote(Bytes::new()), log.truncate_after(None)] {
+        assert!(matches!(refused, Err(StorageError::Failed { .. })), "{refused:?}");
+    }
+    let state = engine.state(SHARD).unwrap();
+    assert!(matches!(state.apply([], Applied::default()), Err(StorageError::Failed { .. })));
+    assert!(matches!(state.snapshot(), Err(StorageError::Failed { .. })));
+    let (sender, late) = mpsc::channel();
+    engine.on_failure(Box::new(move |_| sender.send(()).unwrap()));
+    late.try_recv().expect("a late hook is called at once");
+    engine.close();
+}
