@@ -13,7 +13,12 @@ use uuid::Uuid;
 
 fn options(double: &Double) -> ClientOptions {
     let credentials = Credentials::Token("token".to_owned());
-    ClientOptions::new(vec![double.url.clone()], double.tls.clone(), credentials, DeviceId::new("d").unwrap())
+    ClientOptions::new(
+        vec![double.url.clone()],
+        double.tls.clone(),
+        credentials,
+        DeviceId::new("d").expect("a valid id"),
+    )
 }
 
 fn group() -> Target {

@@ -1,5 +1,7 @@
 //! A stand-in for a node: one conversation, in memory, that misbehaves when told to.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper: clippy knows only the test functions")]
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
