@@ -2,6 +2,8 @@
 
 mod api;
 mod client;
+mod server;
 
 pub use api::{AdminProblem, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use client::{AdminClient, AdminError};
+pub use server::{Backend, Refused, serve};

@@ -1,0 +1,66 @@
+//! The first entries of a cluster's life, and the apps its nodes are configured with. Every node asks for them; the
+//! metadata group takes the same ask any number of times.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chat::command::{ClusterCommand, Command, Outcome};
+use chat::ids::ShardId;
+use chat::state::query;
+use cluster::Cluster;
+
+use crate::config::NodeConfig;
+
+/// Pause before the metadata group is asked again: it needs a majority of nodes.
+const RETRY: Duration = Duration::from_millis(200);
+/// The epoch of a cluster that was never restored.
+const FIRST_EPOCH: u32 = 1;
+
+/// Returns the cluster's stream epoch once the cluster and the configured apps are on record.
+pub(super) async fn found(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u32> {
+    let view = cluster.view(ShardId::META).context("every node has the metadata group")?;
+    if query::cluster_settings(&view)?.is_none() {
+        let nodes = config.members().iter().map(|member| (member.id, member.peer.to_string())).collect();
+        let command = ClusterCommand::Found {
+            cluster: cluster.cluster().to_owned(),
+            shards: cluster.shards(),
+            stream_epoch: FIRST_EPOCH,
+            nodes,
+        };
+        submit(cluster, command).await.context("the cluster was founded otherwise than this node is configured")?;
+    }
+    for app in &config.apps {
+        let pem = std::fs::read_to_string(&app.token_public_key)
+            .with_context(|| format!("cannot read {}", app.token_public_key.display()))?;
+        // On record already: a node that starts without a majority still serves what it can.
+        if query::app(&view, &app.id)?.is_some_and(|known| known.token_public_key_pem == pem) {
+            continue;
+        }
+        submit(cluster, ClusterCommand::RegisterApp { app: app.id.clone(), token_public_key_pem: pem })
+            .await
+            .with_context(|| format!("app {} was not registered", app.id))?;
+    }
+    let settings = query::cluster_settings(&view)?.context("the founding is applied")?;
+    if settings.shards != cluster.shards() {
+        bail!("this cluster has {} shards, the configuration says {}", settings.shards, cluster.shards());
+    }
+    Ok(settings.stream_epoch)
+}
+
+async fn submit(cluster: &Cluster, command: ClusterCommand) -> anyhow::Result<()> {
+    loop {
+        match cluster.submit(ShardId::META, Command::Cluster(command.clone())).await {
+            Ok(proposed) => {
+                cluster.wait_applied(ShardId::META, proposed.index).await?;
+                return match proposed.outcome {
+                    Outcome::Applied { .. } => Ok(()),
+                    Outcome::Rejected(code) => bail!("rejected: {}", code.name()),
+                };
+            }
+            Err(error) => {
+                tracing::info!(%error, "the metadata group does not answer yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

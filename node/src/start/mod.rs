@@ -1,0 +1,232 @@
+//! The composition root: opens what is stored, starts the replicas, the actors and the listeners, and stops them in order.
+
+mod founding;
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Arbiter, ArbiterHandle};
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use chat::limits;
+use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use storage::{BodySealer, Engine};
+
+use crate::admin::{self, NodeBackend};
+use crate::auth::{Authenticator, Passwords};
+use crate::config::{self, NodeConfig};
+use crate::directory::{Directory, Sessions};
+use crate::fanout::{FanOutHandle, NodeFeed};
+use crate::history::{EventEncoder, History};
+use crate::router::{Desk, Router};
+use crate::security::{self, SecurityLog, SecurityOptions};
+use crate::session::Services;
+use crate::{page, socket, tls};
+
+/// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long the stop waits for connections after that.
+const CLOSING: Duration = Duration::from_millis(300);
+/// Between two looks for a replica that can no longer work.
+const WATCH: Duration = Duration::from_secs(1);
+/// Unwritten bytes that a connection buffers before its pump waits.
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
+/// Exit code after a failure of storage or of a replica: restart the process and read its log.
+const EXIT_STORAGE: i32 = 70;
+
+/// Runs a node until it is told to stop.
+pub fn run(config: NodeConfig) -> anyhow::Result<()> {
+    actix::System::new().block_on(serve(config))
+}
+
+/// Everything of a node that has an end.
+struct Node {
+    engine: Engine,
+    cluster: Cluster,
+    fan_out: FanOutHandle,
+    security: SecurityLog,
+    sessions: Sessions,
+    /// The client listener is open.
+    serving: Arc<AtomicBool>,
+}
+
+async fn serve(config: NodeConfig) -> anyhow::Result<()> {
+    let keys = config.load_keys().context("a key cannot be used")?;
+    let options = config.storage_options(&keys);
+    // Opening replays sled's log: seconds of blocking work.
+    let engine = web::block(move || Engine::open(options)).await?.context("the data directory does not open")?;
+    engine.on_failure(Box::new(|error| {
+        tracing::error!(event = "storage_failed", %error, "nothing can be made durable any more: ending");
+        std::process::exit(EXIT_STORAGE);
+    }));
+    let sealer = BodySealer::new(&keys.cluster);
+    let security = SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node };
+    let security = security::open(security).context("the security log does not open")?;
+
+    let arbiters: Vec<ArbiterHandle> = (0..threads()).map(|_| Arbiter::new().handle()).collect();
+    let encoder = EventEncoder::new(sealer.clone());
+    let fan_out = FanOutHandle::start(&Arbiter::new().handle(), encoder.clone());
+    let directory = Directory::new(arbiters, sealer);
+    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone()));
+    let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, Arc::new(Desk::new(directory.clone())))
+        .await
+        .context("the replicas do not start")?;
+    directory.attach(cluster.clone());
+    tokio::spawn(watch_replicas(cluster.clone()));
+
+    let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
+    let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
+    let node = Node { engine, cluster, fan_out, security, sessions: Sessions::default(), serving: Arc::default() };
+    let admin = start_admin(&config, &node, passwords)?;
+
+    let epoch = tokio::select! {
+        founded = founding::found(&node.cluster, &config) => founded?,
+        () = stop_signal() => return stop(node, vec![admin]).await,
+    };
+    let services = Arc::new(Services {
+        cluster: node.cluster.clone(),
+        router: Router::new(node.cluster.clone(), directory),
+        history: History::new(node.cluster.clone(), encoder),
+        authenticator,
+        security: node.security.clone(),
+        fan_out: node.fan_out.clone(),
+        sessions: node.sessions.clone(),
+        epoch,
+    });
+    let clients = start_clients(&config, services)?;
+    node.serving.store(true, Ordering::Relaxed);
+    say_ready(&config);
+    stop_signal().await;
+    stop(node, vec![clients, admin]).await
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<ClusterOptions> {
+    let certificates = |path: &std::path::Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let chain = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+        chain.with_context(|| format!("{} holds no certificate", path.display()))
+    };
+    let tls = PeerTls {
+        ca: certificates(&config.peer.ca)?,
+        certificate: certificates(&config.peer.certificate)?,
+        key: PrivateKeyDer::from_pem_file(&config.peer.private_key)
+            .with_context(|| format!("{} holds no private key", config.peer.private_key.display()))?,
+    };
+    Ok(ClusterOptions {
+        node: config.node.id,
+        cluster: config.cluster.id.clone(),
+        members: config.members().iter().map(|member| Peer { id: member.id, address: member.peer }).collect(),
+        shards: config.cluster.shards,
+        listen: config.peer.listen,
+        tls,
+        timing: Timing {
+            heartbeat: config.cluster.heartbeat,
+            election_min: config.cluster.election_min,
+            election_max: config.cluster.election_max,
+        },
+        engine: engine.clone(),
+    })
+}
+
+fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow::Result<ServerHandle> {
+    let token = config::read_secret_text(&config.admin.token_file).context("the admin token cannot be used")?;
+    let sessions = node.sessions.clone();
+    let backend = Arc::new(NodeBackend {
+        cluster: node.cluster.clone(),
+        engine: node.engine.clone(),
+        passwords,
+        security: node.security.clone(),
+        sessions: Box::new(move || sessions.connections() as u64),
+        serving: node.serving.clone(),
+        started: Instant::now(),
+    });
+    let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
+    let server = admin::serve(config.admin.listen, tls, &token, backend)
+        .with_context(|| format!("cannot listen for operators on {}", config.admin.listen))?;
+    Ok(spawn(server))
+}
+
+fn start_clients(config: &NodeConfig, services: Arc<Services>) -> anyhow::Result<ServerHandle> {
+    let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
+    let services = web::Data::from(services);
+    let page = page::Page::new(config);
+    let app = move || App::new().app_data(services.clone()).configure(socket::configure).configure(page.routes());
+    let listen: SocketAddr = config.client.listen;
+    let server = HttpServer::new(app)
+        .workers(threads())
+        .max_connections(limits::NODE_SESSIONS)
+        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+        .on_connect(socket::remember_socket)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .bind_rustls_0_23(listen, tls)
+        .with_context(|| format!("cannot listen for clients on {listen}"))?
+        .run();
+    Ok(spawn(server))
+}
+
+fn spawn(server: Server) -> ServerHandle {
+    let handle = server.handle();
+    actix::spawn(server);
+    handle
+}
+
+/// One line for whoever started the process; everything else is in the log.
+#[expect(clippy::print_stdout, reason = "the line is this command's output")]
+fn say_ready(config: &NodeConfig) {
+    let (node, client, admin) = (config.node.id, config.client.listen, config.admin.listen);
+    println!("ready node={node} client=wss://{client}{} admin=https://{admin}", chat::wire::PATH);
+    tracing::info!(event = "node_ready", node, %client, %admin, "serving");
+}
+
+/// A replica whose consensus has ended cannot be revived inside the process.
+async fn watch_replicas(cluster: Cluster) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        if let Some(failed) = cluster.status().shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
+            let (shard, why) = failed;
+            tracing::error!(event = "replica_failed", %shard, why, "a replica cannot go on: ending");
+            std::process::exit(EXIT_STORAGE);
+        }
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without signals a node can only be killed, which it survives.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+    tracing::info!(event = "node_stopping", "stopping");
+    if node.sessions.connections() > 0 {
+        node.fan_out.say_goodbye(GOODBYE).await;
+        tokio::time::sleep(CLOSING).await;
+    }
+    for listener in listeners {
+        listener.stop(true).await;
+    }
+    if node.security.flush().await.is_err() {
+        tracing::warn!(event = "security_log_failed", "the security log's last records may be missing");
+    }
+    node.cluster.shutdown().await;
+    web::block(move || node.engine.close()).await?;
+    tracing::info!(event = "node_stopped", "stopped");
+    Ok(())
+}
