@@ -2,7 +2,9 @@
 
 pub mod admin;
 pub mod auth;
+pub mod cli;
 pub mod config;
+mod demo;
 pub mod directory;
 pub mod fanout;
 mod group;

@@ -1,9 +1,11 @@
 //! The admin listener: health, status and user administration for operators, and the client that asks it.
 
 mod api;
+mod backend;
 mod client;
 mod server;
 
 pub use api::{AdminProblem, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
+pub use backend::NodeBackend;
 pub use client::{AdminClient, AdminError};
 pub use server::{Backend, Refused, serve};

@@ -52,8 +52,10 @@ impl NodeProcess {
     /// SIGTERM. A process that is gone already needs no signal.
     pub(super) fn terminate(&self) {
         // Until it is waited for, the process id cannot belong to another process.
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        let signalled =
+            rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
+        if let Err(error) = signalled {
+            tracing::debug!(%error, "a node that was to end had ended already");
         }
     }
 

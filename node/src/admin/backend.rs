@@ -1,0 +1,116 @@
+//! What the admin listener of a running node shows and does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use chat::command::{Command, Outcome, UserCommand};
+use chat::errors::ErrorCode;
+use chat::ids::ShardId;
+use cluster::{Cluster, ProposeError, ShardDigest};
+use futures_util::future::BoxFuture;
+use storage::Engine;
+
+use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::server::{Backend, Refused};
+use crate::auth::{PasswordError, Passwords};
+use crate::security::SecurityLog;
+
+/// Everything is asked of the parts that own it; nothing is kept here.
+pub struct NodeBackend {
+    pub cluster: Cluster,
+    pub engine: Engine,
+    pub passwords: Passwords,
+    pub security: SecurityLog,
+    /// Live client connections.
+    pub sessions: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The client listener is open.
+    pub serving: Arc<AtomicBool>,
+    pub started: Instant,
+}
+
+impl Backend for NodeBackend {
+    fn status(&self) -> NodeStatus {
+        let stats = self.engine.stats();
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            sessions: (self.sessions)(),
+            storage: StorageStatus {
+                commits: stats.commits,
+                records: stats.records,
+                bytes_on_disk: stats.bytes_on_disk,
+                queued: stats.queue_depth as u64,
+                failed: self.engine.failed(),
+            },
+            cluster: self.cluster.status(),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut readiness = Readiness::of(&self.cluster.status(), self.engine.failed().as_deref());
+        if !self.serving.load(Ordering::Relaxed) {
+            readiness.ready = false;
+            readiness.reasons.push("clients are not served yet".to_owned());
+        }
+        readiness
+    }
+
+    fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>> {
+        Box::pin(async move {
+            let mut digests = Vec::new();
+            for shard in 0..=self.cluster.shards() {
+                let digest = self.cluster.digest(ShardId(shard)).await;
+                digests.push(digest.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?);
+            }
+            Ok(digests)
+        })
+    }
+
+    fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>> {
+        Box::pin(async move {
+            let NewUser { app, user, password } = user;
+            let password = match password {
+                None => None,
+                Some(password) => Some(self.passwords.hash(&password).await.map_err(not_hashed)?),
+            };
+            let shard = self.cluster.home_shard(&app, &user);
+            let said = format!("user {user} of app {app}");
+            let command = Command::User { app, user, command: UserCommand::CreateAccount { password } };
+            match self.cluster.submit(shard, command).await.map_err(not_proposed)?.outcome {
+                Outcome::Applied { .. } => Ok(()),
+                Outcome::Rejected(ErrorCode::AccountExists) => {
+                    Err(Refused::new(ErrorCode::AccountExists, format!("{said} exists already")))
+                }
+                Outcome::Rejected(code) => Err(Refused::new(code, format!("{said}: {}", code.name()))),
+            }
+        })
+    }
+
+    fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {
+        Box::pin(async move {
+            let internal = |error: &dyn std::error::Error| Refused::new(ErrorCode::Internal, error.to_string());
+            let entries = self.security.tail(limit).await.map_err(|error| internal(&error))?;
+            serde_json::to_value(entries).map_err(|error| internal(&error))
+        })
+    }
+}
+
+fn not_hashed(error: PasswordError) -> Refused {
+    let code = match error {
+        PasswordError::Length => ErrorCode::InvalidField,
+        PasswordError::Overloaded => ErrorCode::Overloaded,
+        PasswordError::Internal => ErrorCode::Internal,
+    };
+    Refused::new(code, error.to_string())
+}
+
+fn not_proposed(error: ProposeError) -> Refused {
+    let code = match error {
+        ProposeError::Overloaded => ErrorCode::Overloaded,
+        ProposeError::NotLeader { .. } | ProposeError::Unavailable => ErrorCode::Unavailable,
+        ProposeError::Unknown => ErrorCode::OutcomeUnknown,
+        ProposeError::Storage => ErrorCode::Internal,
+    };
+    Refused::new(code, error.to_string())
+}

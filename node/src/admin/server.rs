@@ -1,0 +1,174 @@
+//! The admin listener. Handlers translate; what is true is asked of the [`Backend`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::middleware::Next;
+use actix_web::{App, Error, HttpResponse, HttpServer, middleware, web};
+use chat::errors::ErrorCode;
+use cluster::ShardDigest;
+use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
+use serde::Deserialize;
+
+use super::api::{AdminProblem, NewUser, NodeStatus, Readiness};
+
+/// Bytes of a request's body.
+const BODY_BYTES: usize = 16 * 1024;
+/// Operators are few.
+const WORKERS: usize = 1;
+const CONNECTIONS: usize = 256;
+/// Records in one answer of the security log, unless asked otherwise.
+const SECURITY_RECORDS: usize = 100;
+
+/// Why an operator's request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Refused {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// What the admin listener shows and does.
+pub trait Backend: Send + Sync + 'static {
+    fn status(&self) -> NodeStatus;
+    fn readiness(&self) -> Readiness;
+    fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>>;
+    fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
+    /// The newest records of this node's security log, oldest first, as JSON.
+    fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>>;
+}
+
+/// What the handlers share.
+struct Shared {
+    backend: Arc<dyn Backend>,
+    /// Of the token: hashes compare in constant time and have one length.
+    token: blake3::Hash,
+}
+
+/// Binds the listener. The returned server runs when it is awaited.
+pub fn serve(listen: SocketAddr, tls: ServerConfig, token: &str, backend: Arc<dyn Backend>) -> std::io::Result<Server> {
+    let shared = web::Data::new(Shared { backend, token: blake3::hash(token.as_bytes()) });
+    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(routes))
+        .workers(WORKERS)
+        .max_connections(CONNECTIONS)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .bind_rustls_0_23(listen, tls)?
+        .run();
+    Ok(server)
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    let json = web::JsonConfig::default().limit(BODY_BYTES).error_handler(|error, _| {
+        let answer = refusal(&Refused::new(ErrorCode::InvalidField, error.to_string()));
+        InternalError::from_response(error, answer).into()
+    });
+    config
+        .app_data(json)
+        .route("/healthz", web::get().to(health))
+        .route("/readyz", web::get().to(ready))
+        .service(
+            web::scope("/v1")
+                .wrap(middleware::from_fn(authorized))
+                .route("/status", web::get().to(status))
+                .route("/digests", web::get().to(digests))
+                .route("/users", web::post().to(add_user))
+                .route("/security/log", web::get().to(security_log)),
+        )
+        .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, 404, "not_found", "no such resource") }));
+}
+
+async fn authorized(
+    request: ServiceRequest,
+    next: Next<impl actix_web::body::MessageBody + 'static>,
+) -> Result<ServiceResponse<actix_web::body::BoxBody>, Error> {
+    let expected = request.app_data::<web::Data<Shared>>().map(|shared| shared.token);
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).map(|token| blake3::hash(token.as_bytes()));
+    if given.is_some() && given == expected {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    let answer = problem(
+        StatusCode::UNAUTHORIZED,
+        ErrorCode::BadCredentials.number(),
+        "unauthorized",
+        "send the header `Authorization: Bearer TOKEN` with the token of [admin] token_file",
+    );
+    Ok(request.into_response(answer))
+}
+
+/// The process runs and answers: whether it should get traffic is asked of `/readyz`.
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "status": "ok" }))
+}
+
+async fn ready(shared: web::Data<Shared>) -> HttpResponse {
+    let readiness = shared.backend.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    HttpResponse::build(status).json(readiness)
+}
+
+async fn status(shared: web::Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok().json(shared.backend.status())
+}
+
+async fn digests(shared: web::Data<Shared>) -> HttpResponse {
+    answer(shared.backend.digests().await)
+}
+
+async fn add_user(shared: web::Data<Shared>, user: web::Json<NewUser>) -> HttpResponse {
+    answer(shared.backend.add_user(user.into_inner()).await.map(|()| serde_json::json!({ "created": true })))
+}
+
+#[derive(Deserialize)]
+struct Window {
+    limit: Option<usize>,
+}
+
+async fn security_log(shared: web::Data<Shared>, window: web::Query<Window>) -> HttpResponse {
+    answer(shared.backend.security_log(window.limit.unwrap_or(SECURITY_RECORDS)).await)
+}
+
+fn answer(result: Result<impl serde::Serialize, Refused>) -> HttpResponse {
+    match result {
+        Ok(value) => HttpResponse::Ok().json(value),
+        Err(refused) => refusal(&refused),
+    }
+}
+
+fn refusal(refused: &Refused) -> HttpResponse {
+    let code = refused.code;
+    problem(http_status(code), code.number(), code.name(), &refused.message)
+}
+
+fn problem(status: StatusCode, code: u16, name: &str, message: &str) -> HttpResponse {
+    HttpResponse::build(status).json(AdminProblem { code, name: name.to_owned(), message: message.to_owned() })
+}
+
+fn http_status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::MalformedFrame | ErrorCode::InvalidField => StatusCode::BAD_REQUEST,
+        ErrorCode::AccountExists | ErrorCode::IdConflict => StatusCode::CONFLICT,
+        ErrorCode::UserNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::LimitReached | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! The admin listener over real TLS, asked by the client that operators use.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use chat::ids::{AppId, ShardId, UserId};
+use cluster::ClusterStatus;
+
+use super::*;
+use crate::admin::{AdminClient, AdminError, StorageStatus};
+use crate::init::{InitOptions, Layout, create};
+
+const TOKEN: &str = "the-right-token";
+
+struct Fixed;
+
+impl Backend for Fixed {
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            version: "1".into(),
+            uptime_ms: 5,
+            sessions: 2,
+            storage: StorageStatus::default(),
+            cluster: ClusterStatus { cluster: "c".into(), node: 7, peers: Vec::new(), shards: Vec::new() },
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness { ready: false, reasons: vec!["shard 3 has no leader".into()] }
+    }
+
+    fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>> {
+        let digest = ShardDigest { shard: ShardId(3), applied: 9, digest: "ab".into(), records: 1 };
+        Box::pin(async { Ok(vec![digest]) })
+    }
+
+    fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>> {
+        Box::pin(async move {
+            match user.user.as_str() {
+                "alice" => Err(Refused::new(ErrorCode::AccountExists, "alice exists already")),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {
+        Box::pin(async move { Ok(serde_json::json!({ "limit": limit })) })
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A listener with a node's real certificate, and what a client needs to reach it.
+fn start(dir: &Path) -> (SocketAddr, Vec<u8>) {
+    let layout: Layout = create(&InitOptions::local(dir.join("cluster"), 1, 1, 7400)).unwrap().layout;
+    let node = layout.node_dir(1);
+    let tls = crate::tls::server_config(&node.join("node.pem"), &node.join("node.key")).unwrap();
+    let address = free_address();
+    actix_web::rt::spawn(serve(address, tls, TOKEN, Arc::new(Fixed)).unwrap());
+    (address, std::fs::read(layout.ca()).unwrap())
+}
+
+fn client(address: SocketAddr, ca: &[u8], token: &str) -> AdminClient {
+    AdminClient::new(&format!("https://{address}"), ca, token).unwrap()
+}
+
+fn user(name: &str) -> NewUser {
+    NewUser { app: AppId::new("main").unwrap(), user: UserId::new(name).unwrap(), password: Some("longenough".into()) }
+}
+
+#[actix_web::test]
+async fn an_operator_with_the_token_sees_and_does_everything() {
+    let temp = tempfile::tempdir().unwrap();
+    let (address, ca) = start(temp.path());
+    let admin = client(address, &ca, TOKEN);
+    assert_eq!(admin.status().await.unwrap(), Fixed.status());
+    assert_eq!(admin.digests().await.unwrap()[0].applied, 9);
+    admin.add_user(&user("bob")).await.unwrap();
+    let refused = admin.add_user(&user("alice")).await.unwrap_err();
+    assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1309), "{refused:?}");
+    let log: serde_json::Value = admin.get("/v1/security/log?limit=5").await.unwrap();
+    assert_eq!(log["limit"], 5);
+}
+
+#[actix_web::test]
+async fn without_the_token_only_health_and_readiness_are_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let (address, ca) = start(temp.path());
+    for token in ["", "the-right-toke", "the-right-token2"] {
+        let stranger = client(address, &ca, token);
+        assert_eq!(stranger.ready().await.unwrap(), Fixed.readiness());
+        assert!(matches!(stranger.status().await, Err(AdminError::Unauthorized { .. })));
+        assert!(matches!(stranger.digests().await, Err(AdminError::Unauthorized { .. })));
+        assert!(matches!(stranger.add_user(&user("bob")).await, Err(AdminError::Unauthorized { .. })));
+        assert!(stranger.get::<serde_json::Value>("/v1/security/log").await.is_err());
+    }
+    let health: serde_json::Value = client(address, &ca, "").get("/healthz").await.unwrap();
+    assert_eq!(health["status"], "ok");
+}
+
+#[actix_web::test]
+async fn a_node_of_another_authority_is_not_spoken_to() {
+    let temp = tempfile::tempdir().unwrap();
+    let (address, _) = start(temp.path());
+    let other = create(&InitOptions::local(temp.path().join("other"), 1, 1, 7400)).unwrap().layout;
+    let admin = client(address, &std::fs::read(other.ca()).unwrap(), TOKEN);
+    assert!(matches!(admin.status().await, Err(AdminError::Connect { .. })));
+}
+
+#[test]
+fn only_https_addresses_are_taken() {
+    for url in ["http://127.0.0.1:1", "127.0.0.1:1", "https://", ""] {
+        assert!(matches!(AdminClient::new(url, b"", ""), Err(AdminError::Url { .. })), "{url}");
+    }
+    assert!(matches!(AdminClient::new("https://[::1]:1", b"", ""), Err(AdminError::Ca)));
+}

@@ -1,0 +1,318 @@
+//! The command line: `campanile <noun> <verb>`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use chat::ids::{AppId, UserId};
+use clap::{Args, Parser, Subcommand};
+use uuid::Uuid;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  the configuration, or a file it names, is wrong
+  4  nobody answers, or not now: the same again later may succeed
+  5  the service refused
+  6  the outcome is unknown: the same again is safe
+
+Examples:
+  campanile demo                                             three nodes and a chat page, here and now
+  campanile cluster init --dir chat --nodes 3                keys, certificates and configuration of a new cluster
+  campanile node start --config chat/node-1/campanile.toml   one of its nodes
+  campanile cluster status --dir chat                        how it is";
+
+/// Self-hosted instant messaging: a cluster of equal nodes, one binary.
+#[derive(Debug, Parser)]
+#[command(name = "campanile", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run three nodes on this machine, with users, a group and a chat page, and let you kill them
+    Demo(DemoArgs),
+    /// Run a node
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Make a cluster, or look at one
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Check a configuration, or print the default one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Administer users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Send one message, and wait until it is stored on a majority
+    Send(SendArgs),
+    /// Follow a user's conversations
+    Tail(TailArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys on a terminal: k kills a random node (SIGKILL), r brings it back, q ends.
+
+Examples:
+  campanile demo
+  campanile demo --dir demo --port 7400       keeps the data in ./demo; the same again continues there
+  campanile demo --no-input                   for scripts: runs until SIGINT or SIGTERM")]
+pub struct DemoArgs {
+    /// Keep the data here; without it, a temporary directory is used and removed at the end
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// First port: node i listens on PORT + 10 * i + 1, 2 and 3 [default: free ports]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Take no keys, even on a terminal
+    #[arg(long)]
+    pub no_input: bool,
+    /// Sample users with passwords
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=12))]
+    pub users: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run a node until SIGINT or SIGTERM
+    #[command(after_help = "\
+Prints one line when it serves clients: ready node=1 client=wss://... admin=https://...
+
+Example:
+  campanile node start --config chat/node-1/campanile.toml")]
+    Start {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Leave when standard input ends: for nodes started by another program
+        #[arg(long, env = "CAMPANILE_EXIT_WITH_STDIN", value_parser = clap::builder::BoolishValueParser::new(),
+              num_args = 0..=1, default_value = "false", default_missing_value = "true", hide_default_value = true,
+              hide_env_values = true)]
+        exit_with_stdin: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Make the keys, certificates, configuration and data directories of a new cluster
+    #[command(after_help = "\
+Each DIR/node-N is complete in itself: move it to its machine. Keep DIR/ca.key and DIR/apps offline.
+
+Examples:
+  campanile cluster init --dir chat --nodes 3
+  campanile cluster init --dir chat --nodes 3 --host 10.0.0.1 --host 10.0.0.2 --host 10.0.0.3")]
+    Init(InitArgs),
+    /// Show nodes, shards, leaders and how far replicas are
+    #[command(after_help = "\
+Examples:
+  campanile cluster status --dir chat                 asks every node of a cluster directory
+  campanile cluster status --dir chat --digests       also compares the replicas' states
+  campanile cluster status --config chat/node-1/campanile.toml --json
+  campanile cluster status --admin https://127.0.0.1:7413 --ca chat/ca.pem --token-file chat/admin.token")]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Directory to make; it must not exist or be empty
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How many nodes, 1 to 7; a majority of them must live
+    #[arg(long, default_value_t = 3)]
+    pub nodes: u16,
+    /// Shards of users and conversations, fixed for the cluster's life
+    #[arg(long, default_value_t = chat::limits::SHARDS_DEFAULT)]
+    pub shards: u16,
+    /// First port: node i listens on PORT + 10 * i + 1 (clients), 2 (peers) and 3 (admin)
+    #[arg(long, default_value_t = 7400)]
+    pub port: u16,
+    /// Address of the nodes: one for all, or one for each
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: Vec<IpAddr>,
+    /// Print what was made as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "target", required = true, multiple = false, args = ["dir", "config", "admin"])]
+pub struct StatusArgs {
+    /// A directory made by `cluster init`: all its nodes are asked
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// A node's configuration: that node is asked
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A node's admin listener
+    #[arg(long, value_name = "URL", requires = "ca", requires = "token_file")]
+    pub admin: Option<String>,
+    /// Certificate authority of the cluster (PEM)
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub ca: Option<PathBuf>,
+    /// File that holds the admin token
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
+    /// Also compute and compare the digests of the replicas' states
+    #[arg(long)]
+    pub digests: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration and the files it names; reports every problem
+    #[command(after_help = "Example:\n  campanile config check chat/node-1/campanile.toml")]
+    Check {
+        file: PathBuf,
+        /// Check the text alone, not the files it names
+        #[arg(long)]
+        text_only: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the default configuration with an explanation of every key
+    #[command(after_help = "Example:\n  campanile config default > campanile.toml")]
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user who logs in with a password
+    #[command(after_help = "\
+Without --password-file the password is asked for on a terminal, or read as one line from standard input.
+
+Examples:
+  campanile user add --config chat/node-1/campanile.toml alice
+  campanile user add --config chat/node-1/campanile.toml --password-file alice.pw alice")]
+    Add {
+        /// Configuration of a node that runs
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[arg(long, default_value = "main")]
+        app: AppId,
+        user: UserId,
+        /// File that holds the password; only its owner may read it
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Who connects, and where.
+#[derive(Debug, Args)]
+#[group(id = "proof", required = true, multiple = false, args = ["password_file", "app_key"])]
+pub struct LoginArgs {
+    /// A node's client listener, wss://host:port; may be repeated
+    #[arg(long, required = true)]
+    pub url: Vec<String>,
+    /// Certificate authority of the cluster (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    #[arg(long, default_value = "main")]
+    pub app: AppId,
+    #[arg(long)]
+    pub user: UserId,
+    /// File that holds the user's password; only its owner may read it
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The app's signing key (apps/main.key): vouches for the user, who is added if unknown
+    #[arg(long, value_name = "FILE")]
+    pub app_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "addressee", required = true, multiple = false, args = ["to", "group"])]
+#[command(after_help = "\
+Examples:
+  campanile send --url wss://127.0.0.1:7411 --ca chat/ca.pem --user alice --app-key chat/apps/main.key --to bob hello
+  campanile send --url wss://127.0.0.1:7411 --ca chat/ca.pem --user alice --password-file pw --group UUID 'hello all'")]
+pub struct SendArgs {
+    #[command(flatten)]
+    pub login: LoginArgs,
+    /// To a user
+    #[arg(long, value_name = "USER")]
+    pub to: Option<UserId>,
+    /// To a group
+    #[arg(long, value_name = "UUID")]
+    pub group: Option<Uuid>,
+    /// Continue an earlier send whose outcome is unknown
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<Uuid>,
+    pub text: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  campanile tail --url wss://127.0.0.1:7411 --ca chat/ca.pem --user bob --app-key chat/apps/main.key")]
+pub struct TailArgs {
+    #[command(flatten)]
+    pub login: LoginArgs,
+    /// First show the last N events of each conversation
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub last: u64,
+    /// Print each event as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_parses() {
+        fn examples(command: &clap::Command, found: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            found.extend(help.lines().filter_map(|l| l.trim().strip_prefix("campanile ").map(str::to_owned)));
+            command.get_subcommands().for_each(|command| examples(command, found));
+        }
+        let mut found = Vec::new();
+        examples(&Cli::command(), &mut found);
+        assert!(found.len() > 12, "{found:?}");
+        for example in found {
+            let command = example.split("   ").next().unwrap().split(" > ").next().unwrap();
+            let command = command.replace("UUID", &Uuid::nil().to_string()).replace("'hello all'", "hello");
+            assert!(parse(&format!("campanile {command}")).is_ok(), "{command}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        for line in [
+            "campanile",
+            "campanile cluster status",
+            "campanile cluster status --dir d --config c",
+            "campanile cluster status --admin https://x --ca c",
+            "campanile send --url u --ca c --user a --to b hi",
+            "campanile send --url u --ca c --user a --app-key k hi",
+            "campanile send --url u --ca c --user a:b --app-key k --to b hi",
+            "campanile demo --users 1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

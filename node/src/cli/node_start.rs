@@ -1,0 +1,51 @@
+//! `campanile node start`.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Code, Exit, Failure, load_config, logging};
+
+/// How long a node may take to end after its standard input has.
+const PARENT_GONE_GRACE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
+    let config = load_config(path)?;
+    let problems = config.check_files();
+    if !problems.is_empty() {
+        let message = format!("{} names things that are not fit to use", path.display());
+        let failure = Failure::new(Code::ConfiguredFiles, Exit::Configuration, message);
+        return Err(problems
+            .iter()
+            .fold(failure, |failure, problem| failure.detail(&problem.message))
+            .next(format!("campanile config check {}", path.display())));
+    }
+    logging::start(&config.log);
+    if exit_with_stdin {
+        std::thread::Builder::new()
+            .name("stdin-watch".to_owned())
+            .spawn(end_with_stdin)
+            .map_err(|error| Failure::new(Code::Node, Exit::Failed, "cannot watch standard input").because(&error))?;
+    }
+    let node = config.node.id;
+    crate::start::run(config).map_err(|error| {
+        let causes = error.chain().skip(1).map(ToString::to_string);
+        causes
+            .fold(Failure::new(Code::Node, Exit::Failed, format!("node {node}: {error}")), Failure::detail)
+            .next("the lines above this one tell more; campanile config check FILE checks the files")
+    })
+}
+
+/// Asks this process to end once standard input does, as SIGTERM would; and ends it if it does not.
+fn end_with_stdin() {
+    let mut input = std::io::stdin().lock();
+    let mut scrap = [0; 256];
+    while input.read(&mut scrap).is_ok_and(|bytes| bytes > 0) {}
+    tracing::info!("the program that started this node is gone: ending");
+    let own = rustix::process::getpid();
+    if let Err(error) = rustix::process::kill_process(own, rustix::process::Signal::TERM) {
+        tracing::warn!(%error, "no signal to this process");
+    }
+    std::thread::sleep(PARENT_GONE_GRACE);
+    std::process::exit(i32::from(Exit::Failed as u8));
+}
