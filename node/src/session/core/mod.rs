@@ -218,8 +218,10 @@ impl Core {
                 self.phase = Phase::LoggingIn;
                 self.effects.push(Effect::Login { re, auth, device });
             }
-            (Phase::Connected | Phase::LoggingIn, Request::Ping) => self.write(&ServerFrame::Pong { re }),
-            (Phase::Connected, _) => self.error(Some(re), ErrorCode::NotLoggedIn, "log in first", None),
+            (Phase::Connected, _) => {
+                self.error(Some(re), ErrorCode::NotLoggedIn, "log in first", None);
+                self.close(now_ms, CloseCode::LoginFailed);
+            }
             (Phase::LoggingIn, _) => self.out_of_order(re, "the login is not answered yet"),
             (Phase::Ready, Request::Resume { have }) => self.resume(re, have),
             (_, Request::Resume { .. }) => self.out_of_order(re, "resume once per connection"),

@@ -81,7 +81,10 @@ fn told(core: &mut Core) -> (Vec<String>, Vec<Effect>) {
 fn nothing_is_answered_before_a_login_and_the_login_has_five_seconds() {
     let mut core = connected();
     core.text(0, r#"{"id":1,"type":"conversations"}"#);
-    assert_eq!(told(&mut core), (vec!["error:not_logged_in".to_owned()], vec![]));
+    let (written, others) = told(&mut core);
+    assert_eq!((written, others), (vec!["error:not_logged_in".to_owned()], vec![Effect::Close(CloseCode::LoginFailed)]));
+
+    let mut core = connected();
     core.tick(limits::LOGIN_TIMEOUT_MS - 1, 0, 0);
     assert_eq!(told(&mut core).1, []);
     core.tick(limits::LOGIN_TIMEOUT_MS, 0, 0);
