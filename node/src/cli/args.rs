@@ -26,13 +26,13 @@ Examples:
 /// Self-hosted instant messaging: a cluster of equal nodes, one binary.
 #[derive(Debug, Parser)]
 #[command(name = "campanile", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 110)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run three nodes on this machine, with users, a group and a chat page, and let you kill them
     Demo(DemoArgs),
     /// Run a node
@@ -61,23 +61,23 @@ Examples:
   campanile demo
   campanile demo --dir demo --port 7400       keeps the data in ./demo; the same again continues there
   campanile demo --no-input                   for scripts: runs until SIGINT or SIGTERM")]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Keep the data here; without it, a temporary directory is used and removed at the end
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     /// First port: node i listens on PORT + 10 * i + 1, 2 and 3 [default: free ports]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Take no keys, even on a terminal
     #[arg(long)]
-    pub no_input: bool,
+    pub(crate) no_input: bool,
     /// Sample users with passwords
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=12))]
-    pub users: u8,
+    pub(crate) users: u8,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum NodeCommand {
+pub(crate) enum NodeCommand {
     /// Run a node until SIGINT or SIGTERM
     #[command(after_help = "\
 Prints one line when it serves clients: ready node=1 client=wss://... admin=https://...
@@ -97,7 +97,7 @@ Example:
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(crate) enum ClusterCommand {
     /// Make the keys, certificates, configuration and data directories of a new cluster
     #[command(after_help = "\
 Each DIR/node-N is complete in itself: move it to its machine. Keep DIR/ca.key and DIR/apps offline.
@@ -117,55 +117,55 @@ Examples:
 }
 
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// Directory to make; it must not exist or be empty
     #[arg(long)]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// How many nodes, 1 to 7; a majority of them must live
     #[arg(long, default_value_t = 3)]
-    pub nodes: u16,
+    pub(crate) nodes: u16,
     /// Shards of users and conversations, fixed for the cluster's life
     #[arg(long, default_value_t = chat::limits::SHARDS_DEFAULT)]
-    pub shards: u16,
+    pub(crate) shards: u16,
     /// First port: node i listens on PORT + 10 * i + 1 (clients), 2 (peers) and 3 (admin)
     #[arg(long, default_value_t = 7400)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Address of the nodes: one for all, or one for each
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
-    pub host: Vec<IpAddr>,
+    pub(crate) host: Vec<IpAddr>,
     /// Print what was made as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "target", required = true, multiple = false, args = ["dir", "config", "admin"])]
-pub struct StatusArgs {
+#[command(group(clap::ArgGroup::new("target").required(true).args(["dir", "config", "admin"])))]
+pub(crate) struct StatusArgs {
     /// A directory made by `cluster init`: all its nodes are asked
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     /// A node's configuration: that node is asked
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// A node's admin listener
     #[arg(long, value_name = "URL", requires = "ca", requires = "token_file")]
-    pub admin: Option<String>,
+    pub(crate) admin: Option<String>,
     /// Certificate authority of the cluster (PEM)
     #[arg(long, value_name = "FILE", requires = "admin")]
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// File that holds the admin token
     #[arg(long, value_name = "FILE", requires = "admin")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Also compute and compare the digests of the replicas' states
     #[arg(long)]
-    pub digests: bool,
+    pub(crate) digests: bool,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Check a configuration and the files it names; reports every problem
     #[command(after_help = "Example:\n  campanile config check chat/node-1/campanile.toml")]
     Check {
@@ -183,7 +183,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum UserCommand {
+pub(crate) enum UserCommand {
     /// Add a user who logs in with a password
     #[command(after_help = "\
 Without --password-file the password is asked for on a terminal, or read as one line from standard input.
@@ -209,63 +209,63 @@ Examples:
 
 /// Who connects, and where.
 #[derive(Debug, Args)]
-#[group(id = "proof", required = true, multiple = false, args = ["password_file", "app_key"])]
-pub struct LoginArgs {
+#[command(group(clap::ArgGroup::new("proof").required(true).args(["password_file", "app_key"])))]
+pub(crate) struct LoginArgs {
     /// A node's client listener, wss://host:port; may be repeated
     #[arg(long, required = true)]
-    pub url: Vec<String>,
+    pub(crate) url: Vec<String>,
     /// Certificate authority of the cluster (PEM)
     #[arg(long, value_name = "FILE")]
-    pub ca: PathBuf,
+    pub(crate) ca: PathBuf,
     #[arg(long, default_value = "main")]
-    pub app: AppId,
+    pub(crate) app: AppId,
     #[arg(long)]
-    pub user: UserId,
+    pub(crate) user: UserId,
     /// File that holds the user's password; only its owner may read it
     #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    pub(crate) password_file: Option<PathBuf>,
     /// The app's signing key (apps/main.key): vouches for the user, who is added if unknown
     #[arg(long, value_name = "FILE")]
-    pub app_key: Option<PathBuf>,
+    pub(crate) app_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "addressee", required = true, multiple = false, args = ["to", "group"])]
+#[command(group(clap::ArgGroup::new("addressee").required(true).args(["to", "group"])))]
 #[command(after_help = "\
 Examples:
   campanile send --url wss://127.0.0.1:7411 --ca chat/ca.pem --user alice --app-key chat/apps/main.key --to bob hello
   campanile send --url wss://127.0.0.1:7411 --ca chat/ca.pem --user alice --password-file pw --group UUID 'hello all'")]
-pub struct SendArgs {
+pub(crate) struct SendArgs {
     #[command(flatten)]
-    pub login: LoginArgs,
+    pub(crate) login: LoginArgs,
     /// To a user
     #[arg(long, value_name = "USER")]
-    pub to: Option<UserId>,
+    pub(crate) to: Option<UserId>,
     /// To a group
     #[arg(long, value_name = "UUID")]
-    pub group: Option<Uuid>,
+    pub(crate) group: Option<Uuid>,
     /// Continue an earlier send whose outcome is unknown
     #[arg(long, value_name = "UUID")]
-    pub id: Option<Uuid>,
-    pub text: String,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) text: String,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   campanile tail --url wss://127.0.0.1:7411 --ca chat/ca.pem --user bob --app-key chat/apps/main.key")]
-pub struct TailArgs {
+pub(crate) struct TailArgs {
     #[command(flatten)]
-    pub login: LoginArgs,
+    pub(crate) login: LoginArgs,
     /// First show the last N events of each conversation
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub last: u64,
+    pub(crate) last: u64,
     /// Print each event as one line of JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

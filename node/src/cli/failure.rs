@@ -5,7 +5,7 @@ use std::fmt;
 /// Documented in `campanile --help`; scripts rest on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     Failed = 1,
     /// clap's own.
     Usage = 2,
@@ -23,12 +23,13 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
         /// Numbers of the CLI's own errors, `2001` in `C2001`. Stable, never reused; 1xxx are the service's (docs/PROTOCOL.md).
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub(crate) enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            pub fn number(self) -> u16 {
+            pub(crate) fn number(self) -> u16 {
                 match self { $(Self::$name => $number,)* }
             }
         }
@@ -68,23 +69,23 @@ codes! {
 
 /// Why a command ends without success.
 #[derive(Debug)]
-pub struct Failure {
-    pub number: u16,
-    pub exit: Exit,
-    pub message: String,
+pub(crate) struct Failure {
+    pub(crate) number: u16,
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
     /// Indented below the message: where and why.
-    pub details: Vec<String>,
+    pub(crate) details: Vec<String>,
     /// What to do about it.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Failure {
-    pub fn new(code: Code, exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, exit: Exit, message: impl Into<String>) -> Self {
         Self { number: code.number(), exit, message: message.into(), details: Vec::new(), next: None }
     }
 
     /// With an error and its causes as the details.
-    pub fn because(mut self, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
             let text = error.to_string();
@@ -96,12 +97,12 @@ impl Failure {
         self
     }
 
-    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+    pub(crate) fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.details.push(detail.to_string());
         self
     }
 
-    pub fn next(mut self, next: impl Into<String>) -> Self {
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }

@@ -6,34 +6,34 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 /// A line, or several, to standard output.
-pub fn say(text: impl Display) {
+pub(crate) fn say(text: impl Display) {
     let mut out = io::stdout().lock();
     drop(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
 /// Text to standard output as it is.
-pub fn put(text: &str) {
+pub(crate) fn put(text: &str) {
     let mut out = io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// A value as indented JSON.
-pub fn json(value: &impl Serialize) {
+pub(crate) fn json(value: &impl Serialize) {
     say(serde_json::to_string_pretty(value).expect("what we print serializes"));
 }
 
 /// A value as JSON on one line.
-pub fn json_line(value: &impl Serialize) {
+pub(crate) fn json_line(value: &impl Serialize) {
     say(serde_json::to_string(value).expect("what we print serializes"));
 }
 
 /// A line, or several, to standard error.
-pub fn complain(text: impl Display) {
+pub(crate) fn complain(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
 /// Text from outside, fit for a terminal: control and direction characters are shown, not obeyed.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let unsafe_here = |c: char| {
         c.is_control() && c != '\n' && c != '\t'
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -49,7 +49,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Columns padded to the widest cell, two spaces apart.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
