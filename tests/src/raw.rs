@@ -1,12 +1,13 @@
 //! A client without manners: sends any text, reads any frame. For what the protocol answers to misuse.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -32,6 +33,11 @@ pub enum Heard {
 impl Raw {
     /// Connects to `wss://host:port/path` with the service's subprotocol.
     pub async fn connect(url: &str, ca_pem: &[u8]) -> Result<Self> {
+        Self::connect_with(TcpSocket::new_v4()?, url, ca_pem).await
+    }
+
+    /// Connects with a socket of the caller's making.
+    pub async fn connect_with(tcp: TcpSocket, url: &str, ca_pem: &[u8]) -> Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem) {
             roots.add(certificate?)?;
@@ -45,7 +51,7 @@ impl Raw {
         request.headers_mut().insert("sec-websocket-protocol", chat::wire::SUBPROTOCOL.parse()?);
         let host = request.uri().host().context("a host")?.to_owned();
         let port = request.uri().port_u16().context("a port")?;
-        let tcp = TcpStream::connect((host.as_str(), port)).await?;
+        let tcp = tcp.connect(SocketAddr::new(host.parse()?, port)).await?;
         let tls = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host)?, tcp).await?;
         let (socket, _) = tokio_tungstenite::client_async(request, tls).await?;
         Ok(Self { socket })
