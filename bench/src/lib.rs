@@ -1,1 +1,14 @@
+//! The load harness: replays real channel logs against a cluster and checks every promise the service makes
+//! about them. [`replay::run`] is the whole of it; `campanile-bench` is its command line.
 
+pub mod ledger;
+pub mod logs;
+pub mod meters;
+pub mod pauses;
+pub mod plan;
+pub mod progress;
+pub mod replay;
+pub mod report;
+pub mod roll;
+pub mod spawn;
+pub mod target;

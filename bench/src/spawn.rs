@@ -1,0 +1,78 @@
+//! A cluster of the run's own: real node processes in a temporary directory.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chat::ids::{AppId, NodeId};
+use node::local::{LocalCluster, LocalError};
+use tempfile::TempDir;
+
+use crate::target::TargetOptions;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpawnOptions {
+    pub nodes: u16,
+    pub shards: u16,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    #[error("cannot make a temporary directory: {0}")]
+    Directory(#[from] std::io::Error),
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    #[error(transparent)]
+    Id(#[from] chat::ids::IdError),
+}
+
+pub struct Spawned {
+    cluster: LocalCluster,
+    dir: TempDir,
+}
+
+impl Spawned {
+    /// Ready for clients when this returns.
+    pub async fn start(options: SpawnOptions) -> Result<Self, SpawnError> {
+        let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir()?;
+        let mut cluster = LocalCluster::init(&dir.path().join("cluster"), options.nodes, options.shards, 0)?;
+        cluster.start_all()?;
+        cluster.wait_all_ready(READY_WITHIN).await?;
+        Ok(Self { cluster, dir })
+    }
+
+    pub fn target(&self) -> Result<TargetOptions, SpawnError> {
+        let nodes = self.cluster.nodes().into_iter();
+        let admins = nodes.map(|node| self.cluster.admin(node)).collect::<Result<_, _>>()?;
+        Ok(TargetOptions {
+            urls: self.cluster.client_urls(),
+            ca_pem: self.cluster.ca_pem().to_vec(),
+            app_key_pem: self.cluster.app_key_pem().to_owned(),
+            app: AppId::new(node::init::MAIN_APP)?,
+            admins,
+        })
+    }
+
+    /// Where the nodes' data and output are.
+    pub fn dir(&self) -> PathBuf {
+        self.cluster.dir().to_owned()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: NodeId) -> Result<(), SpawnError> {
+        Ok(self.cluster.kill(node)?)
+    }
+
+    pub async fn restart(&mut self, node: NodeId) -> Result<(), SpawnError> {
+        self.cluster.start(node)?;
+        Ok(self.cluster.wait_ready(node, READY_WITHIN).await?)
+    }
+
+    /// Stops the nodes. The directory goes too, unless it is kept for a look at what went wrong.
+    pub async fn stop(mut self, keep: bool) -> Option<PathBuf> {
+        self.cluster.stop_all(STOP_WITHIN).await;
+        keep.then(|| self.dir.keep())
+    }
+}
