@@ -64,6 +64,8 @@ pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Bytes, CodecError> 
     if buffer.len() > LIMIT {
         return Err(CodecError::TooLarge { len: buffer.len(), max: LIMIT });
     }
+    // Values stay in memory for a while: not with the room that was only for writing them.
+    buffer.shrink_to_fit();
     Ok(buffer.into())
 }
 

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
+use crate::limits;
 
 /// What a key is of. Numbers are stored and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,130 +38,137 @@ pub(crate) fn page_of(seq: u64) -> (u64, usize) {
     (slot / PAGE_SLOTS, (slot % PAGE_SLOTS) as usize)
 }
 
-struct Builder(Vec<u8>);
-
-impl Builder {
-    fn app(app: &AppId, space: Space) -> Self {
-        Self::start(app.as_str().as_bytes(), space)
+/// The key's bytes in one allocation of exactly their length: keys are made several times per message.
+fn key(app: &[u8], space: Space, parts: &[&[u8]], last: &[u8]) -> Bytes {
+    let length = 2 + app.len() + parts.iter().map(|part| 1 + part.len()).sum::<usize>() + last.len();
+    let mut key = Vec::with_capacity(length);
+    key.push(part_length(app));
+    key.extend_from_slice(app);
+    key.push(space as u8);
+    for part in parts {
+        key.push(part_length(part));
+        key.extend_from_slice(part);
     }
+    key.extend_from_slice(last);
+    key.into()
+}
 
-    fn cluster(space: Space) -> Self {
-        Self::start(b"", space)
-    }
+fn of_app(app: &AppId, space: Space, parts: &[&[u8]], last: &[u8]) -> Bytes {
+    key(app.as_str().as_bytes(), space, parts, last)
+}
 
-    fn start(app: &[u8], space: Space) -> Self {
-        let mut key = Vec::with_capacity(96);
-        key.push(part_length(app));
-        key.extend_from_slice(app);
-        key.push(space as u8);
-        Self(key)
-    }
-
-    fn part(mut self, part: &[u8]) -> Self {
-        self.0.push(part_length(part));
-        self.0.extend_from_slice(part);
-        self
-    }
-
-    fn last(mut self, part: &[u8]) -> Bytes {
-        self.0.extend_from_slice(part);
-        self.0.into()
-    }
-
-    fn end(self) -> Bytes {
-        self.0.into()
-    }
+fn of_cluster(space: Space, last: &[u8]) -> Bytes {
+    key(b"", space, &[], last)
 }
 
 fn part_length(part: &[u8]) -> u8 {
     u8::try_from(part.len()).expect("ids are at most 64 bytes and the longest part is a pair of them")
 }
 
-/// Sorted as the text form is.
-fn conversation_part(conversation: &ConversationId) -> Vec<u8> {
-    match conversation {
-        ConversationId::Group(group) => [b"g".as_slice(), group.0.as_bytes()].concat(),
-        ConversationId::Private(a, b) => [b"p", a.as_str().as_bytes(), b":", b.as_str().as_bytes()].concat(),
+/// A conversation within a key. Sorted as the text form is.
+struct ConversationPart {
+    bytes: [u8; 2 + 2 * limits::ID_BYTES],
+    length: usize,
+}
+
+impl ConversationPart {
+    fn new(conversation: &ConversationId) -> Self {
+        let mut part = Self { bytes: [0; 2 + 2 * limits::ID_BYTES], length: 0 };
+        match conversation {
+            ConversationId::Group(group) => part.push(b"g").push(group.0.as_bytes()),
+            ConversationId::Private(a, b) => {
+                part.push(b"p").push(a.as_str().as_bytes()).push(b":").push(b.as_str().as_bytes())
+            }
+        };
+        part
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+        self
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
 pub(crate) fn account(app: &AppId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::Account).last(user.as_str().as_bytes())
+    of_app(app, Space::Account, &[], user.as_str().as_bytes())
 }
 
 pub(crate) fn devices(app: &AppId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::Device).part(user.as_str().as_bytes()).end()
+    of_app(app, Space::Device, &[user.as_str().as_bytes()], b"")
 }
 
 pub(crate) fn device(app: &AppId, user: &UserId, device: &DeviceId) -> Bytes {
-    Builder::app(app, Space::Device).part(user.as_str().as_bytes()).last(device.as_str().as_bytes())
+    of_app(app, Space::Device, &[user.as_str().as_bytes()], device.as_str().as_bytes())
 }
 
 pub(crate) fn list_head(app: &AppId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::ListHead).last(user.as_str().as_bytes())
+    of_app(app, Space::ListHead, &[], user.as_str().as_bytes())
 }
 
 pub(crate) fn list_entries(app: &AppId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::ListEntry).part(user.as_str().as_bytes()).end()
+    of_app(app, Space::ListEntry, &[user.as_str().as_bytes()], b"")
 }
 
 pub(crate) fn list_entry(app: &AppId, user: &UserId, conversation: &ConversationId) -> Bytes {
-    Builder::app(app, Space::ListEntry).part(user.as_str().as_bytes()).last(&conversation_part(conversation))
+    of_app(app, Space::ListEntry, &[user.as_str().as_bytes()], ConversationPart::new(conversation).get())
 }
 
 pub(crate) fn list_orders(app: &AppId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::ListOrder).part(user.as_str().as_bytes()).end()
+    of_app(app, Space::ListOrder, &[user.as_str().as_bytes()], b"")
 }
 
 pub(crate) fn list_order(app: &AppId, user: &UserId, order: u64) -> Bytes {
-    Builder::app(app, Space::ListOrder).part(user.as_str().as_bytes()).last(&order.to_be_bytes())
+    of_app(app, Space::ListOrder, &[user.as_str().as_bytes()], &order.to_be_bytes())
 }
 
 pub(crate) fn conversation(app: &AppId, conversation: &ConversationId) -> Bytes {
-    Builder::app(app, Space::Conversation).last(&conversation_part(conversation))
+    of_app(app, Space::Conversation, &[], ConversationPart::new(conversation).get())
 }
 
 pub(crate) fn members(app: &AppId, conversation: &ConversationId) -> Bytes {
-    Builder::app(app, Space::Member).part(&conversation_part(conversation)).end()
+    of_app(app, Space::Member, &[ConversationPart::new(conversation).get()], b"")
 }
 
 pub(crate) fn member(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
-    Builder::app(app, Space::Member).part(&conversation_part(conversation)).last(user.as_str().as_bytes())
+    of_app(app, Space::Member, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
 }
 
 pub(crate) fn index_page(app: &AppId, conversation: &ConversationId, page: u64) -> Bytes {
-    Builder::app(app, Space::IndexPage).part(&conversation_part(conversation)).last(&page.to_be_bytes())
+    of_app(app, Space::IndexPage, &[ConversationPart::new(conversation).get()], &page.to_be_bytes())
 }
 
 pub(crate) fn inline(app: &AppId, conversation: &ConversationId, seq: u64) -> Bytes {
-    Builder::app(app, Space::Inline).part(&conversation_part(conversation)).last(&seq.to_be_bytes())
+    of_app(app, Space::Inline, &[ConversationPart::new(conversation).get()], &seq.to_be_bytes())
 }
 
 pub(crate) fn dedupe(app: &AppId, conversation: &ConversationId, author: &UserId, id: ClientMsgId) -> Bytes {
-    Builder::app(app, Space::Dedupe)
-        .part(&conversation_part(conversation))
-        .part(author.as_str().as_bytes())
-        .last(id.0.as_bytes())
+    let conversation = ConversationPart::new(conversation);
+    of_app(app, Space::Dedupe, &[conversation.get(), author.as_str().as_bytes()], id.0.as_bytes())
 }
 
 pub(crate) fn cluster_settings() -> Bytes {
-    Builder::cluster(Space::ClusterSettings).end()
+    of_cluster(Space::ClusterSettings, b"")
 }
 
 pub(crate) fn apps() -> Bytes {
-    Builder::cluster(Space::App).end()
+    of_cluster(Space::App, b"")
 }
 
 pub(crate) fn app(app: &AppId) -> Bytes {
-    Builder::cluster(Space::App).last(app.as_str().as_bytes())
+    of_cluster(Space::App, app.as_str().as_bytes())
 }
 
 pub(crate) fn outbox_head() -> Bytes {
-    Builder::cluster(Space::OutboxHead).end()
+    of_cluster(Space::OutboxHead, b"")
 }
 
 pub(crate) fn outbox_item(number: u64) -> Bytes {
-    Builder::cluster(Space::OutboxItem).last(&number.to_be_bytes())
+    of_cluster(Space::OutboxItem, &number.to_be_bytes())
 }
 
 #[cfg(test)]
