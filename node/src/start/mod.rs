@@ -165,6 +165,8 @@ fn start_clients(config: &NodeConfig, services: Arc<Services>) -> anyhow::Result
         .workers(threads())
         .max_connections(limits::NODE_SESSIONS)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+        // An ack behind an event must not wait for the client's delayed TCP acknowledgement (40 ms).
+        .tcp_nodelay(true)
         .on_connect(socket::remember_socket)
         .disable_signals()
         .shutdown_timeout(1)
