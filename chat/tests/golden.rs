@@ -16,6 +16,8 @@ use chat::command::{ClusterCommand, Command, ConversationCommand, EntryBatch, Li
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::state::View;
+use chat::state::memory::MemoryState;
 use chat::state::record::{
     Account, App, ClusterSettings, Conversation, Dedupe, Device, IndexPage, InlineEvent, ListEntry, ListHead,
     ListOrder, Member, OutboxHead, Slot,
@@ -168,4 +170,35 @@ fn outcomes() {
     let mut outcomes = vec![Outcome::Applied { seq: 300, duplicate: true }];
     outcomes.extend(ErrorCode::ALL[..25].iter().map(|code| Outcome::Rejected(*code)));
     golden(Kind::Peer, "outcomes", &outcomes);
+}
+
+/// Every key and value that a short history leaves behind, as hexadecimal text. Replicas of different builds apply the
+/// same entries, so that a difference here is a difference between nodes.
+#[test]
+fn a_history_leaves_the_same_state_in_every_build() {
+    let at = |actor: &str, conversation: ConversationId, command| Command::Conversation {
+        app: app(),
+        conversation,
+        actor: user(actor),
+        command,
+    };
+    let second = vec![
+        at("bob", group(), ConversationCommand::MarkRead { seq: 1 }),
+        at("carol", group(), ConversationCommand::Leave),
+        at("alice", group(), ConversationCommand::SetRole { user: user("bob"), role: Role::Owner }),
+        Command::OutboxDelivered { through: 2 },
+    ];
+    let mut shard = MemoryState::default();
+    let first = commands().into_iter().map(|(_, command)| command).collect();
+    for (index, commands) in (1..).zip([first, second]) {
+        shard.apply(index, &EntryBatch { time_ms: TIME_MS + index, commands });
+    }
+    let Ok(pairs) = shard.scan(&[], None, usize::MAX);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let lines: String = pairs.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/state.txt");
+    if !path.exists() && std::env::var("GOLDEN").is_ok_and(|mode| mode == "write") {
+        fs::write(&path, &lines).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines);
 }
