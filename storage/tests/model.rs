@@ -1,5 +1,7 @@
 //! Random operations on one shard, against maps in memory; reopening is one of the operations.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are test code too")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Snapshots: built on one engine, installed on another.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are test code too")]
+
 mod support;
 
 use bytes::Bytes;

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every test binary compiles this file and uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "this is test code outside a test function")]
 
+pub(crate) mod crash;
+
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
