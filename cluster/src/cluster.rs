@@ -23,7 +23,9 @@ use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, Handler, ServerOptions};
 use crate::proposer::{ProposeError, Proposed};
 use crate::replica::{Replica, ReplicaOptions};
-use crate::{ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, outbox, status};
+use crate::{
+    ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, heartbeat, outbox, status,
+};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
 const PEER_TIMEOUT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
@@ -248,6 +250,7 @@ async fn start(
         tokio::spawn(outbox::run(inner.clone(), ShardId(shard)));
         tokio::spawn(watch_leadership(inner.clone(), ShardId(shard), feed.clone()));
     }
+    tokio::spawn(heartbeat::run(inner.clone(), options.timing.heartbeat));
     tokio::spawn(balance::run(inner.clone()));
     Ok(inner)
 }

@@ -7,6 +7,7 @@
 mod balance;
 mod cluster;
 mod consensus;
+mod heartbeat;
 mod outbox;
 mod peer;
 mod proposer;

@@ -40,14 +40,13 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: NodeId, _node: &openraft::EmptyNode) -> PeerClient {
-        PeerClient { shard: self.shard, target, lane: self.lanes.get(&target).cloned() }
+        PeerClient { shard: self.shard, lane: self.lanes.get(&target).cloned() }
     }
 }
 
 /// One shard's calls to one peer.
 pub(crate) struct PeerClient {
     shard: ShardId,
-    target: NodeId,
     lane: Option<Lane>,
 }
 
@@ -197,7 +196,8 @@ impl RaftNetworkV2<Types> for PeerClient {
         let rpc = Request::Transfer {
             shard: self.shard,
             from: VoteRecord::from(request.from_leader()),
-            to: self.target,
+            // Every follower is told, so that the others let go of their lease.
+            to: *request.to_node_id(),
             last: request.last_log_id().map(position_of),
         };
         match self.call(rpc, option.soft_ttl()).await? {
