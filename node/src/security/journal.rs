@@ -173,7 +173,7 @@ mod tests {
         log.flush().await.unwrap();
         drop(log);
 
-        let file = std::fs::read_dir(dir.path().join("security")).unwrap().next().unwrap().unwrap().path();
+        let file = dir.path().join("security").join(format!("{NAME}.log"));
         let mut bytes = std::fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
