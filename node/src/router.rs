@@ -23,6 +23,9 @@ use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest};
 /// Before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(25);
 
+/// A node that hangs does not answer: what may be asked again is, of whoever leads by then.
+const ATTEMPT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
+
 /// What a node asks of another. The order of variants is the rpc format: new ones go last.
 #[derive(Debug, Serialize, Deserialize)]
 enum PeerRequest {
@@ -63,7 +66,8 @@ impl Router {
         let mut maybe_happened = false;
         loop {
             let attempt = self.attempt(app.clone(), conversation.clone(), actor.clone(), ask.clone());
-            let answer = timeout_at(deadline, attempt).await.unwrap_or(Err(GroupFailure::Unknown));
+            let patience = if ask.idempotent() { deadline.min(Instant::now() + ATTEMPT) } else { deadline };
+            let answer = timeout_at(patience, attempt).await.unwrap_or(Err(GroupFailure::Unknown));
             let failure = match answer {
                 Err(failure) if again(failure, ask.idempotent()) => failure,
                 answer => return answer.map_err(|failure| soften(failure, maybe_happened)),

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use storage::BodySealer;
 
-use crate::group::message::Retire;
-use crate::group::{GroupActor, GroupFailure, GroupKey, GroupRequest};
+use crate::group::message::{Observe, Retire};
+use crate::group::{GroupActor, GroupFailure, GroupKey, GroupRequest, GroupState};
 
 struct Held {
     /// Shared, not cloned: actix gives every clone of an address a place beyond the mailbox's limit.
@@ -117,6 +117,13 @@ impl Directory {
             // Full: the actor finds out by itself that it is no longer held.
             let _ = held.actor.try_send(Retire);
         }
+    }
+
+    /// The states of up to `limit` group actors, in no order.
+    pub async fn group_states(&self, limit: usize) -> Vec<GroupState> {
+        let actors: Vec<_> = self.groups.lock().values().take(limit).map(|held| held.actor.clone()).collect();
+        let states = actors.iter().map(|actor| actor.send(Observe));
+        futures_util::future::join_all(states).await.into_iter().flatten().collect()
     }
 
     pub fn observable_state(&self) -> DirectoryState {

@@ -3,6 +3,7 @@
 mod groups;
 mod sessions;
 
+pub use crate::group::GroupState;
 pub use groups::{Directory, DirectoryState};
 pub use sessions::Sessions;
 pub(crate) use sessions::{Slot, UserSlot};

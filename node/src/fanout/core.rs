@@ -16,12 +16,17 @@ pub(super) trait Encode {
     fn encode(&self, event: &SequencedEvent) -> Option<ByteString>;
 }
 
-type Conversation = (AppId, ConversationId);
-type User = (AppId, UserId);
-
 struct Entry {
-    user: User,
+    app: AppId,
+    user: UserId,
     conversations: HashSet<ConversationId>,
+}
+
+/// Who is here of one app. By app first, so that looking up an event's followers copies nothing.
+#[derive(Default)]
+struct Audience {
+    by_user: HashMap<UserId, Vec<SessionNumber>>,
+    by_conversation: HashMap<ConversationId, Vec<SessionNumber>>,
 }
 
 /// For each of these sessions, the same message.
@@ -34,8 +39,7 @@ pub(super) struct Delivery {
 #[derive(Default)]
 pub(super) struct Core {
     sessions: HashMap<SessionNumber, Entry>,
-    by_user: HashMap<User, Vec<SessionNumber>>,
-    by_conversation: HashMap<Conversation, Vec<SessionNumber>>,
+    audiences: HashMap<AppId, Audience>,
     encoded: u64,
 }
 
@@ -45,33 +49,39 @@ impl Core {
         if self.sessions.contains_key(&session) {
             return;
         }
-        let user = (app, user);
-        self.by_user.entry(user.clone()).or_default().push(session);
-        self.sessions.insert(session, Entry { user, conversations: HashSet::new() });
+        let audience = self.audiences.entry(app.clone()).or_default();
+        audience.by_user.entry(user.clone()).or_default().push(session);
+        self.sessions.insert(session, Entry { app, user, conversations: HashSet::new() });
     }
 
     pub(super) fn follow(&mut self, session: SessionNumber, conversations: Vec<ConversationId>) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
+        let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
         for conversation in conversations {
             if entry.conversations.insert(conversation.clone()) {
-                self.by_conversation.entry((entry.user.0.clone(), conversation)).or_default().push(session);
+                audience.by_conversation.entry(conversation).or_default().push(session);
             }
         }
     }
 
-    pub(super) fn unfollow(&mut self, session: SessionNumber, conversation: ConversationId) {
+    pub(super) fn unfollow(&mut self, session: SessionNumber, conversation: &ConversationId) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
-        if entry.conversations.remove(&conversation) {
-            forget(&mut self.by_conversation, &(entry.user.0.clone(), conversation), session);
+        let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
+        if entry.conversations.remove(conversation) {
+            forget(&mut audience.by_conversation, conversation, session);
         }
     }
 
     pub(super) fn unregister(&mut self, session: SessionNumber) {
         let Some(entry) = self.sessions.remove(&session) else { return };
-        for conversation in entry.conversations {
-            forget(&mut self.by_conversation, &(entry.user.0.clone(), conversation), session);
+        let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
+        for conversation in &entry.conversations {
+            forget(&mut audience.by_conversation, conversation, session);
         }
-        forget(&mut self.by_user, &entry.user, session);
+        forget(&mut audience.by_user, &entry.user, session);
+        if audience.by_user.is_empty() {
+            self.audiences.remove(&entry.app);
+        }
     }
 
     /// One message per conversation and batch for all its sessions here; an event is encoded once, and only if
@@ -93,7 +103,7 @@ impl Core {
             }
         }
         for (conversation, (app, events)) in runs {
-            let sessions = self.followers(app, conversation);
+            let sessions = self.followers(app, conversation).to_vec();
             let live = Live::Events { conversation: Arc::new(conversation.clone()), events: events.into() };
             deliveries.push(Delivery { sessions, live });
         }
@@ -107,23 +117,25 @@ impl Core {
         runs: &mut BTreeMap<&'a ConversationId, (&'a AppId, Vec<LiveEvent>)>,
         deliveries: &mut Vec<Delivery>,
     ) {
-        let sessions = self.followers(&event.app, &event.conversation);
-        if sessions.is_empty() {
+        if self.followers(&event.app, &event.conversation).is_empty() {
             return;
         }
+        let sessions = || self.followers(&event.app, &event.conversation).to_vec();
         match encoder.encode(event) {
             Some(frame) => {
-                self.encoded += 1;
                 let live = LiveEvent { seq: event.seq, frame, removed: removed(&event.event).cloned() };
                 let (app, run) = runs.entry(&event.conversation).or_insert((&event.app, Vec::new()));
                 // The same group id in two apps is two conversations; one batch rarely holds both.
                 if **app == event.app {
-                    return run.push(live);
+                    run.push(live);
+                } else {
+                    let (conversation, events) = (Arc::new(event.conversation.clone()), [live].into());
+                    let live = Live::Events { conversation, events };
+                    deliveries.push(Delivery { sessions: sessions(), live });
                 }
-                let (conversation, events) = (Arc::new(event.conversation.clone()), [live].into());
-                deliveries.push(Delivery { sessions, live: Live::Events { conversation, events } });
+                self.encoded += 1;
             }
-            None => deliveries.push(moved(sessions, &event.conversation, event.seq)),
+            None => deliveries.push(moved(sessions(), &event.conversation, event.seq)),
         }
     }
 
@@ -133,8 +145,7 @@ impl Core {
             return self.reconnect(0);
         }
         let heads = noted.heads.into_iter().map(|((app, conversation), head)| {
-            let sessions = self.followers(&app, &conversation);
-            moved(sessions, &conversation, head)
+            moved(self.followers(&app, &conversation).to_vec(), &conversation, head)
         });
         let listed = noted.listed.into_iter().filter_map(|(app, user, at)| self.listed(&app, &user, &at));
         let reads = noted.reads.into_iter().filter_map(|((app, at, user), seq)| self.read_moved(&app, &at, &user, seq));
@@ -151,7 +162,7 @@ impl Core {
     }
 
     fn listed(&self, app: &AppId, user: &UserId, conversation: &ConversationId) -> Option<Delivery> {
-        let sessions = self.by_user.get(&(app.clone(), user.clone()))?.clone();
+        let sessions = self.audiences.get(app)?.by_user.get(user)?.clone();
         Some(Delivery { sessions, live: Live::Listed { conversation: Arc::new(conversation.clone()) } })
     }
 
@@ -160,18 +171,21 @@ impl Core {
         let peer = at.peer_of(user).filter(|peer| *peer != user);
         let hearers = [Some(user), peer].into_iter().flatten();
         let sessions: Vec<_> =
-            hearers.filter_map(|hearer| self.by_user.get(&(app.clone(), hearer.clone()))).flatten().copied().collect();
+            hearers.filter_map(|hearer| self.audiences.get(app)?.by_user.get(hearer)).flatten().copied().collect();
         let live = Live::ReadMoved { conversation: Arc::new(at.clone()), user: user.clone(), seq };
         (!sessions.is_empty()).then_some(Delivery { sessions, live })
     }
 
-    fn followers(&self, app: &AppId, conversation: &ConversationId) -> Vec<SessionNumber> {
-        let key = (app.clone(), conversation.clone());
-        self.by_conversation.get(&key).cloned().unwrap_or_default()
+    fn followers(&self, app: &AppId, conversation: &ConversationId) -> &[SessionNumber] {
+        let audience = self.audiences.get(app);
+        audience.and_then(|audience| audience.by_conversation.get(conversation)).map_or(&[], Vec::as_slice)
     }
 
+    /// Sessions, users and conversations.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
-        (self.sessions.len(), self.by_user.len(), self.by_conversation.len())
+        let users = self.audiences.values().map(|audience| audience.by_user.len()).sum();
+        let conversations = self.audiences.values().map(|audience| audience.by_conversation.len()).sum();
+        (self.sessions.len(), users, conversations)
     }
 
     pub(super) fn encoded(&self) -> u64 {

@@ -90,7 +90,7 @@ fn read_positions_go_to_ones_own_devices_and_the_peer() {
 #[test]
 fn who_is_gone_leaves_no_trace() {
     let mut core = core();
-    core.unfollow(3, group(1));
+    core.unfollow(3, &group(1));
     for session in 1..=3 {
         core.unregister(session);
     }

@@ -228,7 +228,7 @@ impl Handler<Unfollow> for FanOut {
     type Result = ();
 
     fn handle(&mut self, unfollow: Unfollow, _: &mut Self::Context) {
-        self.core.unfollow(unfollow.session, unfollow.conversation);
+        self.core.unfollow(unfollow.session, &unfollow.conversation);
     }
 }
 

@@ -102,9 +102,11 @@ pub(crate) struct Retire;
 pub(crate) struct Observe;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, MessageResponse)]
-pub(crate) struct GroupState {
-    pub(crate) conversation: String,
-    pub(crate) in_flight: usize,
-    pub(crate) proposed: u64,
-    pub(crate) joined_in_flight: u64,
+pub struct GroupState {
+    pub conversation: String,
+    pub in_flight: usize,
+    /// Commands proposed since the actor was made.
+    pub proposed: u64,
+    /// Repetitions that waited for a first copy's outcome.
+    pub joined_in_flight: u64,
 }

@@ -24,7 +24,8 @@ use self::core::{Core, Digest, Effect, Local, Ticket};
 use crate::directory::Directory;
 use crate::socket::now_ms;
 use crate::started::started;
-pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, GroupState};
+pub use message::GroupState;
+pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest};
 use message::{Observe, Retire};
 
 /// Between two looks at whether the actor is still needed.
