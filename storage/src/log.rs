@@ -83,6 +83,12 @@ impl LogShared {
         }
     }
 
+    /// Whether the record at `index`, if there is one, is in sled.
+    pub(crate) fn is_written(&self, index: u64) -> bool {
+        let memory = self.memory.lock();
+        index < memory.written || !memory.tail.contains_key(&index)
+    }
+
     /// The committed position goes along with the next records.
     pub(crate) fn take_committed_write(&self) -> Option<Write> {
         let mut memory = self.memory.lock();

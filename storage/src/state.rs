@@ -119,6 +119,10 @@ impl StateShared {
         };
         let Some(newest) = layers.last() else { return Ok(true) };
         let marker = StateMarker { generation, applied: newest.applied.clone() };
+        debug_assert!(
+            marker.applied.position.is_none_or(|position| self.log.is_written(position.index)),
+            "the storage thread freezes before it drains"
+        );
         let mut batch: Vec<_> = overlay(&layers, &BTreeMap::new(), everything())
             .into_iter()
             .map(|(rest, value)| self.write(disk, generation, &rest, value))
