@@ -157,6 +157,7 @@ async fn equal_digests(nodes: &[&Node]) {
     }
 }
 
+/// Long because it is one story in phases: what one phase wrote is what the next one looks for.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
     let dir = tempfile::tempdir().unwrap();
