@@ -315,6 +315,9 @@ pub enum EventContent {
     Left { user: UserId },
     Kicked { user: UserId, by: UserId },
     RoleChanged { user: UserId, role: Role, by: UserId },
+    /// An event of a later version of the service: it takes its seq and is passed over. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

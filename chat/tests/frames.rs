@@ -67,6 +67,7 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
             EventContent::Left { .. } => "event: left",
             EventContent::Kicked { .. } => "event: kicked",
             EventContent::RoleChanged { .. } => "event: role_changed",
+            EventContent::Unknown => "event: of a later version",
         },
         ServerFrame::History { .. } => "history",
         ServerFrame::Conversations { .. } => "conversations",

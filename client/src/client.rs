@@ -155,7 +155,7 @@ impl Client {
     }
 
     pub async fn kick(&self, group: GroupId, user: UserId) -> Result<Changed, RequestError> {
-        self.change(Request::Kick { group, user }, group, None).await
+        self.change(Request::Kick { group, user }, group, Some(ErrorCode::UserNotFound)).await
     }
 
     pub async fn set_role(&self, group: GroupId, user: UserId, role: Role) -> Result<Changed, RequestError> {

@@ -147,6 +147,7 @@ fn line(event: &WireEvent) -> String {
         EventContent::Left { user } => format!("-- {user} left"),
         EventContent::Kicked { user, by } => format!("-- {by} removed {user}"),
         EventContent::RoleChanged { user, role, by } => format!("-- {by} made {user} {role:?}"),
+        EventContent::Unknown => "-- something that this version does not know".to_owned(),
     };
     format!("{} #{} {what}", event.conversation, event.seq)
 }

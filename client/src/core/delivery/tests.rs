@@ -38,6 +38,18 @@ fn a_second_copy_is_dropped_and_counted() {
 }
 
 #[test]
+fn an_event_of_a_later_version_takes_its_place() {
+    let json = r#"{"type":"event","conversation":"g:00000000-0000-0000-0000-000000000001","seq":5,"time_ms":1,
+        "event":"pinned","by":"ann","what":{"seq":3}}"#;
+    let Ok(chat::wire::ServerFrame::Event { event }) = serde_json::from_str(json) else { panic!("not understood") };
+    assert_eq!(event.content, EventContent::Unknown);
+    let mut delivery = holding(4);
+    delivery.event(event);
+    delivery.event(self::event(6));
+    assert_eq!(delivered(&mut delivery), [5, 6]);
+}
+
+#[test]
 fn a_gap_is_filled_from_history_before_what_lies_beyond_it() {
     let mut delivery = holding(1);
     for seq in [2, 5, 6] {
