@@ -64,8 +64,11 @@ pub fn parse_log(name: &str, bytes: &[u8]) -> ChannelLog {
     for line in text.lines().filter_map(parse_line) {
         match line {
             Line::Said { minute, nick, action, text } => {
-                minutes.push(minute);
-                log.messages.push(Said { offset_ms: 0, nick: nick.to_owned(), action, text: text.to_owned() });
+                let text = plain(text);
+                if !text.trim().is_empty() {
+                    minutes.push(minute);
+                    log.messages.push(Said { offset_ms: 0, nick: nick.to_owned(), action, text });
+                }
             }
             Line::Joined { nick } => log.joined.push(nick.to_owned()),
         }
@@ -74,6 +77,11 @@ pub fn parse_log(name: &str, bytes: &[u8]) -> ChannelLog {
         message.offset_ms = offset_ms;
     }
     log
+}
+
+/// A text without IRC's colour and style codes, which are control characters and refused in messages.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| *c == '\t' || !c.is_ascii_control()).collect()
 }
 
 /// The log's clock shows minutes and no day: messages of one minute are spread evenly over it, and a

@@ -1,6 +1,6 @@
 //! Kills the node that leads the busiest shard while everybody sends, and brings it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use chat::ids::{NodeId, ShardId};
@@ -22,19 +22,22 @@ pub(super) struct Killed {
     busiest: ShardId,
     /// The shards that the node led.
     led: Vec<ShardId>,
+    /// The shards that the run sends to.
+    busy: BTreeSet<ShardId>,
     acked: u64,
 }
 
 impl Killed {
     pub(super) fn report(self, pause_ms: u64, shard_pauses: &[(ShardId, u64)]) -> KillReport {
-        let moved = |shard: &ShardId| self.led.contains(shard);
+        // A shard that nobody sent to cannot show a pause.
+        let measured = |shard: &ShardId| self.led.contains(shard) && self.busy.contains(shard);
         let pauses_ms: BTreeMap<u16, u64> =
-            shard_pauses.iter().filter(|(shard, _)| moved(shard)).map(|(shard, ms)| (shard.0, *ms)).collect();
+            shard_pauses.iter().filter(|(shard, _)| measured(shard)).map(|(shard, ms)| (shard.0, *ms)).collect();
         KillReport {
             node: self.node,
             busiest_shard: self.busiest.0,
             after_acks: self.acked,
-            moved_shards: pauses_ms.len(),
+            moved_shards: self.led.len(),
             longest_pause_ms: pauses_ms.values().copied().max().unwrap_or(0).max(pause_ms),
             pause_ms,
             moved_shard_pauses_ms: pauses_ms,
@@ -62,7 +65,13 @@ pub(super) async fn kill_leader(
     let status = admin.status().await.map_err(|e| ReplayError::Unhealthy(format!("no status: {e}")))?;
     let node = leader(&status, busiest)
         .ok_or_else(|| ReplayError::Unhealthy(format!("shard {busiest} has no leader to be killed")))?;
-    let killed = Killed { node, busiest, led: led_by(&status, node), acked: acked() };
+    let killed = Killed {
+        node,
+        busiest,
+        led: led_by(&status, node),
+        busy: run.groups.iter().map(|g| g.shard).collect(),
+        acked: acked(),
+    };
     run.meters.watch_pauses(run.now_us());
     cluster.kill(node)?;
     let led = killed.led.len();
