@@ -82,7 +82,10 @@ fn nothing_is_answered_before_a_login_and_the_login_has_five_seconds() {
     let mut core = connected();
     core.text(0, r#"{"id":1,"type":"conversations"}"#);
     let (written, others) = told(&mut core);
-    assert_eq!((written, others), (vec!["error:not_logged_in".to_owned()], vec![Effect::Close(CloseCode::LoginFailed)]));
+    assert_eq!(
+        (written, others),
+        (vec!["error:not_logged_in".to_owned()], vec![Effect::Close(CloseCode::LoginFailed)])
+    );
 
     let mut core = connected();
     core.tick(limits::LOGIN_TIMEOUT_MS - 1, 0, 0);
