@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chat::ids::ConversationId;
+use chat::limits;
 use chat::wire::{Position, Resumption, ResyncReason, WireEvent};
 
 use crate::event::ClientEvent;
 
 /// Events ready for the user; sequenced ones beyond it are left out and read again later.
 pub(crate) const READY_EVENTS: usize = 512;
-/// Ready items at which the connection is no longer read at all.
-pub(crate) const READY_HARD: usize = 4 * READY_EVENTS;
+/// Ready items at which the connection is no longer read at all. Room for a notice or two about every conversation,
+/// so that only a service that never stops changing the user's list gets there.
+pub(crate) const READY_HARD: usize = READY_EVENTS + 2 * limits::USER_CONVERSATIONS;
 /// Events kept per conversation while the gap before them is filled.
 const STASH_EVENTS: usize = 64;
 
