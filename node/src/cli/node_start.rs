@@ -17,7 +17,9 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
         let failure = Failure::new(Code::ConfiguredFiles, Exit::Configuration, message);
         return Err(problems
             .iter()
-            .fold(failure, |failure, problem| failure.detail(&problem.message))
+            .flat_map(|problem| [Some(&problem.message), problem.help.as_ref()])
+            .flatten()
+            .fold(failure, Failure::detail)
             .next(format!("campanile config check {}", path.display())));
     }
     logging::start(&config.log);

@@ -16,8 +16,10 @@ pub(super) fn check(config: &NodeConfig) -> Vec<Problem> {
         found.add("cluster.id", "the cluster has no id yet", Some(help));
     }
     if !config.node.data_dir.is_dir() {
-        let message = format!("{} is not a directory", config.node.data_dir.display());
-        found.add("node.data_dir", message, Some("`campanile cluster init` creates it"));
+        let message = format!("{} is not a data directory: there is nothing there", config.node.data_dir.display());
+        let help = "a node whose data is gone must not come back under its id, since it has forgotten what it promised; \
+                    `campanile cluster init` makes a new cluster";
+        found.add("node.data_dir", message, Some(help));
     }
     found.certificate("client.certificate", &config.client.certificate);
     found.private_key("client.private_key", &config.client.private_key);
