@@ -60,7 +60,8 @@ Keys on a terminal: k kills a random node (SIGKILL), r brings it back, q ends.
 Examples:
   campanile demo
   campanile demo --dir demo --port 7400       keeps the data in ./demo; the same again continues there
-  campanile demo --no-input                   for scripts: runs until SIGINT or SIGTERM")]
+  campanile demo --no-input                   for scripts: runs until SIGINT or SIGTERM
+  campanile demo --no-input --keys krq        kills a node, brings it back, ends")]
 pub(crate) struct DemoArgs {
     /// Keep the data here; without it, a temporary directory is used and removed at the end
     #[arg(long)]
@@ -71,6 +72,9 @@ pub(crate) struct DemoArgs {
     /// Take no keys, even on a terminal
     #[arg(long)]
     pub(crate) no_input: bool,
+    /// Press these keys one after the other, then end unless there is a terminal: for scripts
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true, value_parser = keys)]
+    pub(crate) keys: String,
     /// Sample users with passwords
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=12))]
     pub(crate) users: u8,
@@ -268,6 +272,13 @@ pub(crate) struct TailArgs {
     pub(crate) json: bool,
 }
 
+fn keys(text: &str) -> Result<String, String> {
+    match text.chars().find(|key| !"krq".contains(*key)) {
+        None => Ok(text.to_owned()),
+        Some(key) => Err(format!("{key:?} is not one of the keys k, r and q")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -311,6 +322,7 @@ mod tests {
             "campanile send --url u --ca c --user a --app-key k hi",
             "campanile send --url u --ca c --user a:b --app-key k --to b hi",
             "campanile demo --users 1",
+            "campanile demo --keys kx",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -6,7 +6,7 @@
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, guard, web};
 use chat::ids::NodeId;
 use serde::Serialize;
 
@@ -54,22 +54,35 @@ impl Page {
         move |config| {
             config
                 .app_data(page)
-                .route("/", web::get().to(|page: web::Data<Page>| asset(page, "text/html; charset=utf-8", HTML)))
-                .route("/page/style.css", web::get().to(|page| asset(page, "text/css; charset=utf-8", STYLE)))
-                .route("/page/app.js", web::get().to(|page| asset(page, "text/javascript; charset=utf-8", APP)))
-                .route("/page/core.js", web::get().to(|page| asset(page, "text/javascript; charset=utf-8", CORE)))
-                .route("/v1/nodes", web::get().to(nodes));
+                .route("/", read().to(|page| asset(page, "text/html; charset=utf-8", HTML)))
+                .route("/page/style.css", read().to(|page| asset(page, "text/css; charset=utf-8", STYLE)))
+                .route("/page/app.js", read().to(|page| asset(page, "text/javascript; charset=utf-8", APP)))
+                .route("/page/core.js", read().to(|page| asset(page, "text/javascript; charset=utf-8", CORE)))
+                .route("/v1/nodes", read().to(nodes));
         }
     }
+
+    /// Whether a browser's `Origin` is this cluster's chat page, served by whichever node.
+    pub fn is_origin(&self, origin: &str) -> bool {
+        let own = |hint: &NodeHint| {
+            origin_of(hint).is_some_and(|own| own.strip_prefix("wss") == origin.strip_prefix("https"))
+        };
+        origin.starts_with("https://") && self.nodes.iter().any(own)
+    }
+}
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// `wss://host:port`.
+fn origin_of(hint: &NodeHint) -> Option<&str> {
+    hint.url.strip_suffix(chat::wire::PATH)
 }
 
 /// Scripts and styles from this node alone; connections to this cluster's nodes alone.
 fn policy(nodes: &[NodeHint]) -> String {
-    let others: String = nodes
-        .iter()
-        .filter_map(|hint| hint.url.strip_suffix(chat::wire::PATH))
-        .map(|origin| format!(" {origin}"))
-        .collect();
+    let others: String = nodes.iter().filter_map(origin_of).map(|origin| format!(" {origin}")).collect();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'{others}; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -152,6 +165,17 @@ mod tests {
             { "node": 2, "url": "wss://127.0.0.1:7421/v1/connect" },
         ]});
         assert_eq!(body, expected);
+    }
+
+    #[::core::prelude::v1::test]
+    fn the_page_of_any_node_may_connect_to_this_one_and_no_other_page_may() {
+        let page = three_nodes();
+        assert!(page.is_origin("https://127.0.0.1:7411") && page.is_origin("https://127.0.0.1:7421"));
+        for other in
+            ["https://127.0.0.1:7431", "http://127.0.0.1:7411", "https://evil.example", "wss://127.0.0.1:7411", ""]
+        {
+            assert!(!page.is_origin(other), "{other}");
+        }
     }
 
     #[::core::prelude::v1::test]

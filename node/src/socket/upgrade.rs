@@ -12,6 +12,7 @@ use chat::wire::{PATH, SUBPROTOCOL, WireError};
 use super::guard::Guarded;
 use super::pump::Pump;
 use super::{Client, Connection, Pipe, cutter, now_ms};
+use crate::page::Page;
 use crate::session::{Services, Session};
 
 /// Bytes of a user agent that are kept.
@@ -23,7 +24,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
 }
 
 async fn connect(request: HttpRequest, payload: web::Payload, services: web::Data<Services>) -> HttpResponse {
-    if let Err(refusal) = admit(request.headers()) {
+    let page = request.app_data::<web::Data<Page>>().map(|page| page.get_ref());
+    if let Err(refusal) = admit(request.headers(), page) {
         return refuse(StatusCode::BAD_REQUEST, refusal);
     }
     let Some(address) = request.peer_addr() else {
@@ -53,8 +55,9 @@ async fn connect(request: HttpRequest, payload: web::Payload, services: web::Dat
         .unwrap_or_else(|error| error.error_response())
 }
 
-/// The subprotocol must be offered, and a browser must come from a page of this same host.
-fn admit(headers: &HeaderMap) -> Result<(), WireError> {
+/// The subprotocol must be offered, and a browser must come from a page of this host, or from the chat page of
+/// another node of the cluster: that page comes here when its own node dies.
+fn admit(headers: &HeaderMap, page: Option<&Page>) -> Result<(), WireError> {
     let offered = header(headers, &SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
     if !offered.split(',').any(|one| one.trim() == SUBPROTOCOL) {
         let message = format!("offer the WebSocket subprotocol {SUBPROTOCOL}");
@@ -62,7 +65,8 @@ fn admit(headers: &HeaderMap) -> Result<(), WireError> {
     }
     let Some(origin) = header(headers, &ORIGIN) else { return Ok(()) };
     let host = origin.split_once("://").map(|(_, host)| host);
-    if host.is_some() && host == header(headers, &HOST) {
+    let own = host.is_some() && host == header(headers, &HOST);
+    if own || page.is_some_and(|page| page.is_origin(origin)) {
         return Ok(());
     }
     Err(WireError::new(ErrorCode::Forbidden, "a page of another origin may not connect", ""))
@@ -92,18 +96,18 @@ mod tests {
 
     #[test]
     fn the_subprotocol_is_required() {
-        let offered = |text| admit(&headers(&[(SEC_WEBSOCKET_PROTOCOL, text)])).map_err(|error| error.code);
+        let offered = |text| admit(&headers(&[(SEC_WEBSOCKET_PROTOCOL, text)]), None).map_err(|error| error.code);
         assert_eq!(offered("campanile.v1.json"), Ok(()));
         assert_eq!(offered("mqtt, campanile.v1.json"), Ok(()));
         assert_eq!(offered("campanile.v2.json"), Err(ErrorCode::InvalidField.number()));
-        assert!(admit(&HeaderMap::new()).is_err());
+        assert!(admit(&HeaderMap::new(), None).is_err());
     }
 
     #[test]
     fn a_page_of_another_host_is_refused() {
         let from = |origin| {
             let host = (HOST, "chat.example:7411");
-            admit(&headers(&[(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL), host, (ORIGIN, origin)])).is_ok()
+            admit(&headers(&[(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL), host, (ORIGIN, origin)]), None).is_ok()
         };
         assert!(from("https://chat.example:7411"));
         for bad in ["https://evil.example", "https://chat.example:7411.evil.example", "https://chat.example", "null"] {
