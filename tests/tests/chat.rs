@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use campanile_client::{Client, ClientEvent, Events, Range, RequestError};
 use chat::errors::ErrorCode;
 use chat::event::Role;
-use chat::ids::{ConversationId, GroupId};
+use chat::ids::{ClientMsgId, ConversationId, GroupId};
 use chat::wire::{Body, EventContent, Target, WireEvent};
 use tests::{DEADLINE, Stage, user};
 use tokio::time::timeout;
@@ -72,7 +72,9 @@ async fn people_on_three_nodes_see_one_order_and_removal_is_a_barrier() -> Resul
     assert_eq!(refused(carol.history(group.into(), Range::After(0)).await), Some(ErrorCode::NotAMember.number()));
     assert_eq!(carol.join(group).await?.seq, Some(2));
     assert_eq!(refused(carol.kick(group, user("bob")).await), Some(ErrorCode::Forbidden.number()));
-    assert_eq!(bob.send_text(Target::Group(group), "one").await?.seq, 3);
+    let id = ClientMsgId(Uuid::now_v7());
+    let one = || Body::Text { text: "one".to_owned() };
+    assert_eq!(bob.send_with_id(Target::Group(group), id, one()).await?.seq, 3);
     assert_eq!(carol.send_text(Target::Group(group), "two").await?.seq, 4);
     for events in [&mut alice_events, &mut bob_events] {
         while next_event(events).await?.seq != 2 {}
@@ -85,6 +87,10 @@ async fn people_on_three_nodes_see_one_order_and_removal_is_a_barrier() -> Resul
     assert_eq!(alice.set_role(group, user("carol"), Role::Admin).await?.seq, Some(5));
     assert_eq!(carol.kick(group, user("bob")).await?.seq, Some(6));
     assert_eq!(alice.send_text(Target::Group(group), "without bob").await?.seq, 7);
+    // His message is where it was when he repeats it; a new one is not taken.
+    let repeated = bob.send_with_id(Target::Group(group), id, one()).await?;
+    assert_eq!((repeated.seq, repeated.duplicate), (3, true));
+    assert!(bob.send_text(Target::Group(group), "still here").await.is_err());
     assert_eq!(bob.send_text(Target::User(user("bob")), "alone").await?.seq, 1);
     let mut heard = Vec::new();
     loop {

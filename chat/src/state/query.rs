@@ -3,7 +3,7 @@
 
 use crate::command::ListChange;
 use crate::event::{Event, Role};
-use crate::ids::{AppId, ConversationId, DeviceId, UserId};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
 use crate::state::key::{self, page_of};
 use crate::state::record::{
     Account, App, ClusterSettings, Conversation, Device, IndexPage, InlineEvent, ListEntry, Member, OutboxHead, Record,
@@ -79,6 +79,17 @@ pub fn role<V: View>(
     user: &UserId,
 ) -> Result<Option<Role>, V::Error> {
     Ok(member(view, app, conversation, user)?.map(|member| member.role))
+}
+
+/// Whether a message of this author under this id is in the conversation.
+pub fn was_sent<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    author: &UserId,
+    id: ClientMsgId,
+) -> Result<bool, V::Error> {
+    Ok(view.get(&key::dedupe(app, conversation, author, id))?.is_some())
 }
 
 /// Events the member has not read, or none for others.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use chat::errors::ErrorCode;
-use chat::ids::{AppId, ConversationId, ShardId, UserId};
+use chat::ids::{AppId, ClientMsgId, ShardId, UserId};
 use chat::state::query;
 use cluster::{Cluster, ProposeError};
 use futures_util::future::try_join_all;
 
+use super::GroupKey;
 use super::message::GroupFailure;
 
 /// Waits until this node shows everything committed in the shard before now.
@@ -35,19 +36,23 @@ pub(super) async fn users_exist(cluster: Cluster, app: AppId, users: Vec<UserId>
     Ok(())
 }
 
-/// The user is a member.
-pub(super) async fn is_member(
+/// The user is a member, or repeats a message from when they were one: the log then answers with its place.
+pub(super) async fn may_ask(
     cluster: Cluster,
-    app: AppId,
-    conversation: ConversationId,
+    key: GroupKey,
     user: UserId,
+    message: Option<ClientMsgId>,
 ) -> Result<(), GroupFailure> {
+    let GroupKey { app, conversation } = key;
     let shard = cluster.conversation_shard(&app, &conversation);
     barrier(&cluster, shard).await?;
     let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
-    match query::member(&view, &app, &conversation, &user) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(GroupFailure::Rejected(ErrorCode::NotAMember)),
-        Err(_) => Err(GroupFailure::Internal),
+    let unreadable = |_: storage::StorageError| GroupFailure::Internal;
+    if query::member(&view, &app, &conversation, &user).map_err(unreadable)?.is_some() {
+        return Ok(());
+    }
+    match message {
+        Some(id) if query::was_sent(&view, &app, &conversation, &user, id).map_err(unreadable)? => Ok(()),
+        _ => Err(GroupFailure::Rejected(ErrorCode::NotAMember)),
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Effect<R> {
     ConfirmMember {
         ticket: Ticket,
         user: UserId,
+        /// If it is a message: its author may have been removed since it was applied, and is told its place then.
+        message: Option<ClientMsgId>,
     },
     /// Answered by `proposed`. Proposals leave in this order.
     Propose {
@@ -162,7 +164,11 @@ impl<R> Core<R> {
         if local.member || open_to_all || changing {
             return Gate::Open;
         }
-        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone() })
+        let message = match ask {
+            GroupAsk::Send { client_msg_id, .. } => Some(*client_msg_id),
+            _ => None,
+        };
+        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message })
     }
 
     /// A conversation that exists has two users who exist; the first message has to wait for the peer's account.

@@ -74,9 +74,9 @@ impl GroupActor {
                     let check = checks::users_exist(self.cluster.clone(), self.key.app.clone(), users);
                     self.check(ticket, check, context);
                 }
-                Effect::ConfirmMember { ticket, user } => {
-                    let GroupKey { app, conversation } = self.key.clone();
-                    self.check(ticket, checks::is_member(self.cluster.clone(), app, conversation, user), context);
+                Effect::ConfirmMember { ticket, user, message } => {
+                    let asked = checks::may_ask(self.cluster.clone(), self.key.clone(), user, message);
+                    self.check(ticket, asked, context);
                 }
                 Effect::Propose { ticket, actor, ask, digest } => self.propose(ticket, actor, ask, digest, context),
             }
