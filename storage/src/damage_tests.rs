@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use chat::ids::ShardId;
 
-use crate::key::{self, meta};
+use crate::key::{self, Space, meta};
 use crate::{
     Applied, Engine, EngineOptions, Identity, LogPayload, LogPosition, LogRecord, LogStore, NodeKey, OpenError,
-    StorageError,
+    SnapshotChunk, SnapshotMeta, SnapshotSource, StorageError,
 };
 
 const SHARD: ShardId = ShardId(2);
@@ -132,6 +132,76 @@ fn a_damaged_marker_or_a_state_ahead_of_its_log_is_refused_at_open() {
     });
     let error = ahead.err().unwrap().to_string();
     assert!(error.contains("corrupt log record 9 of shard 2: it is missing, but the state has it applied"), "{error}");
+}
+
+/// Ends the installation the way a crash does: nothing is undone.
+struct Crashing {
+    source: Box<dyn SnapshotSource + Send>,
+    chunks_left: usize,
+}
+
+impl SnapshotSource for Crashing {
+    fn meta(&self) -> &SnapshotMeta {
+        self.source.meta()
+    }
+
+    fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
+        assert!(self.chunks_left > 0, "crash");
+        self.chunks_left -= 1;
+        self.source.next()
+    }
+}
+
+fn count(engine: &Engine, range: std::ops::Range<Vec<u8>>) -> usize {
+    engine.shared().disk.raw().range(range).count()
+}
+
+#[test]
+fn a_crash_in_the_middle_of_an_installation_leaves_the_old_state() {
+    let (leader_dir, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let leader = create(leader_dir.path());
+    append(&leader.log(SHARD).unwrap(), records(0..50)).unwrap();
+    let applied = Applied { position: Some(position(49)), membership: Bytes::new() };
+    let write = (Bytes::from("new"), Some(Bytes::from("value")));
+    leader.state(SHARD).unwrap().apply([write], applied).unwrap();
+    let snapshot = leader.state(SHARD).unwrap().snapshot().unwrap();
+
+    let engine = damaged(dir.path(), |_| {}).unwrap();
+    let (log, state) = (engine.log(SHARD).unwrap(), engine.state(SHARD).unwrap());
+    let digest = state.digest().unwrap();
+    let mut source = Crashing { source: snapshot.source(), chunks_left: 2 };
+    let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.install(&mut source)));
+    assert!(crash.is_err());
+    drop((log, state));
+    engine.close();
+
+    // What was staged is on disk before the next opening, and gone after it.
+    let disk = crate::disk::Disk::open(&dir.path().join("db"), 1 << 20, crate::seal::Sealer::new(&[0; 32])).unwrap();
+    let staged = disk.raw().range(key::generation_range(SHARD, Space::State, 1)).count();
+    assert_eq!((staged, disk.raw().range(key::log_range(SHARD, 0..u64::MAX)).count()), (1, 50));
+    drop(disk);
+    let engine = Engine::open(options(dir.path())).unwrap();
+    assert_eq!(count(&engine, key::generation_range(SHARD, Space::State, 1)), 0);
+    assert_eq!(count(&engine, key::log_range(SHARD, 0..u64::MAX)), 10);
+    let (log, state) = (engine.log(SHARD).unwrap(), engine.state(SHARD).unwrap());
+    assert_eq!(state.digest().unwrap(), digest);
+    assert_eq!(log.read(0, 100, usize::MAX).unwrap(), records(0..10));
+    state.install(snapshot.source().as_mut()).unwrap();
+    assert_eq!(state.digest().unwrap(), leader.state(SHARD).unwrap().digest().unwrap());
+    // The old generation went with the flip.
+    assert_eq!(count(&engine, key::generation_range(SHARD, Space::State, 0)), 0);
+}
+
+#[test]
+fn chunks_of_a_snapshot_that_was_never_finished_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = damaged(dir.path(), |db| {
+        db.insert(key::chunk(SHARD, 9, 0), b"half").unwrap();
+        db.insert(key::state(SHARD, 9, b"left"), b"over").unwrap();
+    })
+    .unwrap();
+    assert_eq!(count(&engine, key::space_range(SHARD, Space::Snapshot)), 0);
+    assert_eq!(count(&engine, key::space_range(SHARD, Space::State)), 2);
 }
 
 #[test]

@@ -240,6 +240,14 @@ impl Memory {
         self.active_bytes + self.layers.iter().map(|layer| layer.bytes).sum::<usize>()
     }
 
+    fn insert(&mut self, key: Bytes, value: Option<Bytes>) {
+        let key_bytes = key.len();
+        self.active_bytes += key_bytes + value.as_ref().map_or(0, Bytes::len);
+        if let Some(replaced) = self.active.insert(key, value) {
+            self.active_bytes -= key_bytes + replaced.map_or(0, |replaced| replaced.len());
+        }
+    }
+
     fn freeze(&mut self) {
         self.announced = false;
         self.urgent = false;
@@ -334,8 +342,7 @@ impl StateStore {
             state.shared.queue.check()?;
         }
         for (key, value) in writes {
-            memory.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            memory.active.insert(key, value);
+            memory.insert(key, value);
         }
         memory.applied = applied;
         memory.changed = true;

@@ -202,6 +202,30 @@ fn a_checkpoint_does_not_need_a_close() {
     assert_eq!(open(dir.path()).state(SHARD).unwrap().digest().unwrap(), digest);
 }
 
+/// The storage thread checks the order itself in builds with debug assertions, and fails the engine.
+#[test]
+fn a_checkpoint_never_overtakes_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = create(dir.path());
+    std::thread::scope(|scope| {
+        for shard in [1, 2] {
+            let (log, state) = (engine.log(ShardId(shard)).unwrap(), engine.state(ShardId(shard)).unwrap());
+            // Nobody waits for an acknowledgement, and a checkpoint is due after a few dozen applies.
+            scope.spawn(move || {
+                let value = "v".repeat(20 * 1024);
+                for index in 0..3_000u64 {
+                    log.append(records(1, index..index + 1), Box::new(|result| result.unwrap())).unwrap();
+                    state.apply([write(&format!("{}", index % 64), Some(&value))], applied(1, index)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(engine.failed(), None);
+    engine.close();
+    let engine = open(dir.path());
+    assert_eq!(engine.state(ShardId(1)).unwrap().applied(), applied(1, 2_999));
+}
+
 #[test]
 fn what_is_too_large_is_refused_before_anything_happens() {
     let dir = tempfile::tempdir().unwrap();
