@@ -134,7 +134,7 @@ function draw() {
 function conversationItem(conversation) {
   const button = make("button");
   button.setAttribute("aria-current", conversation.id === core.selected);
-  button.append(make("span", "name", (conversation.id.startsWith("g:") ? "# " : "") + core.title(conversation)));
+  button.append(make("span", "name", core.title(conversation)));
   const unread = core.unread(conversation);
   if (unread) button.append(make("span", "unread", unread > 999 ? "999+" : unread));
   button.onclick = () => run(core.select(conversation.id));

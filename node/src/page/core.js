@@ -5,6 +5,8 @@
 
 /** Events of a conversation asked for at once. */
 const HISTORY_PAGE = 60;
+/** With fewer than this, earlier ones are asked for unbidden. */
+const SCREENFUL = 30;
 const BACKOFF_MS = { first: 150, most: 5_000 };
 const RETRY_MS = 1_000;
 
@@ -350,7 +352,7 @@ export class Core {
 
   loadSelected() {
     const conversation = this.conversations.get(this.selected);
-    return conversation && !conversation.events.length && conversation.at > 0 ? this.load(conversation) : [];
+    return conversation?.more && conversation.events.length < SCREENFUL ? this.load(conversation) : [];
   }
 
   load(conversation) {
