@@ -77,7 +77,11 @@ async fn after_login(scene: &Scene) -> Result<()> {
         (r#"{"type":"fly","id":3}"#, "malformed_frame", Some(3)),
         (r#"{"type":"read","id":4,"conversation":"x:1","seq":1}"#, "invalid_field", Some(4)),
         (r#"{"type":"read","id":5,"conversation":"p:bob:carol","seq":1}"#, "not_a_member", Some(5)),
-        (r#"{"type":"history","id":6,"conversation":"g:0190aaaa-0000-7000-8000-000000000001"}"#, "not_a_member", Some(6)),
+        (
+            r#"{"type":"history","id":6,"conversation":"g:0190aaaa-0000-7000-8000-000000000001"}"#,
+            "not_a_member",
+            Some(6),
+        ),
     ] {
         raw.text(text).await?;
         assert_eq!(raw.error().await?, answer(name, re), "{text}");

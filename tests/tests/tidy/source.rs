@@ -1,34 +1,36 @@
 //! Rust source as the rules see it: lines without comments and literals, which lines are test code, and functions.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One Rust file of the workspace.
-pub struct Source {
+pub(crate) struct Source {
     /// Relative to the workspace, with `/`.
-    pub path: String,
-    pub raw: Vec<String>,
+    pub(crate) path: String,
+    pub(crate) raw: Vec<String>,
     /// The same lines with comments and the content of literals blanked.
-    pub code: Vec<String>,
+    pub(crate) code: Vec<String>,
     /// Whether the line is compiled for tests only.
-    pub test: Vec<bool>,
+    pub(crate) test: Vec<bool>,
 }
 
 /// A function's name, the doc comment above it, and its lines (from 0, last one included).
-pub struct Function {
-    pub name: String,
-    pub doc: String,
-    pub first: usize,
-    pub last: usize,
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
 }
 
-pub fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in the workspace").to_owned()
 }
 
 /// All files below `dir`, relative to the workspace and sorted, without build output and hidden directories.
-pub fn files(dir: &Path) -> Vec<String> {
+pub(crate) fn files(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut waiting = vec![dir.to_owned()];
     while let Some(dir) = waiting.pop() {
@@ -51,12 +53,12 @@ pub fn files(dir: &Path) -> Vec<String> {
     found
 }
 
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Every Rust file of the workspace.
-pub fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let paths: Vec<String> = files(&workspace()).into_iter().filter(|path| path.ends_with(".rs")).collect();
     let mut sources: Vec<Source> = paths.iter().map(|path| Source::parse(path, &read(path))).collect();
     let test_files: BTreeSet<String> = sources.iter().flat_map(Source::test_modules).collect();
@@ -70,7 +72,7 @@ pub fn sources() -> Vec<Source> {
 }
 
 impl Source {
-    pub fn parse(path: &str, text: &str) -> Self {
+    pub(crate) fn parse(path: &str, text: &str) -> Self {
         let raw: Vec<String> = text.lines().map(str::to_owned).collect();
         let code: Vec<String> = blank(text).lines().map(str::to_owned).collect();
         let mut test = vec![false; raw.len()];
@@ -108,7 +110,7 @@ impl Source {
         found
     }
 
-    pub fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let mut found = Vec::new();
         for (first, line) in self.code.iter().enumerate() {
             let Some(name) = function_name(line) else { continue };
@@ -125,14 +127,14 @@ impl Source {
     }
 
     /// Lines of code (from 1) for which `wanted` holds.
-    pub fn lines<'a>(&'a self, wanted: impl Fn(&str, bool) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn lines<'a>(&'a self, wanted: impl Fn(&str, bool) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
         let lines = self.code.iter().zip(&self.test).enumerate();
         lines.filter(move |(_, (line, test))| wanted(line, **test)).map(|(at, _)| at + 1)
     }
 }
 
 /// Whether `word` stands in `line` as a word of its own that is not a part of a longer path (`a::word`, `.word`).
-pub fn names(line: &str, word: &str) -> bool {
+pub(crate) fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
