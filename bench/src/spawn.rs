@@ -20,7 +20,7 @@ pub struct SpawnOptions {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    #[error("cannot make a temporary directory: {0}")]
+    #[error("cannot make a temporary directory")]
     Directory(#[from] std::io::Error),
     #[error(transparent)]
     Local(#[from] LocalError),

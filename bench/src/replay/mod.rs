@@ -2,6 +2,7 @@
 
 mod connect;
 mod drive;
+mod files;
 mod kill;
 mod run;
 mod setup;
@@ -77,9 +78,9 @@ impl ReplayOptions {
 pub enum ReplayError {
     #[error("{0}")]
     Usage(String),
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Logs { path: PathBuf, source: std::io::Error },
-    #[error("the cluster does not start: {0}")]
+    #[error("the cluster of the run's own failed")]
     Spawn(#[from] SpawnError),
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -99,6 +100,7 @@ pub async fn run(options: ReplayOptions) -> Result<Report, ReplayError> {
         return Err(ReplayError::Usage(format!("{} holds no messages", options.logs.display())));
     }
     let (users, groups, messages) = (plan.users.len(), plan.groups.len(), plan.messages.len());
+    files::check(users)?;
     options.progress.say(&format!("{users} users, {groups} groups, {messages} messages, seed {}", options.seed));
     match &options.place {
         Place::Target(target) => replay(&options, Target::new(target.clone())?, plan, &mut None).await,
