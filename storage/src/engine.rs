@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use chat::ids::ShardId;
+use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, WriteError};
@@ -56,8 +57,6 @@ struct Running {
     shared: Arc<Shared>,
     shards: Mutex<Shards>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Locked against other processes while the engine runs.
-    _lock: File,
 }
 
 #[derive(Default)]
@@ -105,17 +104,17 @@ impl Engine {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
-        Self::start(disk, lock).map_err(io_error("starting the storage thread of", dir))
+        Self::start(Shared::new(disk, lock)).map_err(io_error("starting the storage thread of", dir))
     }
 
-    fn start(disk: Disk, lock: File) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(disk));
+    fn start(shared: Shared) -> std::io::Result<Self> {
+        let shared = Arc::new(shared);
         let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
             let shared = shared.clone();
             move || thread::run(shared)
         })?;
         let shards = Mutex::default();
-        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)), _lock: lock })))
+        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)) })))
     }
 
     /// The log of `shard`, always the same one.
@@ -169,6 +168,9 @@ impl Engine {
 
 impl Shards {
     fn log(&mut self, shared: &Arc<Shared>, shard: ShardId) -> Result<Arc<LogShared>, StorageError> {
+        if shard.0 > SHARDS_MAX {
+            return Err(StorageError::Order { shard, what: format!("shards go up to {SHARDS_MAX}") });
+        }
         if let Some(log) = self.logs.get(&shard) {
             return Ok(log.clone());
         }

@@ -48,7 +48,7 @@ pub enum OpenError {
     OtherNode { dir: PathBuf, found: u64, expected: u64 },
     #[error("{} was sealed with another node key than the one given", dir.display())]
     WrongKey { dir: PathBuf },
-    #[error("{} is in use by another process", dir.display())]
+    #[error("{} is in use: another process, or stores still held here", dir.display())]
     InUse { dir: PathBuf },
     #[error("{} is corrupt: {what}", place.display())]
     Corrupt { place: PathBuf, what: String },

@@ -44,7 +44,7 @@ impl StateStore {
         }
         stage.flip(&meta)?;
         let range = key::generation_range(state.shard, Space::State, old);
-        remove_range(&state.shared.disk, range, |writes| state.shared.write(writes))?;
+        remove_range(&state.shared.disk, range, |writes| state.shared.durably(Work::Writes(writes)))?;
         drop(held);
         // What was installed can be passed on, under the name it came with.
         current.build(state, Some(meta.id)).map(|_| ())
@@ -72,8 +72,9 @@ impl Stage<'_> {
         self.state.shared.disk.seal(key::named(self.state.shard, meta::INSTALLING), &plain)
     }
 
+    /// Waits for each piece: a whole snapshot in the queue would keep every other shard waiting.
     fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
-        self.state.shared.write(writes)
+        self.state.shared.durably(Work::Writes(writes))
     }
 
     fn take_all(&mut self, source: &mut dyn SnapshotSource) -> Result<(), StorageError> {
@@ -125,7 +126,7 @@ impl Stage<'_> {
             Some(before) => self.state.log.get(before)?.map(|record| record.position),
             None => None,
         };
-        self.last = before.max(purged);
+        self.last = before.or(purged);
         self.state.log.truncate_held(self.last)?;
         self.write(vec![self.note()])
     }
@@ -145,23 +146,12 @@ impl Stage<'_> {
     }
 
     fn undo(&self) -> Result<(), StorageError> {
-        // Everything staged must be in sled before it can be found there.
-        self.state.shared.durably(Work::Writes(Vec::new()))?;
         let disk = &self.state.shared.disk;
-        undo(disk, self.state, self.last, self.generation, |writes| self.write(writes))
+        let shard = self.state.shard;
+        remove_range(disk, key::generation_range(shard, Space::State, self.generation), |writes| self.write(writes))?;
+        remove_range(disk, staged_records(shard, self.last), |writes| self.write(writes))?;
+        self.write(vec![Write::remove(key::named(shard, meta::INSTALLING))])
     }
-}
-
-fn undo(
-    disk: &Disk,
-    state: &StateShared,
-    last: Option<LogPosition>,
-    generation: u32,
-    mut write: impl FnMut(Vec<Write>) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
-    remove_range(disk, key::generation_range(state.shard, Space::State, generation), &mut write)?;
-    remove_range(disk, staged_records(state.shard, last), &mut write)?;
-    write(vec![Write::remove(key::named(state.shard, meta::INSTALLING))])
 }
 
 /// Keys of the log records that an unfinished installation may have left.

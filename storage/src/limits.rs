@@ -14,6 +14,8 @@ pub const STATE_KEY_BYTES: usize = 1024;
 pub const STATE_VALUE_BYTES: usize = 62 * 1024;
 /// Bytes of the pairs in one stored snapshot chunk, unless a single pair is larger.
 pub(crate) const CHUNK_BYTES: usize = 48 * 1024;
+/// Chunks of a snapshot being built that may wait for the storage thread.
+pub(crate) const CHUNKS_IN_QUEUE: u32 = 16;
 /// Bytes of log records in one streamed snapshot chunk, unless a single record is larger.
 pub(crate) const RECORDS_CHUNK_BYTES: usize = 128 * 1024;
 

@@ -37,6 +37,8 @@ pub(crate) struct LogShared {
     /// Held by whoever changes the log while the change is made and handed over, so that memory and queue agree on
     /// the order. Readers never take it: handing over may wait.
     order: Mutex<()>,
+    /// The same for votes: an installation holds `order` for long, and an election must not wait for it.
+    vote_order: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -71,7 +73,7 @@ impl LogShared {
             committed: disk.load::<Option<LogPosition>>(&key::named(shard, meta::COMMITTED))?.flatten(),
             ..Memory::default()
         };
-        Ok(Self { shard, shared, memory: Mutex::new(memory), order: Mutex::new(()) })
+        Ok(Self { shard, shared, memory: Mutex::new(memory), order: Mutex::new(()), vote_order: Mutex::new(()) })
     }
 
     /// The storage thread has inserted the records below `through`.
@@ -247,10 +249,11 @@ impl LogStore {
             if from >= to {
                 return Ok(Vec::new());
             }
-            let tail: Vec<_> = memory.tail.range(from..to).map(|(_, record)| record.clone()).collect();
-            (from..tail.first().map_or(to, |record| record.position.index), tail)
+            let mut tail = Fit::new(max_bytes);
+            let _ = memory.tail.range(from..to).try_for_each(|(_, record)| tail.take(record.clone()).then_some(()));
+            (from..tail.records.first().map_or(to, |record| record.position.index), tail.records)
         };
-        let mut fit = Fit { records: Vec::new(), bytes: 0, max_bytes };
+        let mut fit = Fit::new(max_bytes);
         for item in self.0.shared.disk.range(key::log_range(self.0.shard, range.clone())) {
             let (key, plain) = item?;
             let expected = range.start + fit.records.len() as u64;
@@ -303,7 +306,7 @@ impl LogStore {
 
     /// Durable on return.
     pub fn save_vote(&self, vote: Bytes) -> Result<(), StorageError> {
-        let _held = self.0.hold();
+        let _held = self.0.vote_order.lock();
         self.0.shared.durably(Work::Writes(vec![self.0.seal(meta::VOTE, &vote)]))?;
         self.0.memory.lock().vote = Some(vote);
         Ok(())
@@ -335,6 +338,10 @@ struct Fit {
 }
 
 impl Fit {
+    fn new(max_bytes: usize) -> Self {
+        Self { records: Vec::new(), bytes: 0, max_bytes }
+    }
+
     fn take(&mut self, record: Arc<LogRecord>) -> bool {
         self.bytes += record.payload.len();
         let fits = self.bytes <= self.max_bytes || self.records.is_empty();

@@ -1,5 +1,6 @@
 //! What every store of an engine holds on to.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
@@ -15,11 +16,13 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
     pub(crate) failure: Failure,
+    /// The directory's lock against other processes and other engines, held as long as sled is open.
+    _lock: File,
 }
 
 impl Shared {
-    pub(crate) fn new(disk: Disk) -> Self {
-        Self { disk, queue: Queue::default(), counters: Counters::default(), failure: Failure::default() }
+    pub(crate) fn new(disk: Disk, lock: File) -> Self {
+        Self { disk, queue: Queue::default(), counters: Counters::default(), failure: Failure::default(), _lock: lock }
     }
 
     /// Writes that go along with the next commit.

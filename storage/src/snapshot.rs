@@ -9,7 +9,7 @@ use chat::ids::ShardId;
 use crate::disk::Write;
 use crate::error::StorageError;
 use crate::key::{self, meta};
-use crate::limits::{CHUNK_BYTES, RECORDS_CHUNK_BYTES};
+use crate::limits::{CHUNK_BYTES, CHUNKS_IN_QUEUE, RECORDS_CHUNK_BYTES};
 use crate::log::LogShared;
 use crate::queue::{Job, Work};
 use crate::record::{self, Applied, SnapshotChunk, SnapshotMeta, SnapshotRecord};
@@ -123,7 +123,13 @@ impl<'a> ChunkWriter<'a> {
         let plain = record::encode(&std::mem::take(&mut self.pairs));
         self.bytes = 0;
         self.chunks += 1;
-        self.state.shared.write(vec![self.state.shared.disk.seal(key, &plain)])
+        let write = vec![self.state.shared.disk.seal(key, &plain)];
+        // Some chunks at a time: a whole snapshot in the queue would keep every other shard waiting.
+        if self.chunks.is_multiple_of(CHUNKS_IN_QUEUE) {
+            self.state.shared.durably(Work::Writes(write))
+        } else {
+            self.state.shared.write(write)
+        }
     }
 }
 
