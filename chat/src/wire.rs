@@ -309,12 +309,32 @@ pub struct WireEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventContent {
-    Message { from: UserId, client_msg_id: ClientMsgId, body: Body },
-    GroupCreated { by: UserId, name: String, members: Vec<UserId> },
-    Joined { users: Vec<UserId>, by: UserId },
-    Left { user: UserId },
-    Kicked { user: UserId, by: UserId },
-    RoleChanged { user: UserId, role: Role, by: UserId },
+    Message {
+        from: UserId,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    },
+    GroupCreated {
+        by: UserId,
+        name: String,
+        members: Vec<UserId>,
+    },
+    Joined {
+        users: Vec<UserId>,
+        by: UserId,
+    },
+    Left {
+        user: UserId,
+    },
+    Kicked {
+        user: UserId,
+        by: UserId,
+    },
+    RoleChanged {
+        user: UserId,
+        role: Role,
+        by: UserId,
+    },
     /// An event of a later version of the service: it takes its seq and is passed over. Never sent.
     #[serde(other)]
     Unknown,
