@@ -64,7 +64,7 @@ pub struct Report {
     pub memberships: usize,
     pub messages: usize,
     pub acked: u64,
-    /// Acks that a retry found: the first attempt had been applied.
+    /// Acks of an attempt that found an earlier one applied; the earlier one may have been the client's or the node's own.
     pub duplicate_acks: u64,
     /// Sends given up that may exist, and sends that do not.
     pub unknown: u64,
@@ -150,7 +150,7 @@ impl fmt::Display for Report {
         writeln!(f, "took          {:.1} s", self.duration_s)?;
         writeln!(
             f,
-            "acked         {} ({:.0} sends/s), {} of them on a retry",
+            "acked         {} ({:.0} sends/s), {} of them applied by an earlier attempt",
             self.acked, self.sends_per_s, self.duplicate_acks
         )?;
         writeln!(f, "not acked     {} unknown, {} not sent", self.unknown, self.not_sent)?;
