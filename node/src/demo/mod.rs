@@ -161,8 +161,14 @@ async fn act(stage: &mut Stage, key: Key, interrupt: &mut Signal, terminate: &mu
         match key {
             Key::Quit => Ok(None),
             Key::Other => Ok(Some(KEYS.to_owned())),
-            Key::Kill => stage.kill().await.map(Some),
-            Key::Revive => stage.revive().await.map(Some),
+            Key::Kill => {
+                show("k: one of the nodes, once each of them leads its share of the shards");
+                stage.kill().await.map(Some)
+            }
+            Key::Revive => {
+                show("r: bringing it back");
+                stage.revive().await.map(Some)
+            }
         }
     };
     let said = tokio::select! {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use campanile_client::{Client, Range};
-use chat::ids::{ClientMsgId, ConversationId, GroupId, ShardId, UserId};
+use chat::ids::{ClientMsgId, ConversationId, GroupId, NodeId, ShardId, UserId};
 use chat::wire::{Body, EventContent, Target, WireEvent};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -21,6 +21,7 @@ const DENSE: Duration = Duration::from_millis(25);
 
 /// One group per shard, one message at a time in each.
 pub(super) struct Probe {
+    client: Client,
     shards: BTreeMap<ShardId, Arc<Watched>>,
     pace: Arc<AtomicU64>,
     /// Ends with the probe.
@@ -55,7 +56,12 @@ impl Probe {
             writers.spawn(write(client.clone(), one.clone(), pace.clone()));
             watched.insert(shard, one);
         }
-        Ok(Self { shards: watched, pace, _writers: writers })
+        Ok(Self { client: client.clone(), shards: watched, pace, _writers: writers })
+    }
+
+    /// The node that the writers are connected to.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        self.client.session().map(|session| session.node)
     }
 
     /// Writes often, so that a pause is measured finely.

@@ -12,6 +12,8 @@ use crate::local::LocalCluster;
 
 /// How long the cluster may take to find new leaders and write again before the report says that it has not.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// How long a kill waits for leaders to be spread over the nodes.
+const SPREAD: Duration = Duration::from_secs(5);
 const READY: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(25);
 
@@ -27,6 +29,21 @@ impl Stage {
         Self { cluster, connector, probe, dead: None }
     }
 
+    /// Waits until every node leads its share: killing one that leads nothing shows little. Not for long, since
+    /// everything works meanwhile.
+    async fn wait_until_spread(&self) -> Result<(), AnyError> {
+        let deadline = Instant::now() + SPREAD;
+        let admin = self.cluster.admin(self.cluster.nodes()[0])?;
+        while Instant::now() < deadline {
+            let shards = admin.status().await?.cluster.shards;
+            if shards.iter().all(|shard| shard.leader.is_some() && shard.leader == shard.preferred) {
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Kills a random node and reports what that did.
     pub(super) async fn kill(&mut self) -> Result<String, AnyError> {
         if let Some(dead) = self.dead {
@@ -36,7 +53,9 @@ impl Stage {
         }
         let nodes = self.cluster.nodes();
         let killed = nodes[random_below(nodes.len())?];
+        self.wait_until_spread().await?;
         let before = self.leaders(None).await?;
+        let through_it = self.probe.node() == Some(killed);
         self.probe.watch_closely();
         self.probe.fault();
         let pid = self.cluster.pid(killed).unwrap_or_default();
@@ -51,6 +70,11 @@ impl Stage {
         let mut lines = vec![format!("node {killed} is dead (kill -9 of process {pid})")];
         lines.push(report::moves(&moved, killed));
         lines.push(report::pauses(&moved, &pauses));
+        if through_it {
+            lines.push(format!(
+                "  (the writers were connected to node {killed}: logging in at another one is part of that)"
+            ));
+        }
         lines.push(self.count(killed).await?);
         lines.push(format!("next: r brings node {killed} back · q ends"));
         Ok(lines.join("\n  "))
