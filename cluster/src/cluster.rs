@@ -24,15 +24,16 @@ use crate::peer::server::{self, Handler, ServerOptions};
 use crate::proposer::{ProposeError, Proposed};
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
-    ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, heartbeat, outbox, status,
+    ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover, heartbeat,
+    outbox, status,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
 const PEER_TIMEOUT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
 /// Pause before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(20);
-/// Worker threads of the cluster's runtime.
-const WORKERS: usize = 2;
+/// Worker threads of the cluster's runtime at most; half the machine's cores otherwise. Fewer threads wake each other less.
+const WORKERS_MAX: usize = 4;
 
 /// Why an entry or a digest could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +72,7 @@ impl Cluster {
         service: Arc<dyn PeerService>,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+            .worker_threads(workers())
             .thread_name("cluster")
             .enable_all()
             .build()
@@ -200,6 +201,10 @@ impl Cluster {
     }
 }
 
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX))
+}
+
 async fn start(
     options: ClusterOptions,
     feed: Arc<dyn Feed>,
@@ -251,6 +256,9 @@ async fn start(
         tokio::spawn(watch_leadership(inner.clone(), ShardId(shard), feed.clone()));
     }
     tokio::spawn(heartbeat::run(inner.clone(), options.timing.heartbeat));
+    for (peer, lane) in inner.lanes.iter() {
+        tokio::spawn(failover::run(inner.clone(), *peer, lane.clone(), options.timing));
+    }
     tokio::spawn(balance::run(inner.clone()));
     Ok(inner)
 }

@@ -7,6 +7,7 @@
 mod balance;
 mod cluster;
 mod consensus;
+mod failover;
 mod heartbeat;
 mod outbox;
 mod peer;
@@ -39,8 +40,8 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
-/// How fast a dead leader is noticed. After it dies, writes resume within about
-/// `election_max` (its lease) plus a random time between `election_min` and `election_max`.
+/// How fast a dead leader is noticed. When its process dies, writes resume after about `election_max`, its lease; when it
+/// only falls silent, after that plus a random time between `election_min` and `election_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     pub heartbeat: Duration,
@@ -51,9 +52,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(200),
-            election_min: Duration::from_millis(600),
-            election_max: Duration::from_millis(900),
+            heartbeat: Duration::from_millis(300),
+            election_min: Duration::from_millis(900),
+            election_max: Duration::from_millis(1_200),
         }
     }
 }

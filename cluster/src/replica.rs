@@ -54,7 +54,7 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         // `crate::heartbeat` sends them. What is left to openraft's clock are elections: this sets how often it ticks,
         // every 13/64 of it.
         enable_heartbeat: false,
-        heartbeat_interval: timing.election_min.as_millis() as u64 * 4 / 5,
+        heartbeat_interval: timing.election_min.as_millis() as u64 * 9 / 10,
         election_timeout_min: timing.election_min.as_millis() as u64,
         election_timeout_max: timing.election_max.as_millis() as u64,
         enable_pre_vote: Some(true),

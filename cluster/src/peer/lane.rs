@@ -74,6 +74,11 @@ impl Lane {
         *self.connected.borrow()
     }
 
+    /// Changes when the connection is made or lost.
+    pub(crate) fn watch_connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
     /// Sends a request and waits for its response.
     pub(crate) async fn call(&self, request: Request, deadline: Duration) -> Result<Response, CallError> {
         if !self.connected() {

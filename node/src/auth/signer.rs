@@ -43,7 +43,8 @@ impl TokenSigner {
     pub fn credentials(&self, user: &UserId) -> Result<Credentials, SignError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), exp: (now + LIFETIME).as_secs() };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(SignError::Sign)?;
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(SignError::Sign)?;
         Ok(Credentials::Token(token))
     }
 }
