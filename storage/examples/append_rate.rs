@@ -43,7 +43,7 @@ fn main() -> Result<(), Failure> {
 
 /// Appends `batch` records, waits until they are durable, and again.
 fn measure(log: &LogStore, batch: u64) -> Result<(u64, Duration), Failure> {
-    let (sender, durable) = mpsc::channel();
+    let (sender, durable) = mpsc::sync_channel(1);
     let started = Instant::now();
     let mut next = 0;
     while started.elapsed() < MEASURE {
