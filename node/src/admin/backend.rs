@@ -49,6 +49,10 @@ impl Backend for NodeBackend {
 
     fn readiness(&self) -> Readiness {
         let mut readiness = Readiness::of(&self.cluster.status(), self.engine.failed().as_deref());
+        if self.security.has_failed() {
+            readiness.ready = false;
+            readiness.reasons.push("the security log cannot be written: nobody can log in".to_owned());
+        }
         if !self.serving.load(Ordering::Relaxed) {
             readiness.ready = false;
             readiness.reasons.push("clients are not served yet".to_owned());

@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::SendError;
@@ -146,6 +147,8 @@ pub(super) struct Gap {
 }
 
 pub(super) type SharedGap = Arc<Mutex<Option<Gap>>>;
+/// Set once, when the log cannot be written any more.
+pub(super) type SharedFlag = Arc<AtomicBool>;
 
 /// What sessions hold of the security log. Clones share one sender, so that the mailbox limit holds for all of them
 /// together (actix gives every clone of an address a place of its own beyond the limit).
@@ -153,11 +156,17 @@ pub(super) type SharedGap = Arc<Mutex<Option<Gap>>>;
 pub struct SecurityLog {
     actor: Arc<Addr<SecurityActor>>,
     gap: SharedGap,
+    failed: SharedFlag,
 }
 
 impl SecurityLog {
-    pub(super) fn new(actor: Addr<SecurityActor>, gap: SharedGap) -> Self {
-        Self { actor: Arc::new(actor), gap }
+    pub(super) fn new(actor: Addr<SecurityActor>, gap: SharedGap, failed: SharedFlag) -> Self {
+        Self { actor: Arc::new(actor), gap, failed }
+    }
+
+    /// Whether the log can no longer be written: nobody can log in on this node until it is restarted.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Returns once the login is on disk. An error means that nobody may be let in on it.

@@ -12,6 +12,7 @@ mod journal;
 pub mod message;
 pub mod record;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Arbiter, AsyncContext, Context, Handler, MessageResult};
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 use core::{Core, Effect};
 use journal::Journal;
 pub use journal::{SecurityOpenError, SecurityOptions, open};
-use message::{Flush, NoteGap, Observe, RecordEnd, RecordLogin, SharedGap, Tail};
+use message::{Flush, NoteGap, Observe, RecordEnd, RecordLogin, SharedFlag, SharedGap, Tail};
 pub use message::{LoginOutcome, NotRecorded, SecurityLog, SecurityState, Visitor};
 pub use record::{Counters, EndReason, Entry, Method};
 use record::{Event, Record};
@@ -38,24 +39,34 @@ pub struct SecurityActor {
     /// Who waits for the next sync.
     waiting: Vec<Durable>,
     gap: SharedGap,
+    failed: SharedFlag,
     started: Instant,
 }
 
 /// Starts the actor over an open journal whose newest entries are in `core`.
 fn start(node: NodeId, core: Core, journal: Box<dyn Journal>, mailbox: usize) -> SecurityLog {
     let gap = SharedGap::new(Mutex::new(None));
-    let actor_gap = gap.clone();
+    let failed = SharedFlag::default();
+    let (actor_gap, actor_failed) = (gap.clone(), failed.clone());
     let (running, started) = std::sync::mpsc::sync_channel(1);
     let actor =
         SecurityActor::start_in_arbiter(&Arbiter::new().handle(), move |context: &mut Context<SecurityActor>| {
             context.set_mailbox_capacity(mailbox);
             // The receiver waits below.
             let _ = running.send(());
-            SecurityActor { node, core, journal, waiting: Vec::new(), gap: actor_gap, started: Instant::now() }
+            SecurityActor {
+                node,
+                core,
+                journal,
+                waiting: Vec::new(),
+                gap: actor_gap,
+                failed: actor_failed,
+                started: Instant::now(),
+            }
         });
     // Until then the mailbox has actix's own small capacity, and would refuse the first logins.
     started.recv().expect("the new arbiter runs what it is given");
-    SecurityLog::new(actor, gap)
+    SecurityLog::new(actor, gap, failed)
 }
 
 impl Actor for SecurityActor {
@@ -120,6 +131,7 @@ impl SecurityActor {
     fn fail(&mut self, why: String) {
         tracing::error!(event = "security_log_failed", why, "the security log cannot be written; logins are refused");
         self.core.fail(why);
+        self.failed.store(true, Ordering::Relaxed);
         self.answer(Err(NotRecorded::Failed));
     }
 

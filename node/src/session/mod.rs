@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytestring::ByteString;
-use chat::errors::CloseCode;
+use chat::errors::{CloseCode, ErrorCode};
 use chat::limits;
 use chat::wire::{Credentials, Device, ServerFrame};
 use cluster::Cluster;
@@ -75,6 +75,27 @@ pub(crate) fn encode(frame: &ServerFrame) -> ByteString {
     serde_json::to_string(frame).expect("frames hold text, numbers and lists, all of which JSON has").into()
 }
 
+/// The client's `trace_id` leads here. What a client did wrong is its own affair; what the service could not do is not.
+fn log_error(code: ErrorCode, trace_id: &str) {
+    if code.retryable() && code != ErrorCode::LoginTimeout {
+        tracing::warn!(
+            event = "request_failed",
+            code = code.number(),
+            name = code.name(),
+            trace_id,
+            "a request failed"
+        );
+    } else {
+        tracing::debug!(
+            event = "request_refused",
+            code = code.number(),
+            name = code.name(),
+            trace_id,
+            "a request was refused"
+        );
+    }
+}
+
 impl Session {
     pub(crate) fn new(services: Arc<Services>, connection: Connection, slot: Slot) -> Self {
         let id = uuid::Uuid::now_v7().simple().to_string();
@@ -108,6 +129,9 @@ impl Session {
         }
         if let Some(why) = self.connection.pipe.ended() {
             self.core.ended(now, why);
+        }
+        for (code, trace_id) in self.core.said() {
+            log_error(code, &trace_id);
         }
         for effect in self.core.effects() {
             self.act(effect, context);

@@ -15,9 +15,6 @@ use super::{Client, Connection, Pipe, cutter, now_ms};
 use crate::page::Page;
 use crate::session::{Services, Session};
 
-/// Bytes of a user agent that are kept.
-const USER_AGENT_BYTES: usize = 256;
-
 /// Adds the endpoint; the app must hold a `web::Data<Services>`.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route(PATH, web::get().to(connect));
@@ -77,7 +74,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn user_agent(headers: &HeaderMap) -> String {
-    header(headers, &USER_AGENT).unwrap_or_default().chars().take(USER_AGENT_BYTES).collect()
+    header(headers, &USER_AGENT).unwrap_or_default().chars().take(limits::USER_AGENT_BYTES).collect()
 }
 
 fn refuse(status: StatusCode, error: WireError) -> HttpResponse {

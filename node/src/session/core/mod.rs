@@ -137,6 +137,8 @@ pub(super) struct Core {
     pages: VecDeque<(u64, Page)>,
     reading: bool,
     counters: Counters,
+    /// Taken after every step.
+    said: Vec<(ErrorCode, String)>,
     effects: Vec<Effect>,
 }
 
@@ -160,6 +162,7 @@ impl Core {
             pages: VecDeque::new(),
             reading: false,
             counters: Counters::default(),
+            said: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -420,9 +423,15 @@ impl Core {
     fn error(&mut self, re: Option<u64>, code: ErrorCode, message: &str, retry_after_ms: Option<u64>) {
         self.counters.errors += 1;
         let trace_id = re.map_or_else(|| self.session.clone(), |re| format!("{}-{re}", self.session));
+        self.said.push((code, trace_id.clone()));
         let mut error = WireError::new(code, message, trace_id);
         error.retry_after_ms = retry_after_ms;
         self.write(&ServerFrame::Error { re, error });
+    }
+
+    /// Errors said since the last time, for the node's own log.
+    pub(super) fn said(&mut self) -> Vec<(ErrorCode, String)> {
+        std::mem::take(&mut self.said)
     }
 
     pub(super) fn counters(&self) -> Counters {
