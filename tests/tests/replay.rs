@@ -14,6 +14,7 @@ const LOGS: usize = 3;
 const PAUSE_MS: u64 = 6_000;
 
 /// The logs beside the checkout, or the excerpt inside it.
+#[expect(clippy::print_stdout, reason = "who reads the test's output should know what was not done")]
 fn logs() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let beside = here.join("../../shared/data/ubuntu-irc");
