@@ -1,6 +1,6 @@
 //! Three replicas of everything in one process, over real TLS on loopback, on real storage.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
