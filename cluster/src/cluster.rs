@@ -285,6 +285,7 @@ async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>
         let now = metrics.borrow_watched().current_leader == Some(inner.node);
         if now != leading {
             leading = now;
+            tracing::info!(event = "leadership", %shard, leading, "this node {}", if now { "leads" } else { "follows" });
             feed.leadership(shard, leading);
             // What the leader before left undelivered is now ours to deliver.
             replica.outbox_filled.notify_one();

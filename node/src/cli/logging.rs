@@ -7,10 +7,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogFormat, LogSection};
 
 pub(super) fn start(config: &LogSection) {
-    // The consensus library narrates every election at `info`; the cluster says itself what an operator needs of it.
-    // The configured filter comes last, so it can ask for more. It was checked: one that does not parse is not here.
-    let filter =
-        EnvFilter::try_new(format!("openraft=warn,{}", config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The configuration was checked: a filter that does not parse is not here.
+    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
