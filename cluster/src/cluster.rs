@@ -401,6 +401,10 @@ impl Inner {
         match request {
             Request::Append { append, .. } => serve::append(&replica.raft, append).await,
             Request::Vote { vote, last, transfer, pre, .. } => {
+                // A leader that hands over has let go of its lease.
+                if !transfer {
+                    replica.keep_promise().await;
+                }
                 serve::vote(&replica.raft, vote, last, transfer, pre).await
             }
             Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,

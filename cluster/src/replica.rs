@@ -11,7 +11,7 @@ use openraft::errors::{Fatal, RaftError};
 use openraft::{Config, SnapshotPolicy};
 use storage::{Engine, LogStore, StateStore};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::consensus::log_store::ShardLog;
 use crate::consensus::network::Network;
@@ -31,6 +31,8 @@ pub(crate) struct Replica {
     pub(crate) state: StateStore,
     pub(crate) log: LogStore,
     pub(crate) spool: Spool,
+    /// Until then no vote is given: before it restarted this node may have promised a leader its lease.
+    promised_until: Option<Instant>,
     /// Told when the outbox may hold something to deliver.
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
@@ -73,6 +75,8 @@ impl Replica {
         let shard = options.shard;
         let log = options.engine.log(shard).map_err(StartError::Storage)?;
         let state = options.engine.state(shard).map_err(StartError::Storage)?;
+        // The first entry is the membership that every member starts with: nobody has led before it.
+        let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
         let outbox_filled = Arc::new(Notify::new());
         let machine = ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone());
@@ -91,7 +95,8 @@ impl Replica {
             }
         }
         let proposer = Proposer::start(shard, raft.clone());
-        Ok(Self { shard, raft, proposer, state, log, spool: Spool::default(), outbox_filled, applied })
+        let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
+        Ok(Self { shard, raft, proposer, state, log, spool: Spool::default(), promised_until, outbox_filled, applied })
     }
 
     pub(crate) fn view(&self) -> ShardView {
@@ -111,6 +116,14 @@ impl Replica {
 
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.raft.server_metrics().borrow_watched().current_leader
+    }
+
+    /// Waits out a lease that this node may have granted and forgotten: a vote in that time could make a second leader
+    /// while the first still answers reads on its lease.
+    pub(crate) async fn keep_promise(&self) {
+        if let Some(until) = self.promised_until {
+            sleep_until(until).await;
+        }
     }
 
     pub(crate) fn applied_index(&self) -> u64 {
