@@ -3,14 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use campanile_client::chat::ids::{AppId, DeviceId, IdError, UserId};
-use campanile_client::chat::wire::Credentials;
 use campanile_client::{ClientOptions, Tls, TlsError};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use node::admin::AdminClient;
-use serde::Serialize;
+use node::auth::signer::{SignError, TokenSigner};
 
 /// How long a user's token is good for; a replay in real time lasts hours.
-const TOKEN_LIFETIME_S: u64 = 20 * 3_600;
+const TOKEN_LIFETIME: Duration = Duration::from_secs(20 * 3_600);
 
 /// A cluster that runs already.
 #[derive(Clone)]
@@ -30,10 +28,8 @@ pub struct TargetOptions {
 pub enum TargetError {
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("the app key is not an Ed25519 private key in PEM: {0}")]
-    Key(jsonwebtoken::errors::Error),
-    #[error("cannot sign a token: {0}")]
-    Sign(jsonwebtoken::errors::Error),
+    #[error("the app key: {0}")]
+    Sign(#[from] SignError),
     #[error(transparent)]
     Id(#[from] IdError),
 }
@@ -44,21 +40,14 @@ pub struct Target {
     /// One per node, if the cluster's state may be asked for.
     pub admins: Vec<AdminClient>,
     tls: Tls,
-    key: EncodingKey,
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: &'a str,
-    aud: &'a str,
-    exp: u64,
+    signer: TokenSigner,
 }
 
 impl Target {
     pub fn new(options: TargetOptions) -> Result<Self, TargetError> {
         Ok(Self {
             tls: Tls::from_ca_pem(&options.ca_pem)?,
-            key: EncodingKey::from_ed_pem(options.app_key_pem.as_bytes()).map_err(TargetError::Key)?,
+            signer: TokenSigner::new(options.app.clone(), &options.app_key_pem)?.lasting(TOKEN_LIFETIME),
             admins: options.admins,
             urls: options.urls,
             app: options.app,
@@ -79,17 +68,11 @@ impl Target {
     }
 
     fn client_at(&self, urls: Vec<String>, user: &UserId, device: &str) -> Result<ClientOptions, TargetError> {
-        let credentials = Credentials::Token(self.token(user)?);
+        let credentials = self.signer.credentials(user)?;
         let mut options = ClientOptions::new(urls, self.tls.clone(), credentials, DeviceId::new(device)?);
         // A cluster under the load of thousands of logins answers late; that is no failure here.
         options.connect_timeout = Duration::from_secs(60);
         Ok(options)
-    }
-
-    fn token(&self, user: &UserId) -> Result<String, TargetError> {
-        let exp = unix_ms() / 1_000 + TOKEN_LIFETIME_S;
-        let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), exp };
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(TargetError::Sign)
     }
 }
 

@@ -8,7 +8,7 @@ use chat::wire::Credentials;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
-/// How long a signed token is good for.
+/// How long a signed token is good for, unless another time is asked for.
 const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
 #[derive(Debug, thiserror::Error)]
@@ -31,18 +31,24 @@ struct Claims<'a> {
 pub struct TokenSigner {
     app: AppId,
     key: EncodingKey,
+    lifetime: Duration,
 }
 
 impl TokenSigner {
     /// `pem` is what `campanile cluster init` writes to `apps/main.key`.
     pub fn new(app: AppId, pem: &str) -> Result<Self, SignError> {
-        Ok(Self { app, key: EncodingKey::from_ed_pem(pem.as_bytes()).map_err(SignError::Key)? })
+        Ok(Self { app, key: EncodingKey::from_ed_pem(pem.as_bytes()).map_err(SignError::Key)?, lifetime: LIFETIME })
     }
 
-    /// Credentials with which `user` can log in for the next twelve hours.
+    /// Its tokens are good for `lifetime`; the service takes at most a day.
+    pub fn lasting(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// Credentials with which `user` can log in from now on, for twelve hours or as [`Self::lasting`] says.
     pub fn credentials(&self, user: &UserId) -> Result<Credentials, SignError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), exp: (now + LIFETIME).as_secs() };
+        let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), exp: (now + self.lifetime).as_secs() };
         let token =
             jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(SignError::Sign)?;
         Ok(Credentials::Token(token))
