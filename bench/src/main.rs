@@ -164,7 +164,7 @@ fn print(report: &Report) {
 
 fn options(replay: Replay) -> anyhow::Result<ReplayOptions> {
     let place = match replay.spawn {
-        Some(nodes) => Place::Spawn(SpawnOptions { nodes, shards: replay.shards }),
+        Some(nodes) => Place::Spawn(SpawnOptions { nodes, shards: replay.shards, tls: true }),
         None => Place::Target(target(&replay)?),
     };
     let mut options = ReplayOptions::new(replay.logs, place);

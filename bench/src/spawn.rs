@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chat::ids::{AppId, NodeId};
+use node::init::InitOptions;
 use node::local::{LocalCluster, LocalError};
 use tempfile::TempDir;
 
@@ -16,6 +17,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 pub struct SpawnOptions {
     pub nodes: u16,
     pub shards: u16,
+    /// Clients connect over TLS.
+    pub tls: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +40,11 @@ impl Spawned {
     /// Ready for clients when this returns.
     pub async fn start(options: SpawnOptions) -> Result<Self, SpawnError> {
         let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir()?;
-        let mut cluster = LocalCluster::init(&dir.path().join("cluster"), options.nodes, options.shards, 0)?;
+        let port = LocalCluster::free_port(options.nodes)?;
+        let mut cluster = LocalCluster::create(&InitOptions {
+            client_tls: options.tls,
+            ..InitOptions::local(dir.path().join("cluster"), options.nodes, options.shards, port)
+        })?;
         cluster.start_all()?;
         cluster.wait_all_ready(READY_WITHIN).await?;
         Ok(Self { cluster, dir })

@@ -61,7 +61,8 @@ impl Tls {
 /// Everything a client needs. [`ClientOptions::new`] fills in what is usual.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// `wss://host:port[/v1/connect]` of one or more nodes; the next one is tried when one fails.
+    /// `wss://host:port[/v1/connect]` of one or more nodes; the next one is tried when one fails. `ws://` is taken for
+    /// a loopback address only.
     pub urls: Vec<String>,
     pub tls: Tls,
     pub auth: Auth,

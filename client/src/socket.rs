@@ -1,15 +1,16 @@
-//! One WebSocket over TLS: opening it, and reading and writing without one waiting for the other.
+//! One WebSocket, over TLS unless the node is on this machine: opening it, and reading and writing without one waiting for the other.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::task::Poll;
 use std::time::Duration;
 
 use chat::{limits, wire};
 use futures_util::{Sink, StreamExt};
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
@@ -30,24 +31,31 @@ pub(crate) struct Endpoint {
     url: String,
     authority: (String, u16),
     name: ServerName<'static>,
+    /// False only for an address of this machine.
+    tls: bool,
 }
 
 impl Endpoint {
     pub(crate) fn parse(url: &str) -> Result<Self, ConnectError> {
         let wrong = |expected| ConnectError::Url { url: url.to_owned(), expected };
         let uri: Uri = url.parse().map_err(|_| wrong("expected wss://host:port"))?;
-        if uri.scheme_str() != Some("wss") {
+        let tls = uri.scheme_str() == Some("wss");
+        if !tls && uri.scheme_str() != Some("ws") {
             return Err(wrong("only wss:// is spoken"));
         }
         let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
         // TLS and the resolver want an IPv6 address without the brackets of its URL form.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        // Nothing but an address is known to be here: names resolve to whatever somebody says.
+        if !tls && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback()) {
+            return Err(wrong("without TLS only a loopback address is spoken to: use wss://"));
+        }
         let name = ServerName::try_from(host.clone()).map_err(|_| wrong("its host is not a name or an address"))?;
         let url = match uri.path() {
             "" | "/" => format!("{}{}", url.trim_end_matches('/'), wire::PATH),
             _ => url.to_owned(),
         };
-        Ok(Self { url, authority: (host, uri.port_u16().unwrap_or(443)), name })
+        Ok(Self { url, authority: (host, uri.port_u16().unwrap_or(443)), name, tls })
     }
 }
 
@@ -63,8 +71,13 @@ pub(crate) enum Incoming {
     },
 }
 
+/// TCP, or TLS over it.
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
 pub(crate) struct Socket {
-    stream: WebSocketStream<TlsStream<TcpStream>>,
+    stream: WebSocketStream<Box<dyn Bytes>>,
     outgoing: VecDeque<Message>,
     flushed: bool,
 }
@@ -83,10 +96,12 @@ impl Socket {
         let tcp = TcpStream::connect((host, port)).await.map_err(|e| context("cannot connect to", &e))?;
         // Frames are small and each is waited for.
         tcp.set_nodelay(true).map_err(|e| context("cannot set up the socket to", &e))?;
-        let tls = TlsConnector::from(tls.0.clone())
-            .connect(endpoint.name.clone(), tcp)
-            .await
-            .map_err(|e| context("no TLS with", &e))?;
+        let bytes: Box<dyn Bytes> = if endpoint.tls {
+            let connector = TlsConnector::from(tls.0.clone());
+            Box::new(connector.connect(endpoint.name.clone(), tcp).await.map_err(|e| context("no TLS with", &e))?)
+        } else {
+            Box::new(tcp)
+        };
         let mut request = endpoint.url.as_str().into_client_request().map_err(|e| context("bad url", &e))?;
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(wire::SUBPROTOCOL));
         let config = WebSocketConfig::default()
@@ -94,7 +109,7 @@ impl Socket {
             .write_buffer_size(BUFFER_BYTES)
             .max_message_size(Some(limits::SERVER_FRAME_BYTES))
             .max_frame_size(Some(limits::SERVER_FRAME_BYTES));
-        let (stream, _) = tokio_tungstenite::client_async_with_config(request, tls, Some(config))
+        let (stream, _) = tokio_tungstenite::client_async_with_config(request, bytes, Some(config))
             .await
             .map_err(|e| context("no WebSocket with", &e))?;
         Ok(Self { stream, outgoing: VecDeque::new(), flushed: true })
@@ -194,7 +209,10 @@ mod tests {
         assert_eq!(Endpoint::parse("wss://127.0.0.1:7411").unwrap().url, "wss://127.0.0.1:7411/v1/connect");
         let full = Endpoint::parse("wss://[::1]:7411/v1/connect").unwrap();
         assert_eq!((full.url.as_str(), full.authority), ("wss://[::1]:7411/v1/connect", ("::1".to_owned(), 7411)));
-        assert!(matches!(Endpoint::parse("ws://127.0.0.1:7411"), Err(ConnectError::Url { .. })));
+        assert!(!Endpoint::parse("ws://127.0.0.1:7411").unwrap().tls);
+        for far in ["ws://10.0.0.1:7411", "ws://localhost:7411", "http://127.0.0.1:7411"] {
+            assert!(matches!(Endpoint::parse(far), Err(ConnectError::Url { .. })), "{far}");
+        }
         assert!(matches!(Rotation::new(&[]), Err(ConnectError::NoUrl)));
     }
 

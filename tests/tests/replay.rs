@@ -27,7 +27,7 @@ fn logs() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_has_every_message_once_and_in_order_though_a_leader_is_killed() -> Result<()> {
-    let mut options = ReplayOptions::new(logs(), Place::Spawn(SpawnOptions { nodes: 3, shards: 16 }));
+    let mut options = ReplayOptions::new(logs(), Place::Spawn(SpawnOptions { nodes: 3, shards: 16, tls: true }));
     options.files = LOGS;
     options.kill_leader_at = Some(50);
     let report = run(options).await?;

@@ -10,8 +10,14 @@ use super::{Code, Exit, Failure};
 use crate::init::{Created, InitError, InitOptions, MAIN_APP, create};
 
 pub(super) fn run(args: InitArgs) -> Result<(), Failure> {
-    let options =
-        InitOptions { dir: args.dir, nodes: args.nodes, shards: args.shards, port: args.port, hosts: args.host };
+    let options = InitOptions {
+        dir: args.dir,
+        nodes: args.nodes,
+        shards: args.shards,
+        port: args.port,
+        hosts: args.host,
+        client_tls: true,
+    };
     let created = create(&options).map_err(|error| failure(&error, &options.dir))?;
     if args.json {
         json(&summary(&created));
@@ -29,7 +35,11 @@ fn failure(error: &InitError, dir: &Path) -> Failure {
             .next(
                 "name another --dir, or start what is there: campanile node start --config DIR/node-1/campanile.toml",
             ),
-        InitError::Nodes { .. } | InitError::Shards { .. } | InitError::Hosts { .. } | InitError::Port { .. } => {
+        InitError::Nodes { .. }
+        | InitError::Shards { .. }
+        | InitError::Hosts { .. }
+        | InitError::Port { .. }
+        | InitError::Plaintext => {
             Failure::new(Code::Argument, Exit::Usage, message).next("campanile cluster init --help")
         }
         _ => Failure::new(Code::Init, Exit::Failed, format!("cannot make a cluster in {}", dir.display()))

@@ -70,6 +70,8 @@ pub struct MemberSection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSection {
     pub listen: SocketAddr,
+    /// Off is for loopback addresses alone.
+    pub tls: bool,
     pub certificate: PathBuf,
     pub private_key: PathBuf,
 }
@@ -139,6 +141,7 @@ impl Default for NodeConfig {
             },
             client: ListenerSection {
                 listen: listen(7411),
+                tls: true,
                 certificate: "node.pem".into(),
                 private_key: "node.key".into(),
             },
@@ -214,6 +217,11 @@ impl NodeConfig {
             },
             cache_bytes: self.storage.cache_bytes,
         }
+    }
+
+    /// `wss` or `ws`: how clients reach the nodes of this cluster.
+    pub fn client_scheme(&self) -> &'static str {
+        if self.client.tls { "wss" } else { "ws" }
     }
 
     /// Every node of the cluster; this node alone where none is listed.

@@ -196,6 +196,7 @@ fn member(reader: &mut Reader<'_>, table: &DeTable<'_>, place: Place) -> Option<
 fn client(mut section: Section<'_, '_, '_>, default: &ListenerSection) -> ListenerSection {
     let config = ListenerSection {
         listen: section.read("listen", default.listen, address),
+        tls: section.read("tls", default.tls, Scalar::as_bool),
         certificate: section.path("certificate", &default.certificate),
         private_key: section.path("private_key", &default.private_key),
     };
@@ -275,6 +276,11 @@ fn rules(sections: &mut Sections<'_>, reader: &mut Reader<'_>, config: &NodeConf
         cluster.problem_at("election_max", "must be longer than election_min", None);
     }
     membership(&mut cluster, config);
+    if !config.client.tls && !config.client.listen.ip().is_loopback() {
+        let message = "clients are served without TLS on loopback addresses only";
+        let help = Some(format!("{} is reached from other machines", config.client.listen));
+        sections.open(reader, "client").problem_at("tls", message, help);
+    }
     let listeners = [config.client.listen, config.peer.listen, config.admin.listen];
     let distinct: BTreeSet<_> = listeners.iter().filter(|a| a.port() != 0).collect();
     if distinct.len() < listeners.iter().filter(|a| a.port() != 0).count() {

@@ -23,6 +23,7 @@ pub(super) struct Scalar {
 enum Kind {
     Text,
     Integer,
+    Boolean,
     /// From the environment, where nothing is quoted.
     Bare,
     Other(&'static str),
@@ -33,6 +34,7 @@ impl Scalar {
         match value {
             DeValue::String(text) => Self { text: text.to_string(), kind: Kind::Text },
             DeValue::Integer(number) => Self { text: number.to_string(), kind: Kind::Integer },
+            DeValue::Boolean(value) => Self { text: value.to_string(), kind: Kind::Boolean },
             other => Self { text: String::new(), kind: Kind::Other(other.type_str()) },
         }
     }
@@ -41,6 +43,7 @@ impl Scalar {
         match self.kind {
             Kind::Text | Kind::Bare => Ok(&self.text),
             Kind::Integer => Err(format!("expected text in quotes, found the number {}", self.text)),
+            Kind::Boolean => Err(format!("expected text in quotes, found {}", self.text)),
             Kind::Other(found) => Err(format!("expected text in quotes, found {found}")),
         }
     }
@@ -51,7 +54,16 @@ impl Scalar {
                 self.text.parse().map_err(|_| format!("{} is not a whole number in range", self.text))
             }
             Kind::Text => Err(format!("expected a number, found the text {:?}", self.text)),
+            Kind::Boolean => Err(format!("expected a number, found {}", self.text)),
             Kind::Other(found) => Err(format!("expected a number, found {found}")),
+        }
+    }
+
+    pub(super) fn as_bool(&self) -> Result<bool, String> {
+        match (&self.kind, self.text.as_str()) {
+            (Kind::Boolean | Kind::Bare, "true") => Ok(true),
+            (Kind::Boolean | Kind::Bare, "false") => Ok(false),
+            _ => Err("expected true or false, without quotes".to_owned()),
         }
     }
 }

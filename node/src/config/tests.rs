@@ -131,3 +131,16 @@ token_public_key = "keys/app-main.pem"
     assert_eq!(config.apps[0].id.as_str(), "main");
     assert_eq!(NodeConfig::default().members().len(), 1);
 }
+
+#[test]
+fn clients_are_served_without_tls_on_this_machine_only() {
+    let config = parse("[client]\ntls = false\n").unwrap();
+    assert_eq!(config.client_scheme(), "ws");
+    let found = problems("[client]\nlisten = \"0.0.0.0:7411\"\ntls = false\n");
+    assert!(
+        found[0].starts_with("line 3, column 1: client.tls: clients are served without TLS on loopback"),
+        "{found:?}"
+    );
+    let found = problems("[client]\ntls = \"no\"\n");
+    assert!(found[0].contains("expected true or false"), "{found:?}");
+}

@@ -38,12 +38,14 @@ pub struct InitOptions {
     pub port: u16,
     /// One address for all nodes, or one for each.
     pub hosts: Vec<IpAddr>,
+    /// Clients are served over TLS; without it on loopback addresses only.
+    pub client_tls: bool,
 }
 
 impl InitOptions {
     /// All nodes on this machine.
     pub fn local(dir: impl Into<PathBuf>, nodes: u16, shards: u16, port: u16) -> Self {
-        Self { dir: dir.into(), nodes, shards, port, hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] }
+        Self { dir: dir.into(), nodes, shards, port, hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], client_tls: true }
     }
 }
 
@@ -55,6 +57,8 @@ pub enum InitError {
     Nodes { nodes: u16 },
     #[error("{shards} shards; 1 to {max} are possible", max = limits::SHARDS_MAX)]
     Shards { shards: u16 },
+    #[error("without TLS clients can be served on loopback addresses only")]
+    Plaintext,
     #[error("{hosts} hosts for {nodes} nodes; name one for all, or one for each")]
     Hosts { hosts: usize, nodes: u16 },
     #[error("the ports of node {node} from base {port} on are not ports")]
@@ -85,7 +89,12 @@ pub fn create(options: &InitOptions) -> Result<Created, InitError> {
     if occupied || options.dir.is_file() {
         return Err(InitError::Exists { dir: options.dir.clone() });
     }
-    let plan = Plan { cluster: uuid::Uuid::now_v7().to_string(), shards: options.shards, addresses };
+    let plan = Plan {
+        cluster: uuid::Uuid::now_v7().to_string(),
+        shards: options.shards,
+        addresses,
+        client_tls: options.client_tls,
+    };
     let staging = staging(&options.dir);
     match build(&Layout::new(&staging), &plan).and_then(|()| Ok(files::rename(&staging, &options.dir)?)) {
         Ok(()) => {
@@ -107,6 +116,7 @@ struct Plan {
     cluster: String,
     shards: u16,
     addresses: Vec<Addresses>,
+    client_tls: bool,
 }
 
 /// Secrets that all nodes share.
@@ -127,6 +137,9 @@ fn addresses(options: &InitOptions) -> Result<Vec<Addresses>, InitError> {
     }
     if options.hosts.len() != 1 && options.hosts.len() != usize::from(nodes) {
         return Err(InitError::Hosts { hosts: options.hosts.len(), nodes });
+    }
+    if !options.client_tls && !options.hosts.iter().all(IpAddr::is_loopback) {
+        return Err(InitError::Plaintext);
     }
     let hosts = options.hosts.iter().cycle();
     (1..=NodeId::from(nodes))

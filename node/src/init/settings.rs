@@ -12,6 +12,7 @@ pub(super) fn render(plan: &Plan, node: NodeId, own: &Addresses) -> String {
     let members: String = (1..).zip(&plan.addresses).map(member).collect();
     let (cluster, shards) = (&plan.cluster, plan.shards);
     let Addresses { client, peer, admin } = own;
+    let tls = if plan.client_tls { "" } else { "tls = false\n" };
     format!(
         r#"# Node {node} of cluster {cluster}, made by `campanile cluster init`.
 # What is not here has its default: `campanile config default` shows and explains every key.
@@ -29,7 +30,7 @@ members = [
 
 [client]
 listen = "{client}"
-certificate = "node.pem"
+{tls}certificate = "node.pem"
 private_key = "node.key"
 
 [peer]

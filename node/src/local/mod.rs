@@ -75,9 +75,19 @@ pub struct LocalCluster {
 impl LocalCluster {
     /// Makes a new cluster in `dir`, which must be absent or empty. `base_port` 0 takes a free block of ports.
     pub fn init(dir: &Path, nodes: u16, shards: u16, base_port: u16) -> Result<Self, LocalError> {
-        let port = if base_port == 0 { ports::free_block(nodes).ok_or(LocalError::Ports)? } else { base_port };
-        init::create(&InitOptions::local(dir, nodes, shards, port))?;
-        Self::open(dir)
+        let port = if base_port == 0 { Self::free_port(nodes)? } else { base_port };
+        Self::create(&InitOptions::local(dir, nodes, shards, port))
+    }
+
+    /// As [`LocalCluster::init`], with everything that can be chosen.
+    pub fn create(options: &InitOptions) -> Result<Self, LocalError> {
+        init::create(options)?;
+        Self::open(&options.dir)
+    }
+
+    /// A port from which on a cluster of `nodes` finds its ports free.
+    pub fn free_port(nodes: u16) -> Result<u16, LocalError> {
+        ports::free_block(nodes).ok_or(LocalError::Ports)
     }
 
     /// A cluster made before, by [`LocalCluster::init`] or `campanile cluster init`.
@@ -233,7 +243,7 @@ impl LocalCluster {
 }
 
 fn client_url(config: &NodeConfig) -> String {
-    format!("wss://{}{}", config.client.listen, chat::wire::PATH)
+    format!("{}://{}{}", config.client_scheme(), config.client.listen, chat::wire::PATH)
 }
 
 fn read(path: &Path) -> Result<String, LocalError> {

@@ -18,7 +18,7 @@ let socket = null;
 let heardAt = 0;
 let attempt = 0;
 /** This page's own node first: a browser has accepted its certificate, perhaps no other's. */
-let urls = [`wss://${location.host}/v1/connect`];
+let urls = [`${location.protocol === "http:" ? "ws" : "wss"}://${location.host}/v1/connect`];
 
 // ---- effects ----
 

@@ -21,7 +21,7 @@ const CORE: &str = include_str!("core.js");
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeHint {
     pub node: NodeId,
-    /// `wss://host:port/v1/connect`.
+    /// `wss://host:port/v1/connect`, or `ws://` where clients are served without TLS.
     pub url: String,
 }
 
@@ -39,9 +39,10 @@ pub struct Page {
 
 impl Page {
     pub fn new(config: &NodeConfig) -> Self {
+        let scheme = config.client_scheme();
         let hint = |member: crate::config::MemberSection| {
             let client = member.client?;
-            Some(NodeHint { node: member.id, url: format!("wss://{client}{}", chat::wire::PATH) })
+            Some(NodeHint { node: member.id, url: format!("{scheme}://{client}{}", chat::wire::PATH) })
         };
         let nodes: Vec<NodeHint> = config.members().into_iter().filter_map(hint).collect();
         let policy = policy(&nodes);
@@ -64,10 +65,10 @@ impl Page {
 
     /// Whether a browser's `Origin` is this cluster's chat page, served by whichever node.
     pub fn is_origin(&self, origin: &str) -> bool {
-        let own = |hint: &NodeHint| {
-            origin_of(hint).is_some_and(|own| own.strip_prefix("wss") == origin.strip_prefix("https"))
-        };
-        origin.starts_with("https://") && self.nodes.iter().any(own)
+        // https goes with wss, http with ws.
+        let own =
+            |hint: &NodeHint| origin_of(hint).is_some_and(|own| own.strip_prefix("ws") == origin.strip_prefix("http"));
+        origin.starts_with("http") && self.nodes.iter().any(own)
     }
 }
 
@@ -176,6 +177,15 @@ mod tests {
         {
             assert!(!page.is_origin(other), "{other}");
         }
+    }
+
+    #[::core::prelude::v1::test]
+    fn without_tls_the_page_comes_over_http() {
+        let mut config = NodeConfig::default();
+        config.client.tls = false;
+        let page = Page::new(&config);
+        assert_eq!(page.nodes[0].url, "ws://127.0.0.1:7411/v1/connect");
+        assert!(page.is_origin("http://127.0.0.1:7411") && !page.is_origin("https://127.0.0.1:7411"));
     }
 
     #[::core::prelude::v1::test]

@@ -156,7 +156,6 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
 }
 
 fn start_clients(config: &NodeConfig, services: Arc<Services>) -> anyhow::Result<ServerHandle> {
-    let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
     let services = web::Data::from(services);
     let page = page::Page::new(config);
     let app = move || App::new().app_data(services.clone()).configure(socket::configure).configure(page.routes());
@@ -169,11 +168,13 @@ fn start_clients(config: &NodeConfig, services: Arc<Services>) -> anyhow::Result
         .tcp_nodelay(true)
         .on_connect(socket::remember_socket)
         .disable_signals()
-        .shutdown_timeout(1)
-        .bind_rustls_0_23(listen, tls)
-        .with_context(|| format!("cannot listen for clients on {listen}"))?
-        .run();
-    Ok(spawn(server))
+        .shutdown_timeout(1);
+    let bound = if config.client.tls {
+        server.bind_rustls_0_23(listen, tls::server_config(&config.client.certificate, &config.client.private_key)?)
+    } else {
+        server.bind(listen)
+    };
+    Ok(spawn(bound.with_context(|| format!("cannot listen for clients on {listen}"))?.run()))
 }
 
 fn spawn(server: Server) -> ServerHandle {
@@ -186,7 +187,8 @@ fn spawn(server: Server) -> ServerHandle {
 #[expect(clippy::print_stdout, reason = "the line is this command's output")]
 fn say_ready(config: &NodeConfig) {
     let (node, client, admin) = (config.node.id, config.client.listen, config.admin.listen);
-    println!("ready node={node} client=wss://{client}{} admin=https://{admin}", chat::wire::PATH);
+    let scheme = config.client_scheme();
+    println!("ready node={node} client={scheme}://{client}{} admin=https://{admin}", chat::wire::PATH);
     tracing::info!(event = "node_ready", node, %client, %admin, "serving");
 }
 
