@@ -1,65 +1,77 @@
-//! Who hears of what. Generic over how a session is reached, so that it is tested without actors.
+//! Who hears of what on one worker. A session is reached by a direct call, so that it is tested without actors.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use bytestring::ByteString;
-use chat::event::{Committed, Event, SequencedEvent};
+use chat::event::Committed;
 use chat::ids::{AppId, ConversationId, UserId};
 
+use super::batch::{Batch, Encode};
+use super::interest::{Interest, Workers};
 use super::message::SessionNumber;
 use super::overflow::Noted;
-use crate::session::message::{Live, LiveEvent};
+use crate::session::message::Live;
 
-/// The frame of an event, or none if its body does not open: then sessions ask history, which says what is wrong.
-pub(super) trait Encode {
-    fn encode(&self, event: &SequencedEvent) -> Option<ByteString>;
+/// A session as the fan-out reaches it. It must not call the fan-out back.
+pub(crate) trait Listener {
+    fn hear(&self, now_ms: u64, live: Live<'_>);
 }
 
 struct Entry {
     app: AppId,
     user: UserId,
     conversations: HashSet<ConversationId>,
+    listener: Rc<dyn Listener>,
 }
+
+type Listeners = Vec<(SessionNumber, Rc<dyn Listener>)>;
 
 /// Who is here of one app. By app first, so that looking up an event's followers copies nothing.
 #[derive(Default)]
 struct Audience {
-    by_user: HashMap<UserId, Vec<SessionNumber>>,
-    by_conversation: HashMap<ConversationId, Vec<SessionNumber>>,
+    by_user: HashMap<UserId, Listeners>,
+    by_conversation: HashMap<ConversationId, Listeners>,
 }
 
-/// For each of these sessions, the same message.
-#[derive(Debug, Clone)]
-pub(super) struct Delivery {
-    pub(super) sessions: Vec<SessionNumber>,
-    pub(super) live: Live,
-}
-
-#[derive(Default)]
 pub(super) struct Core {
+    worker: Workers,
+    interest: Arc<Interest>,
     sessions: HashMap<SessionNumber, Entry>,
     audiences: HashMap<AppId, Audience>,
-    encoded: u64,
+    /// Events handed to sessions.
+    pub(super) delivered: u64,
 }
 
 impl Core {
-    pub(super) fn register(&mut self, session: SessionNumber, app: AppId, user: UserId) {
+    pub(super) fn new(worker: Workers, interest: Arc<Interest>) -> Self {
+        Self { worker, interest, sessions: HashMap::new(), audiences: HashMap::new(), delivered: 0 }
+    }
+
+    pub(super) fn register(&mut self, session: SessionNumber, app: AppId, user: UserId, listener: Rc<dyn Listener>) {
         // A session whose `resume` failed registers again.
         if self.sessions.contains_key(&session) {
             return;
         }
         let audience = self.audiences.entry(app.clone()).or_default();
-        audience.by_user.entry(user.clone()).or_default().push(session);
-        self.sessions.insert(session, Entry { app, user, conversations: HashSet::new() });
+        let sessions = audience.by_user.entry(user.clone()).or_default();
+        if sessions.is_empty() {
+            self.interest.hears_of_user(self.worker, &app, &user, true);
+        }
+        sessions.push((session, listener.clone()));
+        self.sessions.insert(session, Entry { app, user, conversations: HashSet::new(), listener });
     }
 
-    pub(super) fn follow(&mut self, session: SessionNumber, conversations: Vec<ConversationId>) {
+    pub(super) fn follow(&mut self, session: SessionNumber, conversations: &[ConversationId]) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
         for conversation in conversations {
             if entry.conversations.insert(conversation.clone()) {
-                audience.by_conversation.entry(conversation).or_default().push(session);
+                let followers = audience.by_conversation.entry(conversation.clone()).or_default();
+                if followers.is_empty() {
+                    self.interest.follows(self.worker, &entry.app, conversation, true);
+                }
+                followers.push((session, entry.listener.clone()));
             }
         }
     }
@@ -67,8 +79,8 @@ impl Core {
     pub(super) fn unfollow(&mut self, session: SessionNumber, conversation: &ConversationId) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
-        if entry.conversations.remove(conversation) {
-            forget(&mut audience.by_conversation, conversation, session);
+        if entry.conversations.remove(conversation) && forget(&mut audience.by_conversation, conversation, session) {
+            self.interest.follows(self.worker, &entry.app, conversation, false);
         }
     }
 
@@ -76,109 +88,94 @@ impl Core {
         let Some(entry) = self.sessions.remove(&session) else { return };
         let Some(audience) = self.audiences.get_mut(&entry.app) else { return };
         for conversation in &entry.conversations {
-            forget(&mut audience.by_conversation, conversation, session);
+            if forget(&mut audience.by_conversation, conversation, session) {
+                self.interest.follows(self.worker, &entry.app, conversation, false);
+            }
         }
-        forget(&mut audience.by_user, &entry.user, session);
+        if forget(&mut audience.by_user, &entry.user, session) {
+            self.interest.hears_of_user(self.worker, &entry.app, &entry.user, false);
+        }
         if audience.by_user.is_empty() {
             self.audiences.remove(&entry.app);
         }
     }
 
-    /// One message per conversation and batch for all its sessions here; an event is encoded once, and only if
-    /// somebody here follows its conversation.
-    pub(super) fn applied(&mut self, events: &[Committed], encoder: &dyn Encode) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        let mut runs: BTreeMap<&ConversationId, (&AppId, Vec<LiveEvent>)> = BTreeMap::new();
-        for event in events {
+    /// Each conversation's events in one call per session; an event is encoded only if somebody follows it.
+    pub(super) fn applied(&mut self, now_ms: u64, batch: &Batch, encoder: &dyn Encode) {
+        let mut delivered = 0;
+        for (app, conversation, encoded) in batch.runs(encoder) {
+            let followers = self.followers(app, conversation);
+            if followers.is_empty() {
+                continue;
+            }
+            let encoded = encoded();
+            if !encoded.events.is_empty() {
+                delivered += (encoded.events.len() * followers.len()) as u64;
+                tell(followers, now_ms, Live::Events { conversation, events: &encoded.events });
+            }
+            if let Some(head) = encoded.unreadable {
+                tell(followers, now_ms, Live::Moved { conversation, head });
+            }
+        }
+        for event in batch.events() {
             match event {
-                Committed::Sequenced(event) => self.sequenced(event, encoder, &mut runs, &mut deliveries),
                 Committed::ConversationListed { app, user, conversation } => {
-                    deliveries.extend(self.listed(app, user, conversation));
+                    self.listed(now_ms, app, user, conversation);
                 }
                 Committed::ReadMoved { app, conversation, user, seq } => {
-                    deliveries.extend(self.read_moved(app, conversation, user, *seq));
+                    self.read_moved(now_ms, app, conversation, user, *seq);
                 }
                 // The event that removed the user says it to the user's sessions.
-                Committed::ConversationUnlisted { .. } => {}
+                Committed::Sequenced(_) | Committed::ConversationUnlisted { .. } => {}
             }
         }
-        for (conversation, (app, events)) in runs {
-            let sessions = self.followers(app, conversation).to_vec();
-            let live = Live::Events { conversation: Arc::new(conversation.clone()), events: events.into() };
-            deliveries.push(Delivery { sessions, live });
-        }
-        deliveries
-    }
-
-    fn sequenced<'a>(
-        &mut self,
-        event: &'a SequencedEvent,
-        encoder: &dyn Encode,
-        runs: &mut BTreeMap<&'a ConversationId, (&'a AppId, Vec<LiveEvent>)>,
-        deliveries: &mut Vec<Delivery>,
-    ) {
-        if self.followers(&event.app, &event.conversation).is_empty() {
-            return;
-        }
-        let sessions = || self.followers(&event.app, &event.conversation).to_vec();
-        match encoder.encode(event) {
-            Some(frame) => {
-                let live = LiveEvent { seq: event.seq, frame, removed: removed(&event.event).cloned() };
-                let (app, run) = runs.entry(&event.conversation).or_insert((&event.app, Vec::new()));
-                // The same group id in two apps is two conversations; one batch rarely holds both.
-                if **app == event.app {
-                    run.push(live);
-                } else {
-                    let (conversation, events) = (Arc::new(event.conversation.clone()), [live].into());
-                    let live = Live::Events { conversation, events };
-                    deliveries.push(Delivery { sessions: sessions(), live });
-                }
-                self.encoded += 1;
-            }
-            None => deliveries.push(moved(sessions(), &event.conversation, event.seq)),
-        }
+        self.delivered += delivered;
     }
 
     /// What could not be told event by event.
-    pub(super) fn overflowed(&self, noted: Noted) -> Vec<Delivery> {
+    pub(super) fn overflowed(&self, now_ms: u64, noted: Noted) {
         if noted.everything {
-            return self.reconnect(0);
+            return self.reconnect(now_ms, 0);
         }
-        let heads = noted.heads.into_iter().map(|((app, conversation), head)| {
-            moved(self.followers(&app, &conversation).to_vec(), &conversation, head)
-        });
-        let listed = noted.listed.into_iter().filter_map(|(app, user, at)| self.listed(&app, &user, &at));
-        let reads = noted.reads.into_iter().filter_map(|((app, at, user), seq)| self.read_moved(&app, &at, &user, seq));
-        heads.chain(listed).chain(reads).filter(|delivery| !delivery.sessions.is_empty()).collect()
+        for ((app, conversation), head) in &noted.heads {
+            tell(self.followers(app, conversation), now_ms, Live::Moved { conversation, head: *head });
+        }
+        for (app, user, conversation) in &noted.listed {
+            self.listed(now_ms, app, user, conversation);
+        }
+        for ((app, conversation, user), seq) in &noted.reads {
+            self.read_moved(now_ms, app, conversation, user, *seq);
+        }
     }
 
     /// Everybody connects again, spread evenly over a time.
-    pub(super) fn reconnect(&self, spread_ms: u64) -> Vec<Delivery> {
+    pub(super) fn reconnect(&self, now_ms: u64, spread_ms: u64) {
         let all = self.sessions.len().max(1) as u64;
-        let after = |at: usize| at as u64 * spread_ms / all;
-        let each = self.sessions.keys().enumerate();
-        each.map(|(at, session)| Delivery { sessions: vec![*session], live: Live::Reconnect { after_ms: after(at) } })
-            .collect()
+        for (at, entry) in (0..).zip(self.sessions.values()) {
+            entry.listener.hear(now_ms, Live::Reconnect { after_ms: at * spread_ms / all });
+        }
     }
 
-    fn listed(&self, app: &AppId, user: &UserId, conversation: &ConversationId) -> Option<Delivery> {
-        let sessions = self.audiences.get(app)?.by_user.get(user)?.clone();
-        Some(Delivery { sessions, live: Live::Listed { conversation: Arc::new(conversation.clone()) } })
+    fn listed(&self, now_ms: u64, app: &AppId, user: &UserId, conversation: &ConversationId) {
+        tell(self.sessions_of(app, user), now_ms, Live::Listed { conversation });
     }
 
     /// To the reader's own devices, and to the peer of a private conversation.
-    fn read_moved(&self, app: &AppId, at: &ConversationId, user: &UserId, seq: u64) -> Option<Delivery> {
-        let peer = at.peer_of(user).filter(|peer| *peer != user);
-        let hearers = [Some(user), peer].into_iter().flatten();
-        let sessions: Vec<_> =
-            hearers.filter_map(|hearer| self.audiences.get(app)?.by_user.get(hearer)).flatten().copied().collect();
-        let live = Live::ReadMoved { conversation: Arc::new(at.clone()), user: user.clone(), seq };
-        (!sessions.is_empty()).then_some(Delivery { sessions, live })
+    fn read_moved(&self, now_ms: u64, app: &AppId, at: &ConversationId, user: &UserId, seq: u64) {
+        let live = Live::ReadMoved { conversation: at, user, seq };
+        tell(self.sessions_of(app, user), now_ms, live);
+        if let Some(peer) = at.peer_of(user).filter(|peer| *peer != user) {
+            tell(self.sessions_of(app, peer), now_ms, live);
+        }
     }
 
-    fn followers(&self, app: &AppId, conversation: &ConversationId) -> &[SessionNumber] {
+    fn followers(&self, app: &AppId, conversation: &ConversationId) -> &[(SessionNumber, Rc<dyn Listener>)] {
         let audience = self.audiences.get(app);
         audience.and_then(|audience| audience.by_conversation.get(conversation)).map_or(&[], Vec::as_slice)
+    }
+
+    fn sessions_of(&self, app: &AppId, user: &UserId) -> &[(SessionNumber, Rc<dyn Listener>)] {
+        self.audiences.get(app).and_then(|audience| audience.by_user.get(user)).map_or(&[], Vec::as_slice)
     }
 
     /// Sessions, users and conversations.
@@ -187,30 +184,25 @@ impl Core {
         let conversations = self.audiences.values().map(|audience| audience.by_conversation.len()).sum();
         (self.sessions.len(), users, conversations)
     }
+}
 
-    pub(super) fn encoded(&self) -> u64 {
-        self.encoded
+fn tell(listeners: &[(SessionNumber, Rc<dyn Listener>)], now_ms: u64, live: Live<'_>) {
+    for (_, listener) in listeners {
+        listener.hear(now_ms, live);
     }
 }
 
-/// The member whom an event removes.
-pub(crate) fn removed(event: &Event) -> Option<&UserId> {
-    match event {
-        Event::Left { user } | Event::Kicked { user, .. } => Some(user),
-        _ => None,
+/// True if nobody is left under `key`.
+fn forget<K: Eq + std::hash::Hash>(index: &mut HashMap<K, Listeners>, key: &K, session: SessionNumber) -> bool {
+    let Some(sessions) = index.get_mut(key) else { return false };
+    if let Some(place) = sessions.iter().position(|(other, _)| *other == session) {
+        sessions.swap_remove(place);
     }
-}
-
-fn moved(sessions: Vec<SessionNumber>, conversation: &ConversationId, head: u64) -> Delivery {
-    Delivery { sessions, live: Live::Moved { conversation: Arc::new(conversation.clone()), head } }
-}
-
-fn forget<K: Eq + std::hash::Hash>(index: &mut HashMap<K, Vec<SessionNumber>>, key: &K, session: SessionNumber) {
-    let Some(sessions) = index.get_mut(key) else { return };
-    sessions.retain(|other| *other != session);
     if sessions.is_empty() {
         index.remove(key);
+        return true;
     }
+    false
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Who hears of what, without actors.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use bytestring::ByteString;
+use chat::event::{Event, SequencedEvent};
 use chat::ids::GroupId;
 use uuid::Uuid;
 
+use super::super::interest::bit;
 use super::super::overflow::Overflow;
 use super::*;
 
@@ -16,6 +19,25 @@ impl Encode for Counting {
     fn encode(&self, event: &SequencedEvent) -> Option<ByteString> {
         self.0.set(self.0.get() + 1);
         (event.seq != 13).then(|| format!("{}", event.seq).into())
+    }
+}
+
+/// Writes down what it hears.
+#[derive(Default)]
+struct Ear(RefCell<Vec<String>>);
+
+impl Listener for Ear {
+    fn hear(&self, _: u64, live: Live<'_>) {
+        let heard = match live {
+            Live::Events { events, .. } => {
+                events.iter().map(|event| event.frame.to_string()).collect::<Vec<_>>().join(" ")
+            }
+            Live::Moved { head, .. } => format!("moved {head}"),
+            Live::Listed { .. } => "listed".to_owned(),
+            Live::ReadMoved { seq, .. } => format!("read {seq}"),
+            Live::Reconnect { after_ms } => format!("reconnect {after_ms}"),
+        };
+        self.0.borrow_mut().push(heard);
     }
 }
 
@@ -36,96 +58,119 @@ fn left(n: u128, seq: u64, who: &str) -> Committed {
     Committed::Sequenced(SequencedEvent { app: app(), conversation: group(n), seq, time_ms: 0, event })
 }
 
-/// Alice on two devices and Bob, all following group 1; Alice's first device follows group 2 as well.
-fn core() -> Core {
-    let mut core = Core::default();
-    core.register(1, app(), user("alice"));
-    core.register(2, app(), user("alice"));
-    core.register(3, app(), user("bob"));
-    for session in 1..=3 {
-        core.follow(session, vec![group(1)]);
-    }
-    core.follow(1, vec![group(2), group(2)]);
-    core
+struct Stage {
+    core: Core,
+    interest: Arc<Interest>,
+    encoder: Counting,
+    ears: Vec<Rc<Ear>>,
 }
 
-fn seqs(live: &Live) -> Vec<u64> {
-    match live {
-        Live::Events { events, .. } => events.iter().map(|event| event.seq).collect(),
-        other => panic!("{other:?}"),
+impl Stage {
+    /// Alice on two devices and Bob, all following group 1; Alice's first device follows group 2 as well.
+    fn new() -> Self {
+        let interest = Arc::new(Interest::default());
+        let mut core = Core::new(bit(0), interest.clone());
+        let ears: Vec<Rc<Ear>> = (0..3).map(|_| Rc::default()).collect();
+        for (number, name) in [(1, "alice"), (2, "alice"), (3, "bob")] {
+            core.register(number, app(), user(name), ears[number as usize - 1].clone());
+            core.follow(number, &[group(1)]);
+        }
+        core.follow(1, &[group(2), group(2)]);
+        Self { core, interest, encoder: Counting::default(), ears }
+    }
+
+    fn applied(&mut self, events: impl Into<Arc<[Committed]>>) -> [String; 3] {
+        self.core.applied(0, &Batch::new(events.into()), &self.encoder);
+        self.heard()
+    }
+
+    fn heard(&self) -> [String; 3] {
+        let heard = |ear: &Rc<Ear>| ear.0.take().join(", ");
+        [heard(&self.ears[0]), heard(&self.ears[1]), heard(&self.ears[2])]
     }
 }
 
 #[test]
 fn an_event_is_encoded_once_for_all_who_follow_and_not_at_all_for_nobody() {
-    let mut core = core();
-    let encoder = Counting::default();
-    let batch = [left(1, 5, "x"), left(2, 1, "x"), left(1, 6, "alice"), left(3, 9, "x")];
-    let deliveries = core.applied(&batch, &encoder);
-    assert_eq!(encoder.0.get(), 3);
-    let [one, two] = &deliveries[..] else { panic!("{deliveries:?}") };
-    assert_eq!((&one.sessions[..], seqs(&one.live)), (&[1, 2, 3][..], vec![5, 6]));
-    assert_eq!((&two.sessions[..], seqs(&two.live)), (&[1][..], vec![1]));
-    let Live::Events { events, .. } = &one.live else { panic!() };
-    assert_eq!(events[1].removed, Some(user("alice")));
+    let mut stage = Stage::new();
+    let heard = stage.applied([left(1, 5, "x"), left(2, 1, "x"), left(1, 6, "alice"), left(3, 9, "x")]);
+    assert_eq!(heard, ["5 6, 1", "5 6", "5 6"]);
+    assert_eq!(stage.encoder.0.get(), 3);
+    assert_eq!(stage.core.delivered, 7);
+}
+
+#[test]
+fn another_worker_finds_the_events_encoded() {
+    let mut one = Stage::new();
+    let mut other = Stage::new();
+    let batch = Batch::new([left(1, 5, "x")].into());
+    one.core.applied(0, &batch, &one.encoder);
+    other.core.applied(0, &batch, &other.encoder);
+    assert_eq!((one.encoder.0.get(), other.encoder.0.get()), (1, 0));
+    assert_eq!(one.heard(), other.heard());
+}
+
+#[test]
+fn the_same_group_id_in_two_apps_is_two_conversations() {
+    let mut stage = Stage::new();
+    let Committed::Sequenced(event) = left(1, 5, "x") else { panic!() };
+    let foreign = Committed::Sequenced(SequencedEvent { app: AppId::new("other").unwrap(), ..event });
+    assert_eq!(stage.applied([foreign, left(1, 5, "x")]), ["5", "5", "5"]);
 }
 
 #[test]
 fn a_body_that_does_not_open_is_left_to_history() {
-    let mut core = core();
-    let deliveries = core.applied(&[left(2, 13, "x")], &Counting::default());
-    assert!(matches!(deliveries[..], [Delivery { live: Live::Moved { head: 13, .. }, .. }]));
+    assert_eq!(Stage::new().applied([left(2, 13, "x")]), ["moved 13", "", ""]);
 }
 
 #[test]
 fn read_positions_go_to_ones_own_devices_and_the_peer() {
-    let mut core = core();
+    let mut stage = Stage::new();
     let private = ConversationId::private(user("alice"), user("bob"));
     let read = |conversation| Committed::ReadMoved { app: app(), conversation, user: user("alice"), seq: 4 };
-    let deliveries = core.applied(&[read(private), read(group(1))], &Counting::default());
-    let hearers: Vec<_> = deliveries.iter().map(|delivery| delivery.sessions.clone()).collect();
-    assert_eq!(hearers, [vec![1, 2, 3], vec![1, 2]]);
+    assert_eq!(stage.applied([read(private)]), ["read 4", "read 4", "read 4"]);
+    assert_eq!(stage.applied([read(group(1))]), ["read 4", "read 4", ""]);
 }
 
 #[test]
 fn who_is_gone_leaves_no_trace() {
-    let mut core = core();
-    core.unfollow(3, &group(1));
+    let mut stage = Stage::new();
+    assert_eq!(stage.interest.of(&[left(1, 1, "x")]), bit(0));
+    stage.core.unfollow(3, &group(1));
     for session in 1..=3 {
-        core.unregister(session);
+        stage.core.unregister(session);
     }
-    assert_eq!(core.sizes(), (0, 0, 0));
+    assert_eq!(stage.core.sizes(), (0, 0, 0));
+    assert_eq!(stage.interest.of(&[left(1, 1, "x"), left(2, 1, "x")]), 0);
+    assert_eq!(stage.applied([left(1, 1, "x")]), ["", "", ""]);
 }
 
 #[test]
 fn what_the_queue_had_no_room_for_becomes_moved_heads() {
-    let core = core();
+    let stage = Stage::new();
     let overflow = Overflow::default();
     let listed = Committed::ConversationListed { app: app(), user: user("bob"), conversation: group(7) };
     overflow.note(&[left(1, 5, "x"), left(1, 9, "x"), left(4, 1, "x"), listed]);
-    let deliveries = core.overflowed(overflow.take().unwrap());
-    let [moved, listed] = &deliveries[..] else { panic!("{deliveries:?}") };
-    assert!(matches!(moved.live, Live::Moved { head: 9, .. }));
-    assert_eq!(moved.sessions, [1, 2, 3]);
-    assert!(matches!(listed.live, Live::Listed { .. }));
-    assert_eq!(listed.sessions, [3]);
+    stage.core.overflowed(0, overflow.take().unwrap());
+    assert_eq!(stage.heard(), ["moved 9", "moved 9", "moved 9, listed"]);
     assert_eq!(overflow.take(), None);
 }
 
 #[test]
 fn when_too_much_was_missed_everybody_resumes() {
-    let core = core();
+    let stage = Stage::new();
     let overflow = Overflow::default();
     overflow.note_everything();
     overflow.note(&[left(1, 5, "x")]);
-    let deliveries = core.overflowed(overflow.take().unwrap());
-    assert_eq!(deliveries.len(), 3);
-    assert!(deliveries.iter().all(|delivery| matches!(delivery.live, Live::Reconnect { .. })));
+    stage.core.overflowed(0, overflow.take().unwrap());
+    assert_eq!(stage.heard(), ["reconnect 0", "reconnect 0", "reconnect 0"]);
 }
 
 #[test]
 fn a_goodbye_is_spread_over_time() {
-    let mut after: Vec<_> = core().reconnect(300).iter().map(|delivery| format!("{:?}", delivery.live)).collect();
-    after.sort();
-    assert_eq!(after, ["Reconnect { after_ms: 0 }", "Reconnect { after_ms: 100 }", "Reconnect { after_ms: 200 }"]);
+    let stage = Stage::new();
+    stage.core.reconnect(0, 300);
+    let mut heard = stage.heard();
+    heard.sort();
+    assert_eq!(heard, ["reconnect 0", "reconnect 100", "reconnect 200"]);
 }

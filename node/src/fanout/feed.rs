@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chat::event::{Committed, Event};
+use chat::event::Committed;
 use chat::ids::ShardId;
 use chat::limits;
 
-use super::FanOutHandle;
+use super::batch::Batch;
 use super::message::{Applied, LookAtOverflow};
+use super::{FanOutHandle, Worker};
 use crate::directory::Directory;
-
-/// What an event weighs besides its body.
-const EVENT_BYTES: usize = 256;
 
 /// Passes what this node's replicas apply to the fan-out, and changes of leadership to the directory.
 pub struct NodeFeed {
@@ -27,21 +25,34 @@ impl NodeFeed {
 }
 
 impl FanOutHandle {
-    pub(super) fn applied(&self, events: Arc<[Committed]>) {
-        let shared = &self.shared;
-        let bytes = events.iter().map(weight).sum();
-        let queued = shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if queued <= limits::FANOUT_BYTES && self.actor.try_send(Applied { events: events.clone(), bytes }).is_ok() {
+    fn applied(&self, events: Arc<[Committed]>) {
+        let workers = self.interest.of(&events);
+        if workers == 0 {
             return;
         }
-        shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        shared.overflow.note(&events);
-        self.look();
+        let batch = Arc::new(Batch::new(events));
+        for worker in self.workers.read().iter().filter(|worker| worker.bit & workers != 0) {
+            worker.applied(&batch);
+        }
     }
 
     /// Events went by that are not told one by one: a snapshot.
     fn jumped(&self) {
-        self.shared.overflow.note_everything();
+        for worker in self.workers.read().iter() {
+            worker.shared.overflow.note_everything();
+            worker.look();
+        }
+    }
+}
+
+impl Worker {
+    fn applied(&self, batch: &Arc<Batch>) {
+        let queued = self.shared.queued_bytes.fetch_add(batch.bytes, Ordering::Relaxed) + batch.bytes;
+        if queued <= limits::FANOUT_BYTES && self.actor.try_send(Applied(batch.clone())).is_ok() {
+            return;
+        }
+        self.shared.queued_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+        self.shared.overflow.note(batch.events());
         self.look();
     }
 
@@ -53,9 +64,7 @@ impl FanOutHandle {
 
 impl cluster::Feed for NodeFeed {
     fn committed(&self, _shard: ShardId, _log_index: u64, events: Arc<[Committed]>) {
-        if !events.is_empty() {
-            self.fan_out.applied(events);
-        }
+        self.fan_out.applied(events);
     }
 
     fn jumped(&self, _shard: ShardId, _log_index: u64) {
@@ -66,18 +75,5 @@ impl cluster::Feed for NodeFeed {
         if !leading {
             self.directory.retire(shard);
         }
-    }
-}
-
-fn weight(event: &Committed) -> usize {
-    match event {
-        Committed::Sequenced(event) => match &event.event {
-            Event::Message { body, .. } => EVENT_BYTES + body.bytes.len(),
-            Event::GroupCreated { members: users, .. } | Event::Joined { users, .. } => {
-                EVENT_BYTES + users.len() * limits::ID_BYTES
-            }
-            _ => EVENT_BYTES,
-        },
-        _ => EVENT_BYTES,
     }
 }

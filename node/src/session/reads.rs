@@ -18,7 +18,6 @@ use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
-use crate::fanout::removed;
 use crate::history::json_bound;
 
 /// One read on behalf of one user.
@@ -203,7 +202,7 @@ impl Reader {
             let events = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
             let live = |event: &SequencedEvent| {
                 let frame = history.encoder().frame(event)?;
-                Ok(LiveEvent { seq: event.seq, frame, removed: removed(&event.event).cloned() })
+                Ok(LiveEvent::new(event, frame))
             };
             events
                 .iter()

@@ -9,38 +9,37 @@ use chat::state::query;
 use super::core::Standing;
 use super::reads::{Reader, blocking, internal};
 use crate::auth::Identity;
-use crate::fanout::message::{Follow, Register, SessionNumber, Subscriber};
+use crate::fanout::LocalFanOut;
+use crate::fanout::message::SessionNumber;
 
-/// Where all conversations of the user stand. Registered before the list is read, so that what enters it meanwhile is
-/// heard of.
+/// Where all conversations of the user stand. The session is registered before the list is read, so that what enters
+/// it meanwhile is heard of.
 pub(super) async fn resume(
     reader: Reader,
+    fan_out: LocalFanOut,
     session: SessionNumber,
-    subscriber: Subscriber,
 ) -> Result<Vec<Standing>, ErrorCode> {
-    let Identity { app, user } = reader.who.clone();
-    let fan_out = &reader.services.fan_out;
-    fan_out.ask(Register { session, app, user, subscriber }).await.map_err(internal)?;
     let (listed, _) = reader.list(None, limits::USER_CONVERSATIONS).await?;
-    standings(reader, session, listed).await
+    standings(reader, fan_out, session, listed).await
 }
 
 /// Where one conversation stands; `None` if the user is not a member.
 pub(super) async fn add(
     reader: Reader,
+    fan_out: LocalFanOut,
     session: SessionNumber,
     conversation: ConversationId,
 ) -> Result<Option<Standing>, ErrorCode> {
-    Ok(standings(reader, session, vec![conversation]).await?.pop())
+    Ok(standings(reader, fan_out, session, vec![conversation]).await?.pop())
 }
 
 async fn standings(
     reader: Reader,
+    fan_out: LocalFanOut,
     session: SessionNumber,
     conversations: Vec<ConversationId>,
 ) -> Result<Vec<Standing>, ErrorCode> {
-    let follow = Follow { session, conversations: conversations.clone() };
-    reader.services.fan_out.ask(follow).await.map_err(internal)?;
+    fan_out.follow(session, &conversations);
     reader.reach(&conversations).await?;
     blocking(move || {
         let mut standings = Vec::with_capacity(conversations.len());

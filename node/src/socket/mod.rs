@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use actix::{Message, Recipient};
+use actix::Message;
 use bytestring::ByteString;
 
 pub(crate) use cutter::Cutter;
@@ -40,12 +40,6 @@ pub(crate) enum Inbound {
     Wake,
 }
 
-/// From the session to its pump: something waits in the pipe. Sent only when nothing waited before, so a full mailbox
-/// means that a `Drain` is in it already.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Drain;
-
 /// Who is at the other end, for the security log.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -58,6 +52,5 @@ pub(crate) struct Client {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) pipe: Pipe,
-    pub(crate) pump: Recipient<Drain>,
     pub(crate) cutter: Option<Cutter>,
 }

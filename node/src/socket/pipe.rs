@@ -4,8 +4,8 @@
 //! timers stand still then) costs at most the budget, and the session sees how long nothing was taken.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::Waker;
 
 use bytestring::ByteString;
 use chat::errors::CloseCode;
@@ -24,7 +24,7 @@ pub(crate) enum Ended {
 /// What the pump writes to its socket in one go.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) frames: VecDeque<ByteString>,
+    pub(crate) frames: Vec<ByteString>,
     pub(crate) ping: bool,
     pub(crate) close: Option<CloseCode>,
 }
@@ -39,6 +39,9 @@ struct State {
     ended: Option<Ended>,
     /// The session wants to be woken when bytes are taken.
     starved: bool,
+    pump: Option<Waker>,
+    /// The pump was woken and has not come yet: once is enough for many frames.
+    woken: bool,
 }
 
 /// Both ends hold a clone.
@@ -52,30 +55,27 @@ impl Pipe {
         pipe
     }
 
-    /// True if the pump has to be woken: nothing waited before.
-    pub(crate) fn push(&self, frame: ByteString, now_ms: u64) -> bool {
+    pub(crate) fn push(&self, frame: ByteString, now_ms: u64) {
         let mut state = self.0.borrow_mut();
-        let idle = state.is_idle();
         if state.bytes == 0 {
             state.moved_ms = now_ms;
         }
         state.bytes += frame.len();
-        state.waiting.frames.push_back(frame);
-        idle
+        state.waiting.frames.push(frame);
+        state.wake();
     }
 
-    pub(crate) fn ping(&self) -> bool {
+    pub(crate) fn ping(&self) {
         let mut state = self.0.borrow_mut();
-        let idle = state.is_idle();
         state.waiting.ping = true;
-        idle
+        state.wake();
     }
 
     /// The first reason stands.
-    pub(crate) fn close(&self, code: CloseCode) -> bool {
+    pub(crate) fn close(&self, code: CloseCode) {
         let mut state = self.0.borrow_mut();
         state.waiting.close.get_or_insert(code);
-        true
+        state.wake();
     }
 
     /// Bytes not taken yet.
@@ -94,9 +94,13 @@ impl Pipe {
         self.0.borrow_mut().starved = true;
     }
 
-    /// Everything that waits; and whether the session asked to be woken for it.
-    pub(crate) fn take(&self, now_ms: u64) -> (Taken, bool) {
+    /// Everything that waits, and whether the session asked to be woken for it. `pump` is woken for what comes next.
+    pub(crate) fn take(&self, now_ms: u64, pump: &Waker) -> (Taken, bool) {
         let mut state = self.0.borrow_mut();
+        if !state.pump.as_ref().is_some_and(|known| known.will_wake(pump)) {
+            state.pump = Some(pump.clone());
+        }
+        state.woken = false;
         state.bytes = 0;
         state.moved_ms = now_ms;
         let starved = std::mem::take(&mut state.starved);
@@ -122,24 +126,54 @@ impl Pipe {
 }
 
 impl State {
-    fn is_idle(&self) -> bool {
-        self.waiting.frames.is_empty() && !self.waiting.ping && self.waiting.close.is_none()
+    fn wake(&mut self) {
+        if !self.woken
+            && let Some(pump) = &self.pump
+        {
+            self.woken = true;
+            pump.wake_by_ref();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
     use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take(pipe: &Pipe, now_ms: u64) -> (Taken, bool) {
+        pipe.take(now_ms, Waker::noop())
+    }
 
     #[test]
     fn the_pump_is_woken_once_for_many_frames() {
         let pipe = Pipe::new(0);
-        assert!(pipe.push("one".into(), 1));
-        assert!(!pipe.push("two".into(), 2));
-        assert!(!pipe.ping());
-        let (taken, starved) = pipe.take(3);
+        let woken = Arc::new(Woken::default());
+        let count = || woken.0.load(Ordering::Relaxed);
+        let pump = Waker::from(woken.clone());
+        pipe.push("before the pump runs".into(), 1);
+        assert_eq!(pipe.take(1, &pump).0.frames.len(), 1);
+        pipe.push("one".into(), 1);
+        pipe.push("two".into(), 2);
+        pipe.ping();
+        assert_eq!(count(), 1);
+        let (taken, starved) = pipe.take(3, &pump);
         assert_eq!((taken.frames.len(), taken.ping, taken.close, starved), (2, true, None, false));
-        assert!(pipe.push("three".into(), 4));
+        pipe.push("three".into(), 4);
+        assert_eq!(count(), 2);
     }
 
     #[test]
@@ -150,7 +184,7 @@ mod tests {
         pipe.push("de".into(), 900);
         assert_eq!((pipe.bytes(), pipe.stalled_ms(1_000)), (5, 900));
         pipe.starve();
-        assert!(pipe.take(1_000).1);
+        assert!(take(&pipe, 1_000).1);
         assert_eq!((pipe.bytes(), pipe.stalled_ms(5_000)), (0, 0));
     }
 
@@ -159,7 +193,7 @@ mod tests {
         let pipe = Pipe::new(0);
         pipe.close(CloseCode::SlowConsumer);
         pipe.close(CloseCode::LoggedOut);
-        assert_eq!(pipe.take(1).0.close, Some(CloseCode::SlowConsumer));
+        assert_eq!(take(&pipe, 1).0.close, Some(CloseCode::SlowConsumer));
         pipe.end(Ended::TooLarge);
         pipe.end(Ended::Gone);
         assert_eq!(pipe.ended(), Some(Ended::TooLarge));

@@ -4,9 +4,12 @@
 //! is done here.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use actix::{Actor, ActorContext, AsyncContext, Handler, Recipient, Running, StreamHandler};
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, AsyncContext, Recipient, Running, StreamHandler};
 use actix_http::ws::Item;
 use actix_web_actors::ws::{self, CloseReason, Message, ProtocolError, WebsocketContext};
 use bytes::BytesMut;
@@ -16,10 +19,10 @@ use chat::limits;
 use chat::wire::{ServerFrame, WireError};
 use serde::Deserialize;
 
-use super::{Drain, Ended, Inbound, Pipe, now_ms};
+use super::{Ended, Inbound, Pipe, now_ms};
 
-/// Starts the session once the pump has an address.
-pub(super) type OpenSession = Box<dyn FnOnce(Recipient<Drain>) -> Recipient<Inbound>>;
+/// Starts the session once the pump runs.
+pub(super) type OpenSession = Box<dyn FnOnce() -> Recipient<Inbound>>;
 
 pub(super) struct Pump {
     pipe: Pipe,
@@ -90,7 +93,8 @@ impl Actor for Pump {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(limits::PUMP_MAILBOX);
-        self.session = self.open.take().map(|open| open(ctx.address().recipient()));
+        self.session = self.open.take().map(|open| open());
+        ctx.spawn(Drain);
     }
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
@@ -126,11 +130,19 @@ impl StreamHandler<Result<Message, ProtocolError>> for Pump {
     }
 }
 
-impl Handler<Drain> for Pump {
-    type Result = ();
+/// Carries what waits in the pipe to the socket; the pipe wakes it.
+struct Drain;
 
-    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
-        let (taken, starved) = self.pipe.take(now_ms());
+impl ActorFuture<Pump> for Drain {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        pump: &mut Pump,
+        ctx: &mut WebsocketContext<Pump>,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        let (taken, starved) = pump.pipe.take(now_ms(), task.waker());
         for frame in taken.frames {
             ctx.text(frame);
         }
@@ -141,8 +153,9 @@ impl Handler<Drain> for Pump {
             ctx.close(Some(close_reason(code)));
             ctx.stop();
         } else if starved {
-            self.wake();
+            pump.wake();
         }
+        Poll::Pending
     }
 }
 

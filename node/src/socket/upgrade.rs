@@ -13,9 +13,9 @@ use super::guard::Guarded;
 use super::pump::Pump;
 use super::{Client, Connection, Pipe, cutter, now_ms};
 use crate::page::Page;
-use crate::session::{Services, Session};
+use crate::session::{Floor, Services, Session};
 
-/// Adds the endpoint; the app must hold a `web::Data<Services>`.
+/// Adds the endpoint; the app must hold a `web::Data<Services>` and the worker's [`Floor`].
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route(PATH, web::get().to(connect));
 }
@@ -31,6 +31,10 @@ async fn connect(request: HttpRequest, payload: web::Payload, services: web::Dat
             WireError::new(ErrorCode::Internal, "the peer's address is unknown", ""),
         );
     };
+    let Some(floor) = request.app_data::<Floor>().cloned() else {
+        let error = WireError::new(ErrorCode::Internal, "this worker serves no sessions", "");
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
+    };
     let Some(slot) = services.sessions.slot() else {
         let error = WireError::new(ErrorCode::TooManySessions, "this node has as many connections as it takes", "");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
@@ -41,9 +45,9 @@ async fn connect(request: HttpRequest, payload: web::Payload, services: web::Dat
     let cutter = cutter::of(&request);
     let session_pipe = pipe.clone();
     let services = services.into_inner();
-    let open = Box::new(move |pump| {
-        let connection = Connection { client, pipe: session_pipe, pump, cutter };
-        Session::new(services, connection, slot).start().recipient()
+    let open = Box::new(move || {
+        let connection = Connection { client, pipe: session_pipe, cutter };
+        Session::new(services, &floor, connection, slot).start().recipient()
     });
     WsResponseBuilder::new(Pump::new(pipe, violated, open), &request, guarded)
         .protocols(&[SUBPROTOCOL])

@@ -26,7 +26,7 @@ use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
-use crate::session::Services;
+use crate::session::{Floor, Services};
 use crate::{page, socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
@@ -71,7 +71,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 
     let arbiters: Vec<ArbiterHandle> = (0..threads()).map(|_| Arbiter::new().handle()).collect();
     let encoder = EventEncoder::new(sealer.clone());
-    let fan_out = FanOutHandle::start(&Arbiter::new().handle(), encoder.clone());
+    let fan_out = FanOutHandle::default();
     let directory = Directory::new(arbiters, sealer);
     let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone()));
     let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, Arc::new(Desk::new(directory.clone())))
@@ -92,14 +92,14 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let services = Arc::new(Services {
         cluster: node.cluster.clone(),
         router: Router::new(node.cluster.clone(), directory),
-        history: History::new(node.cluster.clone(), encoder),
+        history: History::new(node.cluster.clone(), encoder.clone()),
         authenticator,
         security: node.security.clone(),
-        fan_out: node.fan_out.clone(),
         sessions: node.sessions.clone(),
         epoch,
     });
-    let clients = start_clients(&config, services)?;
+    let fan_out = node.fan_out.clone();
+    let clients = start_clients(&config, services, move || Floor::open(&fan_out, encoder.clone()))?;
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
     stop_signal().await;
@@ -155,10 +155,17 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
     Ok(spawn(server))
 }
 
-fn start_clients(config: &NodeConfig, services: Arc<Services>) -> anyhow::Result<ServerHandle> {
+/// `floor` makes what the sessions of one worker thread share.
+fn start_clients(
+    config: &NodeConfig,
+    services: Arc<Services>,
+    floor: impl Fn() -> Floor + Clone + Send + 'static,
+) -> anyhow::Result<ServerHandle> {
     let services = web::Data::from(services);
     let page = page::Page::new(config);
-    let app = move || App::new().app_data(services.clone()).configure(socket::configure).configure(page.routes());
+    let app = move || {
+        App::new().app_data(services.clone()).app_data(floor()).configure(socket::configure).configure(page.routes())
+    };
     let listen: SocketAddr = config.client.listen;
     let server = HttpServer::new(app)
         .workers(threads())

@@ -6,8 +6,8 @@ use chat::errors::{CloseCode, ErrorCode};
 use chat::ids::{ConversationId, UserId};
 use chat::wire::{Resumption, ResyncReason, ServerFrame};
 
-use super::super::message::{Live, LiveEvent, MissedNews};
-use super::{Adding, Core, Effect, Phase, Standing};
+use super::super::message::{Live, LiveEvent};
+use super::{Adding, Asked, Core, Effect, Phase, Standing};
 
 impl Core {
     /// `standings` of all conversations of the user; followed before they were read.
@@ -89,7 +89,7 @@ impl Core {
                 continue;
             }
             progressed = true;
-            if self.deliver(conversation, event) {
+            if self.deliver(conversation, &event) {
                 return;
             }
         }
@@ -103,36 +103,41 @@ impl Core {
             return;
         }
         match live {
-            Live::Events { conversation, events } => {
-                for event in events.iter() {
-                    let room = self.room();
-                    if self.cursors.accept(&conversation, event.seq, room) {
-                        self.deliver(&conversation, event.clone());
-                    } else {
-                        self.heard_early(&conversation, event.seq);
-                    }
-                }
-            }
-            Live::Moved { conversation, head } => self.moved(&conversation, head),
-            Live::Listed { conversation } => self.listed((*conversation).clone()),
-            Live::ReadMoved { conversation, user, seq } => self.read_moved((*conversation).clone(), user, seq),
-            Live::LookAtMissed => {}
+            Live::Events { conversation, events } => self.heard(conversation, events),
+            Live::Moved { conversation, head } => self.moved(conversation, head),
+            Live::Listed { conversation } => self.listed(conversation.clone()),
+            Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
             Live::Reconnect { after_ms } => self.reconnect(now_ms, after_ms),
         }
     }
 
-    pub(in crate::session) fn missed(&mut self, now_ms: u64, news: MissedNews) {
-        for (conversation, head) in news.heads {
-            self.moved(&conversation, head);
+    fn heard(&mut self, conversation: &ConversationId, events: &[LiveEvent]) {
+        for event in events {
+            let room = self.room();
+            if self.cursors.accept(conversation, event.seq, room) {
+                self.answered_by(conversation, event);
+                self.deliver(conversation, event);
+            } else {
+                self.heard_early(conversation, event.seq);
+            }
         }
-        for conversation in news.listed {
-            self.listed(conversation);
+    }
+
+    /// A message of this session's own that was just applied here is committed: its ack need not wait for the group
+    /// actor's answer, and travels with the event.
+    fn answered_by(&mut self, conversation: &ConversationId, event: &LiveEvent) {
+        if self.asked.is_empty() {
+            return;
         }
-        for ((conversation, user), seq) in news.reads {
-            self.read_moved(conversation, user, seq);
+        let Some((author, id)) = &event.sent else { return };
+        if self.user.as_ref() != Some(author) {
+            return;
         }
-        if let Some(after_ms) = news.reconnect {
-            self.reconnect(now_ms, after_ms);
+        let same =
+            |asked: &Asked| asked.message.as_ref().is_some_and(|(at, message)| message == id && at == conversation);
+        if let Some(place) = self.asked.iter().position(same) {
+            let Asked { re, .. } = self.asked.remove(place);
+            self.ack(re, conversation.clone(), event.seq, false);
         }
     }
 
@@ -171,9 +176,9 @@ impl Core {
     }
 
     /// Writes an event whose turn it is. True if it removed the user: then it was the conversation's last.
-    fn deliver(&mut self, conversation: &ConversationId, event: LiveEvent) -> bool {
+    fn deliver(&mut self, conversation: &ConversationId, event: &LiveEvent) -> bool {
         self.counters.events += 1;
-        self.write_encoded(event.frame);
+        self.write_encoded(event.frame.clone());
         if event.removed.is_none() || event.removed != self.user {
             return false;
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 use chat::errors::{CloseCode, ErrorCode};
-use chat::ids::{AppId, ConversationId, NodeId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, UserId};
 use chat::limits;
 use chat::render::parse_frame;
 use chat::wire::{ClientFrame, Credentials, Device, Limits, Position, Request, ServerFrame, WireError};
@@ -43,8 +43,9 @@ pub(super) enum Effect {
     Resume {
         re: u64,
     },
+    /// Answered by `submitted`.
     Submit {
-        re: u64,
+        ticket: u64,
         conversation: ConversationId,
         ask: GroupAsk,
     },
@@ -104,6 +105,15 @@ enum Phase {
     },
 }
 
+/// A request that the conversation's group actor has not answered yet.
+#[derive(Debug)]
+struct Asked {
+    ticket: u64,
+    re: u64,
+    /// If it is a message: its own event answers it too.
+    message: Option<(ConversationId, ClientMsgId)>,
+}
+
 /// A conversation that is being taken up.
 #[derive(Debug, Default)]
 struct Adding {
@@ -130,12 +140,16 @@ pub(super) struct Core {
     early_listed: BTreeSet<ConversationId>,
     /// Newest read positions that found no room.
     reads: BTreeMap<(ConversationId, UserId), u64>,
-    in_flight: usize,
+    /// At most [`limits::SESSION_IN_FLIGHT`], with the pages.
+    asked: Vec<Asked>,
+    last_ticket: u64,
     bad_frames: u32,
     /// Bytes in the pipe, as the shell says before every input, and what was written since.
     waiting_bytes: usize,
     pages: VecDeque<(u64, Page)>,
     reading: bool,
+    /// What is being read is a page that the client asked for.
+    reading_page: bool,
     counters: Counters,
     /// Taken after every step.
     said: Vec<(ErrorCode, String)>,
@@ -156,11 +170,13 @@ impl Core {
             early: BTreeMap::new(),
             early_listed: BTreeSet::new(),
             reads: BTreeMap::new(),
-            in_flight: 0,
+            asked: Vec::new(),
+            last_ticket: 0,
             bad_frames: 0,
             waiting_bytes: 0,
             pages: VecDeque::new(),
             reading: false,
+            reading_page: false,
             counters: Counters::default(),
             said: Vec::new(),
             effects: Vec::new(),
@@ -172,6 +188,17 @@ impl Core {
         self.flush_reads();
         self.read_on();
         std::mem::take(&mut self.effects)
+    }
+
+    /// Gives away the frames that come before anything else to be done. True if there is something else.
+    pub(super) fn written(&mut self, mut write: impl FnMut(ByteString)) -> bool {
+        let frames = self.effects.iter().take_while(|effect| matches!(effect, Effect::Write(_))).count();
+        for effect in self.effects.drain(..frames) {
+            if let Effect::Write(frame) = effect {
+                write(frame);
+            }
+        }
+        !self.effects.is_empty() || !self.reads.is_empty() || self.cursors.lagging() > 0
     }
 
     pub(super) fn waiting_bytes(&mut self, bytes: usize) {
@@ -251,19 +278,27 @@ impl Core {
                 self.effects.push(Effect::LoggedOut);
                 self.close(now_ms, CloseCode::LoggedOut);
             }
-            Ok(_) if self.in_flight >= limits::SESSION_IN_FLIGHT => {
+            Ok(_) if self.in_flight() >= limits::SESSION_IN_FLIGHT => {
                 self.error(Some(re), ErrorCode::TooManyInFlight, "wait for answers first", Some(100));
             }
             Ok(Sorted::Group(conversation, ask)) => {
-                self.in_flight += 1;
-                self.counters.sends += u64::from(matches!(ask, GroupAsk::Send { .. }));
-                self.effects.push(Effect::Submit { re, conversation, ask });
+                let message = match &ask {
+                    GroupAsk::Send { client_msg_id, .. } => Some((conversation.clone(), *client_msg_id)),
+                    _ => None,
+                };
+                self.counters.sends += u64::from(message.is_some());
+                self.last_ticket += 1;
+                let ticket = self.last_ticket;
+                self.asked.push(Asked { ticket, re, message });
+                self.effects.push(Effect::Submit { ticket, conversation, ask });
             }
-            Ok(Sorted::Page(page)) => {
-                self.in_flight += 1;
-                self.pages.push_back((re, page));
-            }
+            Ok(Sorted::Page(page)) => self.pages.push_back((re, page)),
         }
+    }
+
+    /// Requests without an answer.
+    fn in_flight(&self) -> usize {
+        self.asked.len() + self.pages.len() + usize::from(self.reading_page)
     }
 
     // --- answers to effects --------------------------------------------------------------------------------------
@@ -300,13 +335,12 @@ impl Core {
         }
     }
 
-    pub(super) fn submitted(&mut self, re: u64, conversation: ConversationId, answer: GroupAnswer) {
-        self.in_flight -= 1;
+    /// The group actor's answer, unless the message's own event came first and was the answer.
+    pub(super) fn submitted(&mut self, ticket: u64, conversation: ConversationId, answer: GroupAnswer) {
+        let Some(place) = self.asked.iter().position(|asked| asked.ticket == ticket) else { return };
+        let Asked { re, .. } = self.asked.swap_remove(place);
         match answer {
-            Ok(done) => {
-                let epoch = self.service.epoch;
-                self.write(&ServerFrame::Ack { re, conversation, seq: done.seq, epoch, duplicate: done.duplicate });
-            }
+            Ok(done) => self.ack(re, conversation, done.seq, done.duplicate),
             Err(failure) => {
                 let (code, message, retry_after_ms) = requests::failure(failure);
                 self.error(Some(re), code, message, retry_after_ms);
@@ -314,9 +348,13 @@ impl Core {
         }
     }
 
+    fn ack(&mut self, re: u64, conversation: ConversationId, seq: u64, duplicate: bool) {
+        let epoch = self.service.epoch;
+        self.write(&ServerFrame::Ack { re, conversation, seq, epoch, duplicate });
+    }
+
     pub(super) fn page_read(&mut self, re: u64, page: Result<ByteString, ErrorCode>) {
-        self.reading = false;
-        self.in_flight -= 1;
+        (self.reading, self.reading_page) = (false, false);
         match page {
             Ok(frame) => self.write_encoded(frame),
             Err(code) => self.error(Some(re), code, "this cannot be read", None),
@@ -393,7 +431,7 @@ impl Core {
             return;
         }
         if let Some((re, page)) = self.pages.pop_front() {
-            self.reading = true;
+            (self.reading, self.reading_page) = (true, true);
             self.effects.push(Effect::ReadPage { re, page });
         } else if let Some((conversation, after)) = self.cursors.next_to_read() {
             self.reading = true;
@@ -444,7 +482,7 @@ impl Core {
             phase: self.phase.name(),
             conversations: self.cursors.len(),
             lagging: self.cursors.lagging(),
-            in_flight: self.in_flight,
+            in_flight: self.in_flight(),
             waiting_bytes: self.waiting_bytes,
         }
     }

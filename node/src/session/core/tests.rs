@@ -1,7 +1,5 @@
 //! A session told as a story: inputs on the left, frames on the right.
 
-use std::sync::Arc;
-
 use chat::ids::GroupId;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -52,11 +50,15 @@ fn send_frame(id: u64) -> String {
 }
 
 fn event(seq: u64) -> LiveEvent {
-    LiveEvent { seq, frame: format!(r#"{{"type":"event","seq":{seq}}}"#).into(), removed: None }
+    LiveEvent { seq, frame: format!(r#"{{"type":"event","seq":{seq}}}"#).into(), removed: None, sent: None }
 }
 
-fn events(n: u128, seqs: std::ops::RangeInclusive<u64>) -> Live {
-    Live::Events { conversation: Arc::new(group(n)), events: seqs.map(event).collect() }
+fn hear(core: &mut Core, n: u128, events: &[LiveEvent]) {
+    core.live(0, Live::Events { conversation: &group(n), events });
+}
+
+fn hear_all(core: &mut Core, n: u128, seqs: std::ops::RangeInclusive<u64>) {
+    hear(core, n, &seqs.map(event).collect::<Vec<_>>());
 }
 
 /// What is written, as `type`, `type:name` for errors or `type:seq` for events; and what else is asked of the shell.
@@ -170,10 +172,11 @@ fn the_window_bounds_what_is_unanswered() {
     core.text(0, &send_frame(5));
     assert_eq!(told(&mut core).0, ["error:too_many_in_flight"]);
     let done = Ok(crate::group::message::GroupDone { seq: 1, duplicate: false });
-    core.submitted(10, group(1), done);
+    core.submitted(1, group(1), done);
     core.text(0, &send_frame(6));
     let (written, others) = told(&mut core);
-    assert!(written == ["ack:1"] && matches!(others[..], [Effect::Submit { re: 6, .. }]));
+    assert_eq!(written, ["ack:1"]);
+    assert!(matches!(others[..], [Effect::Submit { .. }]));
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn an_unknown_outcome_is_said() {
     let mut core = ready();
     core.text(0, &send_frame(10));
     core.effects();
-    core.submitted(10, group(1), Err(GroupFailure::Unknown));
+    core.submitted(1, group(1), Err(GroupFailure::Unknown));
     assert_eq!(told(&mut core).0, ["error:outcome_unknown"]);
 }
 
@@ -192,7 +195,7 @@ fn resuming_reads_what_the_client_lacks_and_then_goes_live() {
     core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
     assert_eq!(told(&mut core).1, [Effect::Resume { re: 2 }]);
     // Already followed, not yet told where it stands.
-    core.live(0, events(1, 6..=6));
+    hear_all(&mut core, 1, 6..=6);
     core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1 }]));
     let frames = core.effects();
     let Effect::Write(resumed) = &frames[0] else { panic!("{frames:?}") };
@@ -205,7 +208,7 @@ fn resuming_reads_what_the_client_lacks_and_then_goes_live() {
     assert_eq!(written, ["event:4", "event:5"]);
     assert_eq!(others, [Effect::Backfill { conversation: group(1), after: 5 }], "6 came while it resumed");
     core.backfilled(0, &group(1), Ok(vec![event(6)]));
-    core.live(0, events(1, 6..=8));
+    hear_all(&mut core, 1, 6..=8);
     assert_eq!(told(&mut core).0, ["event:6", "event:7", "event:8"]);
 }
 
@@ -216,7 +219,7 @@ fn a_client_that_holds_more_than_there_is_must_resync() {
     core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
     core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1 }]));
     assert_eq!(told(&mut core).0, ["resumed", "must_resync"]);
-    core.live(0, events(1, 6..=6));
+    hear_all(&mut core, 1, 6..=6);
     assert_eq!(told(&mut core).0, ["event:6"]);
 }
 
@@ -224,7 +227,7 @@ fn a_client_that_holds_more_than_there_is_must_resync() {
 fn without_room_events_wait_in_history_until_there_is_room() {
     let mut core = live(0);
     core.waiting_bytes(limits::SESSION_CREDIT_BYTES);
-    core.live(0, events(1, 1..=50));
+    hear_all(&mut core, 1, 1..=50);
     assert_eq!(told(&mut core), (vec![], vec![]));
     assert!(core.starved());
     core.waiting_bytes(0);
@@ -237,7 +240,7 @@ fn without_room_events_wait_in_history_until_there_is_room() {
 #[test]
 fn a_gap_that_history_does_not_fill_closes_for_another_try() {
     let mut core = live(3);
-    core.live(0, events(1, 5..=5));
+    hear_all(&mut core, 1, 5..=5);
     assert_eq!(told(&mut core).1, [Effect::Backfill { conversation: group(1), after: 3 }]);
     core.backfilled(0, &group(1), Ok(vec![]));
     assert_eq!(told(&mut core).1, [Effect::Close(CloseCode::Internal)]);
@@ -248,22 +251,21 @@ fn after_ones_own_removal_nothing_of_the_conversation_follows() {
     let mut core = live(0);
     let removal = LiveEvent { removed: Some(user("alice")), ..event(2) };
     let other = LiveEvent { removed: Some(user("bob")), ..event(1) };
-    let batch = Live::Events { conversation: Arc::new(group(1)), events: [other, removal, event(3)].into() };
-    core.live(0, batch);
+    hear(&mut core, 1, &[other, removal, event(3)]);
     let (written, others) = told(&mut core);
     assert_eq!(written, ["event:1", "event:2", "conversation_removed"]);
     assert_eq!(others, [Effect::Unfollow(group(1))]);
-    core.live(0, events(1, 3..=4));
+    hear_all(&mut core, 1, 3..=4);
     assert_eq!(told(&mut core), (vec![], vec![]));
 }
 
 #[test]
 fn a_new_conversation_is_followed_before_it_is_read() {
     let mut core = live(0);
-    core.live(0, Live::Listed { conversation: Arc::new(group(2)) });
+    core.live(0, Live::Listed { conversation: &group(2) });
     assert_eq!(told(&mut core).1, [Effect::Add(group(2))]);
-    core.live(0, Live::Listed { conversation: Arc::new(group(2)) });
-    core.live(0, events(2, 8..=8));
+    core.live(0, Live::Listed { conversation: &group(2) });
+    hear_all(&mut core, 2, 8..=8);
     core.added(group(2), Ok(Some(Standing { conversation: group(2), head: 7, joined: 7 })));
     let (written, others) = told(&mut core);
     assert_eq!(written, ["conversation_added"]);
@@ -275,7 +277,7 @@ fn a_new_conversation_is_followed_before_it_is_read() {
 #[test]
 fn a_conversation_that_cannot_be_read_now_is_taken_up_later() {
     let mut core = live(0);
-    core.live(0, Live::Listed { conversation: Arc::new(group(2)) });
+    core.live(0, Live::Listed { conversation: &group(2) });
     core.effects();
     core.added(group(2), Err(ErrorCode::Unavailable));
     assert_eq!(told(&mut core).1, []);
@@ -326,4 +328,44 @@ fn an_oversize_frame_is_named_and_closes() {
     );
     core.ended(0, Ended::Gone);
     assert_eq!(told(&mut core).1, [Effect::Stop]);
+}
+
+#[test]
+fn ones_own_event_is_the_ack_and_the_later_answer_is_not_said_again() {
+    let mut core = live(0);
+    let group_send = |id: u64| {
+        let body = json!({"kind": "text", "text": "hi"});
+        let message = Uuid::from_u128(u128::from(id));
+        json!({"id": id, "type": "send", "to": {"group": Uuid::from_u128(1)}, "client_msg_id": message, "body": body})
+            .to_string()
+    };
+    core.text(0, &group_send(10));
+    core.text(0, &group_send(11));
+    core.effects();
+    let by = |name: &str, id: u128, seq| LiveEvent {
+        sent: Some((user(name), ClientMsgId(Uuid::from_u128(id)))),
+        ..event(seq)
+    };
+    hear(&mut core, 1, &[by("bob", 11, 1), by("alice", 10, 2)]);
+    assert_eq!(told(&mut core).0, ["event:1", "ack:2", "event:2"]);
+    let done = |seq| Ok(crate::group::message::GroupDone { seq, duplicate: false });
+    core.submitted(1, group(1), done(2));
+    assert_eq!(told(&mut core).0, Vec::<String>::new());
+    core.submitted(2, group(1), done(3));
+    hear(&mut core, 1, &[by("alice", 11, 3)]);
+    assert_eq!(told(&mut core).0, ["ack:3", "event:3"]);
+    assert_eq!(core.state().in_flight, 0);
+}
+
+#[test]
+fn what_can_be_written_at_once_stays_in_order_with_what_cannot() {
+    let mut core = live(0);
+    hear_all(&mut core, 1, 1..=2);
+    let mut written = 0;
+    assert!(!core.written(|_| written += 1));
+    let removal = LiveEvent { removed: Some(user("alice")), ..event(3) };
+    hear(&mut core, 1, &[removal]);
+    assert!(core.written(|_| written += 1), "the conversation is still to be given up");
+    assert_eq!(written, 4);
+    assert_eq!(core.effects(), [Effect::Unfollow(group(1))]);
 }
