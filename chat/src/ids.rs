@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -83,22 +84,42 @@ macro_rules! text_id {
             }
         }
 
-        text_serde!($name);
+        text_serde!($name, id => id.as_str(), text => $name::new(text));
     };
 }
 
-/// Serialized as its text everywhere, in JSON and in bincode.
+/// Serialized as its text everywhere, in JSON and in bincode. Ids are in everything that is stored and sent, several
+/// times per message: no text is made twice.
 macro_rules! text_serde {
-    ($name:ident) => {
+    ($name:ident, $text:ident => $as_str:expr, $owned:ident => $from_owned:expr) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let $text = self;
+                serializer.serialize_str($as_str)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+
+                    fn visit_string<E: serde::de::Error>(self, $owned: String) -> Result<$name, E> {
+                        $from_owned.map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_string(Text)
             }
         }
     };
@@ -154,10 +175,7 @@ impl ConversationId {
 
 impl fmt::Display for ConversationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Private(a, b) => write!(f, "p:{a}:{b}"),
-            Self::Group(group) => write!(f, "g:{}", group.0),
-        }
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -180,7 +198,47 @@ impl FromStr for ConversationId {
     }
 }
 
-text_serde!(ConversationId);
+text_serde!(ConversationId, id => id.text().as_str(), text => text.parse::<ConversationId>());
+
+/// Bytes of the longest text of a conversation id: `p:`, two users and the colon between them.
+const CONVERSATION_BYTES: usize = 2 + limits::ID_BYTES + 1 + limits::ID_BYTES;
+
+/// A conversation id's text, made without an allocation.
+pub struct ConversationText {
+    bytes: [u8; CONVERSATION_BYTES],
+    length: usize,
+}
+
+impl ConversationText {
+    fn push(&mut self, text: &str) {
+        self.bytes[self.length..][..text.len()].copy_from_slice(text.as_bytes());
+        self.length += text.len();
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("ids are ASCII")
+    }
+}
+
+impl ConversationId {
+    /// What `to_string` gives.
+    pub fn text(&self) -> ConversationText {
+        let mut text = ConversationText { bytes: [0; CONVERSATION_BYTES], length: 0 };
+        match self {
+            Self::Private(a, b) => {
+                for part in ["p:", a.as_str(), ":", b.as_str()] {
+                    text.push(part);
+                }
+            }
+            Self::Group(group) => {
+                let mut uuid = [0; uuid::fmt::Hyphenated::LENGTH];
+                text.push("g:");
+                text.push(group.0.hyphenated().encode_lower(&mut uuid));
+            }
+        }
+        text
+    }
+}
 
 /// A Raft group of the cluster. 0 is the metadata group, 1 to N hold users and conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -192,7 +250,7 @@ impl ShardId {
 
     /// The shard of a conversation. `shards` is fixed when the cluster is created.
     pub fn of_conversation(app: &AppId, conversation: &ConversationId, shards: u16) -> Self {
-        Self::of(&[b"conversation", app.as_str().as_bytes(), conversation.to_string().as_bytes()], shards)
+        Self::of(&[b"conversation", app.as_str().as_bytes(), conversation.text().as_str().as_bytes()], shards)
     }
 
     /// A user's home shard: account, devices, conversation list.

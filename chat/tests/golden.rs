@@ -19,8 +19,8 @@ use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, ClusterSettings, Conversation, Dedupe, Device, IndexPage, InlineEvent, ListEntry, ListHead,
-    ListOrder, Member, OutboxHead, Slot,
+    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, IndexPage, InlineEvent, ListEntry,
+    ListHead, ListOrder, Member, OutboxHead, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +93,9 @@ fn records_of_the_conversations_shard() {
     let slots = vec![Slot::Inline, Slot::Message { log_index: 70_000, position: 255 }];
     state("index_page", IndexPage { slots });
     state("dedupe", Dedupe { seq: 300, digest: [9; 16] });
+    let mut page = DedupePage::default();
+    page.push(client_msg_id(), &Dedupe { seq: 300, digest: [9; 16] });
+    state("dedupe_page", page);
     state("outbox_head", OutboxHead { first: 3, next: 300 });
     state("outbox_item", list_change());
 }

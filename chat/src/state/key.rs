@@ -23,6 +23,7 @@ enum Space {
     IndexPage = 8,
     Inline = 9,
     Dedupe = 10,
+    DedupePage = 11,
     ClusterSettings = 32,
     App = 33,
     OutboxHead = 34,
@@ -149,6 +150,15 @@ pub(crate) fn inline(app: &AppId, conversation: &ConversationId, seq: u64) -> By
 pub(crate) fn dedupe(app: &AppId, conversation: &ConversationId, author: &UserId, id: ClientMsgId) -> Bytes {
     let conversation = ConversationPart::new(conversation);
     of_app(app, Space::Dedupe, &[conversation.get(), author.as_str().as_bytes()], id.0.as_bytes())
+}
+
+/// The page of ids that were made at about the same time: UUIDv7 begins with its milliseconds.
+pub(crate) fn dedupe_page(app: &AppId, conversation: &ConversationId, author: &UserId, id: ClientMsgId) -> Bytes {
+    const MILLISECONDS: u32 = 8;
+    let (time_ms, _) = id.0.as_u64_pair();
+    let bucket = (time_ms >> (16 + MILLISECONDS)).to_be_bytes();
+    let conversation = ConversationPart::new(conversation);
+    of_app(app, Space::DedupePage, &[conversation.get(), author.as_str().as_bytes()], &bucket[3..])
 }
 
 pub(crate) fn cluster_settings() -> Bytes {

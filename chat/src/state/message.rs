@@ -1,7 +1,7 @@
 //! Sending: one effect per `client_msg_id`, one place in the order.
 
 use super::overlay::{Overlay, Step, Stop, require};
-use super::record::{Conversation, Dedupe, Member};
+use super::record::{Conversation, Dedupe, DedupePage, Member};
 use super::{Scope, View, key, list, made, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
@@ -15,9 +15,15 @@ pub(super) fn send<V: View>(
     digest: [u8; 16],
     body: &SealedBody,
 ) -> Step<Outcome, V> {
-    let dedupe = key::dedupe(scope.app, scope.conversation, scope.actor, client_msg_id);
+    let page_key = key::dedupe_page(scope.app, scope.conversation, scope.actor, client_msg_id);
+    let mut page = work.load::<DedupePage>(&page_key)?.unwrap_or_default();
+    let own_key = || key::dedupe(scope.app, scope.conversation, scope.actor, client_msg_id);
+    let known = match page.find(client_msg_id) {
+        None if page.is_full() => work.load::<Dedupe>(&own_key())?,
+        known => known,
+    };
     // Before the membership: the retry of a send that was applied is told so, even if its author was removed since.
-    if let Some(known) = work.load::<Dedupe>(&dedupe)? {
+    if let Some(known) = known {
         require(known.digest == digest, ErrorCode::IdConflict)?;
         return Ok(Outcome::Applied { seq: known.seq, duplicate: true });
     }
@@ -26,7 +32,13 @@ pub(super) fn send<V: View>(
     sequence::store_member(work, scope, scope.actor, &author);
     let event = Event::Message { author: scope.actor.clone(), client_msg_id, body: body.clone() };
     let seq = sequence::append(work, scope, conversation, event)?;
-    work.store(dedupe, &Dedupe { seq, digest });
+    let used = Dedupe { seq, digest };
+    if page.is_full() {
+        work.store(own_key(), &used);
+    } else {
+        page.push(client_msg_id, &used);
+        work.store(page_key, &page);
+    }
     Ok(made(seq))
 }
 
@@ -60,11 +72,15 @@ fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Convers
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::super::query::{self, Located};
+    use super::super::record::DedupePage;
     use super::super::testing::{Shard, again, app, by, create, group, no, ok, private, send, user};
     use crate::command::{Command, ConversationCommand};
     use crate::errors::ErrorCode;
     use crate::event::{Committed, Event};
+    use crate::ids::ClientMsgId;
     use crate::limits;
 
     #[test]
@@ -129,8 +145,7 @@ mod tests {
             (from..from + count).map(|n| by("alice", &group, send(n, "x"))).collect()
         };
         let delta = shard.entry(sends(0, 60));
-        let records = delta.writes.len();
-        assert_eq!(records, 60 + 3, "a dedupe record each; page, member and conversation once");
+        assert_eq!(delta.writes.len(), 4, "index page, page of ids, member and conversation once");
         shard.entry(sends(100, 10));
         let located = query::locate(&shard.state, &app(), &group, 1, 1_000).unwrap();
         assert_eq!(located.iter().map(Located::seq).collect::<Vec<_>>(), (1..=71).collect::<Vec<_>>());
@@ -140,6 +155,26 @@ mod tests {
         let middle = query::locate(&shard.state, &app(), &group, 63, 4).unwrap();
         assert_eq!(middle.iter().map(Located::seq).collect::<Vec<_>>(), [63, 64, 65, 66]);
         assert_eq!(query::locate(&shard.state, &app(), &group, 72, 4).unwrap(), []);
+    }
+
+    #[test]
+    fn ids_beyond_a_page_and_of_other_times_are_known_too() {
+        let mut shard = Shard::default();
+        let talk = private("alice", "bob");
+        let made_at = |time_ms: u128, n: u128| send(time_ms << 80 | n, "x");
+        let many = 3 * DedupePage::IDS as u128;
+        let all: Vec<_> = (0..many).map(|n| (1, n)).chain((0..5).map(|n| (300 * n, 7_000 + n))).collect();
+        for (seq, (time_ms, n)) in (1..).zip(&all) {
+            assert_eq!(shard.act("alice", &talk, made_at(*time_ms, *n)), ok(seq));
+        }
+        for (seq, (time_ms, n)) in (1..).zip(&all) {
+            assert_eq!(shard.act("alice", &talk, made_at(*time_ms, *n)), again(seq));
+            assert_eq!(shard.act("alice", &talk, send(time_ms << 80 | n, "y")), no(ErrorCode::IdConflict));
+            let id = ClientMsgId(Uuid::from_u128(time_ms << 80 | n));
+            assert!(query::was_sent(&shard.state, &app(), &talk, &user("alice"), id).unwrap());
+        }
+        let other = ClientMsgId(Uuid::from_u128(1 << 80 | many));
+        assert!(!query::was_sent(&shard.state, &app(), &talk, &user("alice"), other).unwrap());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::event::{Event, Role};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, ClusterSettings, Conversation, Device, IndexPage, InlineEvent, ListEntry, Member, OutboxHead, Record,
-    Slot,
+    Account, App, ClusterSettings, Conversation, DedupePage, Device, IndexPage, InlineEvent, ListEntry, Member,
+    OutboxHead, Record, Slot,
 };
 use crate::state::{Delta, View};
 
@@ -89,6 +89,11 @@ pub fn was_sent<V: View>(
     author: &UserId,
     id: ClientMsgId,
 ) -> Result<bool, V::Error> {
+    let page = view.get(&key::dedupe_page(app, conversation, author, id))?;
+    let Some(page) = page.as_deref().map(DedupePage::from_bytes) else { return Ok(false) };
+    if page.find(id).is_some() || !page.is_full() {
+        return Ok(page.find(id).is_some());
+    }
     Ok(view.get(&key::dedupe(app, conversation, author, id))?.is_some())
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Kind};
 use crate::event::{Event, Role};
-use crate::ids::{ConversationId, NodeId, UserId};
+use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 
 /// A value of the state.
 pub trait Record: Serialize + DeserializeOwned {
@@ -122,6 +122,41 @@ pub struct Dedupe {
     pub digest: [u8; 16],
 }
 
+/// Ids that one author made at about the same time, in the order of their use: one write for many messages.
+/// What does not fit has a [`Dedupe`] of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupePage {
+    /// 40 bytes each: id, seq (big-endian), digest. Raw, because they are copied far more often than looked at.
+    ids: Bytes,
+}
+
+impl DedupePage {
+    /// Ids of one page.
+    pub(crate) const IDS: usize = 64;
+    const BYTES: usize = 16 + 8 + 16;
+
+    pub(crate) fn find(&self, id: ClientMsgId) -> Option<Dedupe> {
+        // The newest ones are asked for most.
+        let found = self.ids.rchunks_exact(Self::BYTES).find(|entry| entry.starts_with(id.0.as_bytes()))?;
+        let (_, rest) = found.split_first_chunk::<16>()?;
+        let (seq, digest) = rest.split_first_chunk::<8>()?;
+        Some(Dedupe { seq: u64::from_be_bytes(*seq), digest: digest.try_into().ok()? })
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.ids.len() >= Self::IDS * Self::BYTES
+    }
+
+    pub fn push(&mut self, id: ClientMsgId, used: &Dedupe) {
+        let mut ids = Vec::with_capacity(self.ids.len() + Self::BYTES);
+        ids.extend_from_slice(&self.ids);
+        ids.extend_from_slice(id.0.as_bytes());
+        ids.extend_from_slice(&used.seq.to_be_bytes());
+        ids.extend_from_slice(&used.digest);
+        self.ids = ids.into();
+    }
+}
+
 /// The cluster's unchangeable settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSettings {
@@ -166,6 +201,7 @@ records!(
     IndexPage,
     InlineEvent,
     Dedupe,
+    DedupePage,
     ClusterSettings,
     App,
     OutboxHead,
