@@ -385,7 +385,7 @@ impl Inner {
         }
     }
 
-    async fn serve(&self, from: NodeId, request: Request) -> Response {
+    async fn serve(&self, request: Request) -> Response {
         let shard = match &request {
             Request::Append { shard, .. }
             | Request::Vote { shard, .. }
@@ -393,7 +393,7 @@ impl Inner {
             | Request::Snapshot { shard, .. }
             | Request::ReadIndex { shard }
             | Request::Submit { shard, .. } => *shard,
-            Request::Service(bytes) => return Response::Service(self.service.call(from, bytes.clone()).await),
+            Request::Service(_) => return Response::Failed(Failure::NoShard),
         };
         let Some(replica) = self.replica(shard) else {
             return Response::Failed(Failure::NoShard);
@@ -427,7 +427,14 @@ impl Inner {
 
 impl Handler for Inner {
     fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        Box::pin(async move { self.serve(from, request).await })
+        match request {
+            // Begun here and not in the future: what one node asks after the other enters the node above in that order.
+            Request::Service(bytes) => {
+                let answer = self.service.call(from, bytes);
+                Box::pin(async move { Response::Service(answer.await) })
+            }
+            request => Box::pin(async move { self.serve(request).await }),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
 mod body;
+mod cache;
 mod disk;
 mod engine;
 mod error;

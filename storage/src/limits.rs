@@ -30,9 +30,11 @@ pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
-pub(crate) const CHECKPOINT_MS: u64 = 250;
+pub(crate) const CHECKPOINT_MS: u64 = 1_000;
 /// Bytes of applied state that are checkpointed without waiting for [`CHECKPOINT_MS`].
-pub(crate) const CHECKPOINT_BYTES: usize = 1024 * 1024;
+pub(crate) const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one shard's state that was read or written lately and is kept in memory.
+pub(crate) const STATE_CACHE_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of applied state not yet checkpointed, past which `apply` waits.
 pub(crate) const OVERLAY_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of one record of a sealed log.

@@ -13,10 +13,13 @@ use chat::ids::ShardId;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Cache;
 use crate::disk::{Disk, WriteError};
 use crate::error::StorageError;
 use crate::key::{self, Space, meta};
-use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_MS, OVERLAY_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
+use crate::limits::{
+    CHECKPOINT_BYTES, CHECKPOINT_MS, OVERLAY_BYTES, STATE_CACHE_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES,
+};
 use crate::log::LogShared;
 use crate::merge::{Merge, StatePair, Writes};
 use crate::record::{self, Applied, LogPosition, StateMarker};
@@ -64,6 +67,10 @@ struct Memory {
     changed: bool,
     /// Frozen and not yet in sled, oldest first.
     layers: Vec<Arc<Layer>>,
+    /// Of what is in sled; the overlay above is newer.
+    cache: Cache,
+    /// Counts what became of the cache's ground: a value read before the last change may be an older one.
+    changes: u64,
     /// How many copies of the state are being made: while there is one, layers stay in memory, so that
     /// sled's part of what they read does not move.
     pins: usize,
@@ -91,7 +98,7 @@ impl StateShared {
         let shard = log.shard;
         let marker: StateMarker = shared.disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
         let current = CurrentSnapshot::load(&shared, &log)?;
-        let memory = Memory { generation: marker.generation, applied: marker.applied, ..Memory::default() };
+        let memory = Memory { generation: marker.generation, applied: marker.applied, cache: Cache::new(STATE_CACHE_BYTES), ..Memory::default() };
         Ok(Self { shard, shared, log, memory: Mutex::new(memory), room: Condvar::new(), current: Mutex::new(current) })
     }
 
@@ -123,21 +130,26 @@ impl StateShared {
             marker.applied.position.is_none_or(|position| self.log.is_written(position.index)),
             "the storage thread freezes before it drains"
         );
-        let mut batch: Vec<_> = overlay(&layers, &BTreeMap::new(), everything())
-            .into_iter()
-            .map(|(rest, value)| self.write(disk, generation, &rest, value))
-            .collect();
+        let writes = overlay(&layers, &BTreeMap::new(), everything());
+        let mut batch: Vec<_> =
+            writes.iter().map(|(rest, value)| self.write(disk, generation, rest, value.as_ref())).collect();
         batch.push(disk.seal(key::named(self.shard, meta::APPLIED), &record::encode(&marker)));
         disk.write_atomically(batch)?;
-        self.memory.lock().layers.drain(..layers.len());
+        let mut memory = self.memory.lock();
+        memory.layers.drain(..layers.len());
+        memory.changes += 1;
+        for (key, value) in writes {
+            memory.cache.put(key, value);
+        }
+        drop(memory);
         self.room.notify_all();
         Ok(true)
     }
 
-    fn write(&self, disk: &Disk, generation: u32, rest: &[u8], value: Option<Bytes>) -> crate::disk::Write {
+    fn write(&self, disk: &Disk, generation: u32, rest: &[u8], value: Option<&Bytes>) -> crate::disk::Write {
         let key = key::state(self.shard, generation, rest);
         match value {
-            Some(value) => disk.seal(key, &value),
+            Some(value) => disk.seal(key, value),
             None => crate::disk::Write::remove(key),
         }
     }
@@ -226,6 +238,8 @@ impl Flip {
         memory.active_bytes = 0;
         memory.changed = false;
         memory.layers.clear();
+        memory.cache.clear();
+        memory.changes += 1;
         memory.generation = self.marker.generation;
         memory.applied = self.marker.applied.clone();
         if let Some(position) = self.marker.applied.position {
@@ -284,17 +298,21 @@ fn overlay(layers: &[Arc<Layer>], active: &Writes, bounds: (Bound<&[u8]>, Bound<
 impl StateStore {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         loop {
-            let generation = {
-                let memory = self.0.memory.lock();
-                if let Some(found) = memory.find(key) {
+            let (generation, changes) = {
+                let mut memory = self.0.memory.lock();
+                if let Some(found) = memory.find(key).or_else(|| memory.cache.get(key)) {
                     return Ok(found);
                 }
-                memory.generation
+                (memory.generation, memory.changes)
             };
-            let found = self.0.shared.disk.get(&key::state(self.0.shard, generation, key))?;
+            let found = self.0.shared.disk.get(&key::state(self.0.shard, generation, key))?.map(Bytes::from);
+            let mut memory = self.0.memory.lock();
             // A generation that was replaced meanwhile may be half removed.
-            if self.0.generation() == generation {
-                return Ok(found.map(Bytes::from));
+            if memory.generation == generation {
+                if memory.changes == changes {
+                    memory.cache.put(Bytes::copy_from_slice(key), found.clone());
+                }
+                return Ok(found);
             }
         }
     }

@@ -29,7 +29,7 @@ const CONCURRENT: usize = 1024;
 /// Responses waiting to be written.
 const RESPONSES: usize = 1024;
 
-/// Serves one request of a peer.
+/// Serves one request of a peer. Called in the order of the requests; only the future may wait.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>>;
 }
@@ -133,9 +133,10 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: 
         for message in bundle.messages {
             let Message::Request { id, request } = message else { continue };
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (handler, responses) = (handler.clone(), responses.clone());
+            let responses = responses.clone();
+            let response = handler.clone().handle(peer, request);
             tokio::spawn(async move {
-                let response = handler.handle(peer, request).await;
+                let response = response.await;
                 // A broken connection takes its unanswered requests with it; the peer retries.
                 let _ = responses.send(Message::Response { id, response }).await;
                 drop(permit);
