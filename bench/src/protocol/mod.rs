@@ -4,7 +4,10 @@
 //! time, windows, latencies and every check are the engine's. The engine is compiled once per driver, so nothing here
 //! is called through a pointer.
 
+pub mod bare;
+pub mod nats;
 mod outbox;
+pub mod xmpp;
 
 pub use outbox::Outbox;
 
