@@ -49,7 +49,7 @@ impl Latency {
             p99_ms: quantile(0.99),
             p999_ms: quantile(0.999),
             max_ms: ms(histogram.max()),
-            mean_ms: histogram.mean() / 1_000.0,
+            mean_ms: ms(histogram.mean().round() as u64),
             histogram: STANDARD.encode(bytes),
         }
     }

@@ -125,14 +125,14 @@ fn latency(typical_us: u64, count: u64) -> Latency {
 
 fn second(second: i32) -> Second {
     let down = (15..16).contains(&second);
-    let wave = f64::from(second * 7 % 11) / 11.0;
+    let wave = f64::from(second.abs() * 7 % 11) / 10.0;
     let slow = if down { 12.0 } else { 1.0 };
     let acked = if down { 180 } else { 490 + (wave * 20.0) as u64 };
     let node = |number: i32| {
         let dead = number == 1 && (15..18).contains(&second);
         let rss = MIB * (40 + 4 * number as u64) + second.max(0) as u64 * 40_000;
         ServerSecond {
-            cpu_share: (!dead).then_some(0.12 + 0.05 * f64::from(number) + wave * 0.03),
+            cpu_share: (!dead).then_some(rounded(0.12 + 0.05 * f64::from(number) + wave * 0.03)),
             rss_bytes: (!dead).then_some(rss),
         }
     };
@@ -144,13 +144,18 @@ fn second(second: i32) -> Second {
         logins: if down { 170 } else { 0 },
         errors: if down { 190 } else { 0 },
         connections: if down { 330 } else { 500 },
-        ack_p50_ms: Some((1.5 + wave * 0.4) * slow),
-        ack_p99_ms: Some((6.0 + wave * 5.0) * slow),
-        delivery_p50_ms: Some((2.4 + wave * 0.5) * slow),
-        delivery_p99_ms: Some((9.0 + wave * 6.0) * slow),
+        ack_p50_ms: Some(rounded((1.5 + wave * 0.4) * slow)),
+        ack_p99_ms: Some(rounded((6.0 + wave * 5.0) * slow)),
+        delivery_p50_ms: Some(rounded((2.4 + wave * 0.5) * slow)),
+        delivery_p99_ms: Some(rounded((9.0 + wave * 6.0) * slow)),
         servers: (0..3).map(node).collect(),
-        generator_cpu_share: 0.28 + wave * 0.06,
+        generator_cpu_share: rounded(0.28 + wave * 0.06),
     }
+}
+
+/// So that it is read as it is written.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 fn server(number: u64) -> Server {

@@ -14,17 +14,20 @@ fn parse(text: &str) -> Result<Summary, ReadError> {
 #[test]
 fn the_golden_file_holds_the_layout() {
     if std::env::var_os("GOLDEN").is_some() {
+        let mut summary = sample::summary();
+        summary.timeline.truncate(2);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/summary-v1.json");
-        std::fs::write(path, sample::summary().to_json()).unwrap();
+        std::fs::write(path, summary.to_json()).unwrap();
         return;
     }
     let read = parse(GOLDEN).unwrap();
-    assert_eq!(read.to_json(), GOLDEN, "a field was renamed, removed, or added without a new golden file");
-    let histogram = read.latencies["ack"].histogram().unwrap();
-    assert_eq!(
-        (histogram.len(), histogram.value_at_quantile(0.5) as f64 / 1e3),
-        (20_000, read.latencies["ack"].p50_ms)
-    );
+    let written = read.to_json();
+    let differing = written.lines().zip(GOLDEN.lines()).find(|(written, golden)| written != golden);
+    assert_eq!(differing, None, "a field was renamed, removed, or added without a new golden file");
+    assert_eq!(written.len(), GOLDEN.len());
+    let ack = &read.latencies["ack"];
+    let histogram = ack.histogram().unwrap();
+    assert_eq!((histogram.len(), histogram.value_at_quantile(0.5) as f64 / 1e3), (ack.count, ack.p50_ms));
 }
 
 #[test]
