@@ -11,6 +11,7 @@ pub mod protocol;
 pub mod replay;
 pub mod report;
 pub mod roll;
+pub mod slo;
 pub mod spawn;
 pub mod summary;
 pub mod target;

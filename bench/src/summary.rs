@@ -206,12 +206,16 @@ pub struct Checks {
     pub lost: u64,
     /// Delivered to a member twice, or twice in a history.
     pub duplicated: u64,
-    /// Seen by a member after a later one, or in another order than by another member.
+    /// Delivered to a member before what its order puts before it.
     pub reordered: u64,
-    /// Delivered and never sent, or to somebody who is no member, or with other content.
+    /// Delivered and never sent, or not as it was sent, or to somebody who is no member.
     pub phantom: u64,
-    /// A sequence number skipped.
+    /// An order number that a member never saw.
     pub gaps: u64,
+    /// Messages whose order number differs between two members, or from their ack.
+    pub disagreed: u64,
+    /// Answers that make no sense and the like; each has its note.
+    pub other: u64,
     /// None where it was not compared.
     pub digests_equal: Option<bool>,
     pub histories_equal: Option<bool>,
@@ -222,7 +226,8 @@ pub struct Checks {
 impl Checks {
     pub fn broken(&self) -> u64 {
         let unequal = [self.digests_equal, self.histories_equal].into_iter().filter(|equal| *equal == Some(false));
-        self.lost + self.duplicated + self.reordered + self.phantom + self.gaps + unequal.count() as u64
+        let counted = [self.lost, self.duplicated, self.reordered, self.phantom, self.gaps, self.disagreed, self.other];
+        counted.iter().sum::<u64>() + unequal.count() as u64
     }
 }
 

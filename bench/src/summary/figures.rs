@@ -60,6 +60,8 @@ const PLAIN: &[(&str, Unit, Better, Get)] = &[
     ("reordered", Unit::Count, Better::Lower, |s| Some(s.checks.reordered as f64)),
     ("phantom", Unit::Count, Better::Lower, |s| Some(s.checks.phantom as f64)),
     ("gaps", Unit::Count, Better::Lower, |s| Some(s.checks.gaps as f64)),
+    ("disagreed", Unit::Count, Better::Lower, |s| Some(s.checks.disagreed as f64)),
+    ("broken", Unit::Count, Better::Lower, |s| Some(s.checks.broken() as f64)),
 ];
 
 /// The largest server's.

@@ -53,6 +53,8 @@ impl Checks {
         self.reordered += run.reordered;
         self.phantom += run.phantom;
         self.gaps += run.gaps;
+        self.disagreed += run.disagreed;
+        self.other += run.other;
         let both = |one: Option<bool>, other: Option<bool>| match (one, other) {
             (Some(one), Some(other)) => Some(one && other),
             (one, other) => one.or(other),
