@@ -20,7 +20,7 @@ const FIRST_GROUP: u64 = 2;
 /// A refused publish is tried again after this: streams without a leader get one within seconds.
 const RETRY_AFTER_MS: u64 = 100;
 
-const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"echo\":true,\
+pub(crate) const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"echo\":true,\
     \"headers\":true,\"no_responders\":true,\"lang\":\"rust\",\"version\":\"1\",\"name\":\"campanile-bench\"}\r\n";
 
 /// Shared by all connections of a run.
