@@ -1,6 +1,8 @@
 //! The load harness: replays real channel logs against a cluster and checks every promise the service makes
 //! about them. [`replay::run`] is the whole of it; `campanile-bench` is its command line.
 
+pub mod check;
+pub mod engine;
 pub mod ledger;
 pub mod logs;
 pub mod meters;
@@ -11,7 +13,11 @@ pub mod protocol;
 pub mod replay;
 pub mod report;
 pub mod roll;
+pub mod run;
 pub mod slo;
 pub mod spawn;
 pub mod summary;
+pub mod systems;
 pub mod target;
+pub mod usage;
+pub mod workload;

@@ -6,6 +6,7 @@
 
 pub mod bare;
 pub mod nats;
+pub mod campanile;
 mod outbox;
 pub mod xmpp;
 

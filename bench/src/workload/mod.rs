@@ -1,0 +1,5 @@
+//! Who talks to whom.
+
+pub mod shape;
+
+pub use shape::{GroupShape, Shape};
