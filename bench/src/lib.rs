@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod engine;
+pub mod files;
 pub mod ledger;
 pub mod logs;
 pub mod meters;
