@@ -7,7 +7,7 @@ use super::scale::Scale;
 
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 18.0;
-const TOP: f64 = 24.0;
+const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
 /// Numbers of marks are left out where they would touch.
 const MARK_ROOM: f64 = 18.0;
@@ -155,7 +155,7 @@ impl Chart {
             "<text class=\"name\" x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{title}</text>",
             self.height - 5.0
         );
-        let _ = writeln!(text, "<text class=\"name\" x=\"4\" y=\"12\">{}</text>", escape(&self.y_title));
+        let _ = writeln!(text, "<text class=\"name\" x=\"4\" y=\"11\">{}</text>", escape(&self.y_title));
     }
 
     fn marks(&self, text: &mut String) {

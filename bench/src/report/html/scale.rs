@@ -75,7 +75,9 @@ impl Scale {
             (0.999999, "99.9999 %"),
         ];
         let high = 1.0 - 1.0 / (count.max(10) as f64);
-        let ticks = named.into_iter().filter(|(quantile, _)| *quantile <= high + 1e-9);
+        let nines = |quantile: f64| -(1.0 - quantile).log10();
+        let room = |quantile: f64| nines(high) - nines(quantile) > 0.4;
+        let ticks = named.into_iter().filter(|(quantile, _)| room(*quantile)).chain([(high, "max")]);
         Self { kind: Kind::Percentile, low: 0.0, high, ticks: ticks.map(|(at, name)| (at, name.to_owned())).collect() }
     }
 
@@ -145,6 +147,7 @@ mod tests {
     fn nines_have_the_same_room_each() {
         let scale = Scale::percentiles(10_000);
         assert_eq!(values(&scale), [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999]);
+        assert_eq!(scale.ticks[5].1, "max");
         let places = [0.9, 0.99, 0.999, 0.9999, 1.0].map(|quantile| (scale.place(quantile) * 100.0).round());
         assert_eq!(places, [25.0, 50.0, 75.0, 100.0, 100.0]);
     }
