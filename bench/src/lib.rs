@@ -1,7 +1,9 @@
 //! The load harness: replays real channel logs against a cluster and checks every promise the service makes
 //! about them. [`replay::run`] is the whole of it; `campanile-bench` is its command line.
 
+pub mod capacity;
 pub mod check;
+pub mod compare;
 pub mod engine;
 pub mod files;
 pub mod ledger;

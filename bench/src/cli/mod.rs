@@ -2,6 +2,7 @@
 
 mod args;
 mod cluster;
+mod compare;
 mod load;
 mod replay;
 
@@ -39,6 +40,10 @@ enum Command {
     /// Replays channel logs: each nick a user with a connection of its own, each file a group.
     #[command(after_help = EXIT_CODES)]
     Replay(Box<replay::Replay>),
+    /// Two runs side by side: which figures are better or worse by more than noise.
+    Compare(compare::Compare),
+    /// Shows a run's summary again, and writes its report anew.
+    Report(compare::Report),
 }
 
 /// What ended the program before there was a result.
@@ -63,6 +68,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Private(private) => private.run(),
         Command::Community(community) => community.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Report(report) => report.run(),
     };
     match code {
         Ok(code) => ExitCode::from(code),

@@ -20,8 +20,9 @@ const COLOURS: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
 /// Every chart that there is something to show in.
 pub fn all(summary: &Summary) -> String {
     let mut text = String::from("<section>\n<h2>Latency</h2>\n");
-    let curves: Vec<_> = in_order(summary).into_iter().map(|(name, latency)| (name.to_owned(), latency)).collect();
-    text += &percentiles("percentiles", &curves).map(|chart| chart.figure()).unwrap_or_default();
+    let curves = in_order(summary).into_iter().enumerate();
+    let curves = curves.map(|(at, (name, latency))| Curve::new(name.to_owned(), latency, at, Stroke::Solid));
+    text += &percentiles("percentiles", &curves.collect::<Vec<_>>()).map(|chart| chart.figure()).unwrap_or_default();
     let timeline = Timeline::of(summary);
     text += &timeline.latencies().map(|chart| chart.figure()).unwrap_or_default();
     text += "</section>\n<section>\n<h2>Throughput and servers</h2>\n<div class=\"pair\">\n";
@@ -31,17 +32,31 @@ pub fn all(summary: &Summary) -> String {
     text + "</div>\n</section>\n"
 }
 
+/// A distribution to be drawn.
+pub struct Curve<'a> {
+    name: String,
+    latency: &'a Latency,
+    colour: &'static str,
+    stroke: Stroke,
+}
+
+impl<'a> Curve<'a> {
+    /// `colour` is any number; the same one has the same colour.
+    pub fn new(name: String, latency: &'a Latency, colour: usize, stroke: Stroke) -> Self {
+        Self { name, latency, colour: COLOURS[colour % COLOURS.len()], stroke }
+    }
+}
+
 /// Curves of the whole distributions; those without values, or that cannot be read, are left out.
-pub fn percentiles(id: &str, curves: &[(String, &Latency)]) -> Option<Chart> {
-    let count = curves.iter().map(|(_, latency)| latency.count).max().filter(|count| *count > 0)?;
+pub fn percentiles(id: &str, curves: &[Curve<'_>]) -> Option<Chart> {
+    let count = curves.iter().map(|curve| curve.latency.count).max().filter(|count| *count > 0)?;
     let x = Scale::percentiles(count);
-    let series = curves.iter().zip(COLOURS.iter().cycle()).filter_map(|((name, latency), colour)| {
-        let points = curve(latency, x.ends().1)?;
-        Some(Series { name: name.clone(), colour, stroke: Stroke::Solid, points })
+    let series = curves.iter().filter_map(|Curve { name, latency, colour, stroke }| {
+        Some(Series { name: name.clone(), colour, stroke: *stroke, points: points(latency, x.ends().1)? })
     });
     let series: Vec<_> = series.collect();
     let (low, high) = range(&series)?;
-    let told = curves.iter().map(|(name, latency)| {
+    let told = curves.iter().map(|Curve { name, latency, .. }| {
         let [p50, p99, max] = [latency.p50_ms, latency.p99_ms, latency.max_ms].map(duration_ms);
         format!("{name}: half within {p50}, 99 % within {p99}, all within {max}")
     });
@@ -63,7 +78,7 @@ pub fn percentiles(id: &str, curves: &[(String, &Latency)]) -> Option<Chart> {
 }
 
 /// Quantile and milliseconds, up to the quantile `high`; no steps where the value does not change.
-fn curve(latency: &Latency, high: f64) -> Option<Vec<(f64, Option<f64>)>> {
+fn points(latency: &Latency, high: f64) -> Option<Vec<(f64, Option<f64>)>> {
     let histogram = latency.histogram().ok().filter(|histogram| !histogram.is_empty())?;
     let mut points = vec![(0.0, Some(histogram.min() as f64 / 1e3))];
     for step in histogram.iter_quantiles(STEPS) {
