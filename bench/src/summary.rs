@@ -2,13 +2,16 @@
 //! `report.html`, `compare`) is made from this alone. Every name of a number ends with its unit.
 //!
 //! A reader ignores fields that it does not know, and refuses another schema version: fields may be added within a
-//! version (with `serde(default)`), but never change their meaning.
+//! version (with `serde(default)`), but never change their meaning. `docs/bench-summary.schema.json` says the same to
+//! other programs.
 
 pub mod figures;
 pub mod latency;
 pub mod median;
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;
 
