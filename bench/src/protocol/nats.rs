@@ -26,30 +26,40 @@ pub(crate) const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":fals
 /// Shared by all connections of a run.
 #[derive(Debug, Clone)]
 pub struct Nats {
+    /// Part of every name: what was deleted by name is not gone at once on all nodes.
+    run: u32,
     /// Streams that the run's groups are dealt out to.
     streams: u32,
 }
 
 impl Nats {
-    pub fn new(streams: u32) -> Self {
-        Self { streams: streams.max(1) }
+    pub fn new(run: u32, streams: u32) -> Self {
+        Self { run, streams: streams.max(1) }
+    }
+
+    pub fn streams(&self) -> u32 {
+        self.streams
     }
 
     /// The name of a stream.
-    pub fn stream(stream: u32) -> String {
-        format!("B{stream}")
+    pub fn stream(&self, stream: u32) -> String {
+        format!("R{}B{stream}", self.run)
     }
 
     /// What creates a stream: the body of the request to `$JS.API.STREAM.CREATE.<name>`.
-    pub fn stream_config(stream: u32) -> String {
+    pub fn stream_config(&self, stream: u32) -> String {
+        let run = self.run;
         let config = serde_json::json!({
-            "name": Self::stream(stream),
-            "subjects": [format!("g.{stream}.*")],
+            "name": self.stream(stream),
+            "subjects": [format!("g.{run}.{stream}.*")],
             "num_replicas": 3,
             "storage": "file",
             "retention": "limits",
             "discard": "old",
-            "republish": { "src": format!("g.{stream}.*"), "dest": format!("m.{stream}.{{{{wildcard(1)}}}}") },
+            "republish": {
+                "src": format!("g.{run}.{stream}.*"),
+                "dest": format!("m.{run}.{stream}.{{{{wildcard(1)}}}}"),
+            },
         });
         config.to_string()
     }
@@ -57,6 +67,8 @@ impl Nats {
     /// `g.…` is published to, `m.…` is what members see.
     fn push_subject(&self, out: &mut Vec<u8>, kind: u8, group: u32) {
         out.extend_from_slice(&[kind, b'.']);
+        push_number(out, self.run.into());
+        out.push(b'.');
         push_number(out, (group % self.streams).into());
         out.push(b'.');
         push_number(out, group.into());
@@ -121,7 +133,7 @@ impl Protocol for Nats {
             out.push(b' ');
             push_number(out, FIRST_GROUP + u64::from(group));
             out.extend_from_slice(b"\r\nPUB $JS.API.STREAM.INFO.");
-            out.extend_from_slice(Self::stream(group % self.streams).as_bytes());
+            out.extend_from_slice(self.stream(group % self.streams).as_bytes());
             out.push(b' ');
             push_inbox(out, session.user);
             out.push(b'j');
@@ -338,17 +350,17 @@ mod tests {
 
     #[test]
     fn a_member_subscribes_and_sees_what_was_stored() {
-        let nats = Nats::new(16);
+        let nats = Nats::new(4, 16);
         let mut session = ready(&nats);
         let mut bytes = Vec::new();
         nats.join(&mut session, 21, &mut Outbox::new(&mut bytes));
-        assert_eq!(payload(&bytes), "SUB m.5.21 23\r\nPUB $JS.API.STREAM.INFO.B5 i.7.j21 0\r\n\r\n");
+        assert_eq!(payload(&bytes), "SUB m.4.5.21 23\r\nPUB $JS.API.STREAM.INFO.R4B5 i.7.j21 0\r\n\r\n");
         let info = br#"{"type":"x","state":{"messages":0,"last_seq":40,"consumer_count":0}}"#;
         let answer = [format!("MSG i.7.j21 1 {}\r\n", info.len()).as_bytes(), info, b"\r\n"].concat();
         assert_eq!(receive(&nats, &mut session, &answer).1, ["Joined { group: 21, after: Some(40) }"]);
 
         // Two messages in a frame and a half.
-        let stored = b"HMSG m.5.21 23 33 49\r\nNATS/1.0\r\nNats-Sequence: 41\r\n\r\n\r\n0000000300000009\r\n";
+        let stored = b"HMSG m.4.5.21 23 33 49\r\nNATS/1.0\r\nNats-Sequence: 41\r\n\r\n\r\n0000000300000009\r\n";
         let stream = [&stored[..], b"PING\r\n", &stored[..]].concat();
         let cut = stored.len() + 20;
         let (sent, events) = receive(&nats, &mut session, &stream[..cut]);
@@ -360,11 +372,11 @@ mod tests {
 
     #[test]
     fn a_publish_is_acked_or_tried_again() {
-        let nats = Nats::new(1);
+        let nats = Nats::new(4, 1);
         let mut session = ready(&nats);
         let mut bytes = Vec::new();
         nats.send(&mut session, NUMBER, 2, "0000000300000009 hello", &mut Outbox::new(&mut bytes));
-        let expected = "HPUB g.0.2 i.7.0000000300000009 43 65\r\nNATS/1.0\r\n\
+        let expected = "HPUB g.4.0.2 i.7.0000000300000009 43 65\r\nNATS/1.0\r\n\
             Nats-Msg-Id: 0000000300000009\r\n\r\n0000000300000009 hello\r\n";
         assert_eq!(payload(&bytes), expected);
 
@@ -384,11 +396,11 @@ mod tests {
 
     #[test]
     fn what_is_not_expected_is_reported() {
-        let nats = Nats::new(1);
+        let nats = Nats::new(4, 1);
         let mut session = ready(&nats);
         assert!(receive(&nats, &mut session, b"-ERR 'Stale Connection'\r\n").1[0].starts_with("Failed"));
         assert!(receive(&nats, &mut session, b"PONG\r\n").1[0].starts_with("Broken"));
-        assert!(receive(&nats, &mut session, b"MSG m.0.0 2 3\r\nabc\r\n").1[0].starts_with("Broken"));
+        assert!(receive(&nats, &mut session, b"MSG m.4.0.0 2 3\r\nabc\r\n").1[0].starts_with("Broken"));
         assert!(receive(&nats, &mut session, b"MSG i.7.x 1 3\r\nabc\r\n").1[0].starts_with("Broken"));
         assert!(receive(&nats, &mut session, b"nonsense\r\n").1[0].starts_with("Failed"));
     }

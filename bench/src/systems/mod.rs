@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 pub use bare_server::serve as serve_bare;
 use ejabberd::Ejabberd;
-pub use nats::DEFAULT_STREAMS;
 use nats::NatsCluster;
 use process::Process;
 use tempfile::TempDir;
 
+use crate::protocol::nats::Nats;
+
 const READY_WITHIN: Duration = Duration::from_secs(60);
+const FSYNC_STREAMS: u32 = 16;
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A system to compare with.
@@ -49,6 +51,18 @@ impl System {
             }
             Self::Bare => "ack (the echo): nothing is stored",
         }
+    }
+
+    /// NATS: the streams that so many groups are dealt out to, `wanted` or what is best for it (measured, see
+    /// bench/systems/README.md). None for systems without streams.
+    pub fn streams(self, wanted: Option<u32>, groups: u32) -> Option<u32> {
+        let best = match self {
+            // Each stream has a log of its own: with several, fsyncs wait for each other less.
+            Self::NatsFsync => FSYNC_STREAMS,
+            Self::NatsDefault => 1,
+            Self::Ejabberd | Self::Bare => return None,
+        };
+        Some(wanted.unwrap_or(best).clamp(1, groups.max(1)))
     }
 }
 
@@ -117,10 +131,10 @@ impl Running {
         }
     }
 
-    /// Makes what a run with this many users and groups needs, new and empty.
+    /// Makes what a run with this many users and groups needs, new and empty. `streams` is for NATS alone.
     pub fn prepare(&self, run: u32, users: u32, groups: u32, streams: u32) -> Result<(), SystemError> {
         match &self.kind {
-            Kind::Nats(cluster) => cluster.prepare(streams.min(groups).max(1)),
+            Kind::Nats(cluster) => cluster.prepare(&Nats::new(run, streams)),
             Kind::Ejabberd(cluster) => cluster.prepare(run, users, groups),
             Kind::Bare { .. } => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -16,9 +16,9 @@ use crate::protocol::nats::{CONNECT, Nats};
 const NODES: u16 = 3;
 /// Of a node: WebSocket, NATS, cluster, monitoring (node.sh).
 const PORTS: u16 = 4;
-/// How many streams the groups are dealt out to, unless told otherwise: measured to be the best (bench/systems/README.md).
-pub const DEFAULT_STREAMS: u32 = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Requests before there is a leader are lost.
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
 const FILES: [(&str, &str); 2] = [
     ("node.sh", include_str!("../../systems/nats/node.sh")),
@@ -34,8 +34,7 @@ pub(super) struct NatsCluster {
 struct Answer {
     error: Option<AnswerError>,
     cluster: Option<ClusterInfo>,
-    #[serde(default)]
-    streams: Vec<String>,
+    streams: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -70,8 +69,8 @@ impl NatsCluster {
     /// Whether a stream with three replicas can be made.
     fn try_streams(port: u16) -> bool {
         let probe = r#"{"name":"probe","subjects":["probe"],"num_replicas":3,"storage":"file"}"#;
-        let made = ask(port, 0, "$JS.API.STREAM.CREATE.probe", probe);
-        made.is_ok_and(|answer| answer.error.is_none()) && ask(port, 0, "$JS.API.STREAM.DELETE.probe", "").is_ok()
+        let made = ask(port, 0, "$JS.API.STREAM.CREATE.probe", probe, PROBE_WITHIN);
+        made.is_ok_and(|answer| answer.error.is_none())
     }
 
     pub(super) fn ports(&self) -> Vec<u16> {
@@ -83,29 +82,43 @@ impl NatsCluster {
     }
 
     /// Deletes the streams of the run before and makes new ones, so that no run pays for another one's data.
-    pub(super) fn prepare(&self, streams: u32) -> Result<(), SystemError> {
-        for name in self.ask("$JS.API.STREAM.NAMES", "")?.streams {
-            self.ask(&format!("$JS.API.STREAM.DELETE.{name}"), "")?;
+    pub(super) fn prepare(&self, nats: &Nats) -> Result<(), SystemError> {
+        for name in self.streams()? {
+            // Others' names: one that stays, because its leader is not there, costs disk and nothing else.
+            let _ = self.ask(&format!("$JS.API.STREAM.DELETE.{name}"), "");
         }
-        for stream in 0..streams {
-            let subject = format!("$JS.API.STREAM.CREATE.{}", Nats::stream(stream));
-            self.ask(&subject, &Nats::stream_config(stream))?;
+        for stream in 0..nats.streams() {
+            self.persist(&format!("$JS.API.STREAM.CREATE.{}", nats.stream(stream)), &nats.stream_config(stream))?;
         }
-        for stream in 0..streams {
-            self.leader(stream)?;
+        for stream in 0..nats.streams() {
+            self.leader(&nats.stream(stream))?;
         }
         Ok(())
     }
 
-    /// The node that leads a stream, once there is one.
-    fn leader(&self, stream: u32) -> Result<String, SystemError> {
-        let subject = format!("$JS.API.STREAM.INFO.{}", Nats::stream(stream));
-        let deadline = std::time::Instant::now() + READY_WITHIN;
+    /// Asks until it works: leaders come and go while streams are made.
+    fn persist(&self, subject: &str, body: &str) -> Result<Answer, SystemError> {
+        let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let answer = self.ask(&subject, "");
+            match self.ask(subject, body) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(ASKED_AGAIN_AFTER),
+                answer => return answer,
+            }
+        }
+    }
+
+    fn streams(&self) -> Result<Vec<String>, SystemError> {
+        Ok(self.ask("$JS.API.STREAM.NAMES", "")?.streams.unwrap_or_default())
+    }
+
+    /// The node that leads a stream, once there is one.
+    fn leader(&self, name: &str) -> Result<String, SystemError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let answer = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), "");
             match answer.map(|answer| answer.cluster.and_then(|cluster| cluster.leader)) {
                 Ok(Some(leader)) => return Ok(leader),
-                Err(error) if std::time::Instant::now() > deadline => return Err(error),
+                Err(error) if Instant::now() > deadline => return Err(error),
                 _ => std::thread::sleep(ASKED_AGAIN_AFTER),
             }
         }
@@ -114,9 +127,8 @@ impl NatsCluster {
     /// SIGKILL to the leader of the most streams; its name.
     pub(super) fn kill_leader(&mut self) -> Result<String, SystemError> {
         let mut led = BTreeMap::new();
-        let names = self.ask("$JS.API.STREAM.NAMES", "")?.streams;
-        for stream in 0..names.len() as u32 {
-            *led.entry(self.leader(stream)?).or_insert(0) += 1;
+        for name in self.streams()? {
+            *led.entry(self.leader(&name)?).or_insert(0) += 1;
         }
         let leader = led.into_iter().max_by_key(|(_, streams)| *streams).map(|(leader, _)| leader).unwrap_or_default();
         if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == leader) {
@@ -129,7 +141,7 @@ impl NatsCluster {
     fn ask(&self, subject: &str, body: &str) -> Result<Answer, SystemError> {
         let mut failure = SystemError::Ports;
         for node in 0..NODES {
-            match ask(self.port, node, subject, body) {
+            match ask(self.port, node, subject, body, ANSWER_WITHIN) {
                 Ok(Answer { error: Some(error), .. }) => {
                     return Err(SystemError::Failed { what: subject.to_owned(), output: error.description });
                 }
@@ -142,9 +154,9 @@ impl NatsCluster {
 }
 
 /// A request over the plain TCP port of a node (counted from 0).
-fn ask(port: u16, node: u16, subject: &str, body: &str) -> std::io::Result<Answer> {
+fn ask(port: u16, node: u16, subject: &str, body: &str, within: Duration) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port + node * PORTS + 1))?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_read_timeout(Some(within))?;
     let request = format!("SUB i.p 1\r\nPUB {subject} i.p {}\r\n{body}\r\n", body.len());
     stream.write_all(&[CONNECT, request.as_bytes()].concat())?;
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4_096]);
