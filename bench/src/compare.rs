@@ -137,9 +137,9 @@ fn spread(runs: &[f64]) -> Option<f64> {
 /// What single runs on a quiet machine differ by: tails by more than rates.
 fn assumed_noise(figure: &Figure) -> f64 {
     match figure.name.rsplit_once('_').map(|(_, quantile)| quantile) {
-        Some("max") => 0.5,
-        Some("p99.9") => 0.3,
-        Some("p99") => 0.2,
+        Some("max") => 0.3,
+        Some("p99.9") => 0.2,
+        Some("p99") => 0.15,
         Some("p50" | "p90" | "mean") => 0.1,
         _ => 0.05,
     }

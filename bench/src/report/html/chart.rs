@@ -11,6 +11,11 @@ const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
 /// Numbers of marks are left out where they would touch.
 const MARK_ROOM: f64 = 18.0;
+/// More marks than this are notches along the top instead of lines with numbers: the curves would not be seen.
+const MARKS_AS_LINES: usize = 24;
+const MARK_NOTCH: f64 = 9.0;
+/// Wider charts are not squeezed onto a small screen; they scroll.
+const NARROW: f64 = 600.0;
 
 #[derive(Debug, Clone)]
 pub struct Chart {
@@ -74,7 +79,10 @@ impl Chart {
     pub fn figure(&self) -> String {
         let title = escape(&self.title);
         let legend = self.legend();
-        format!("<figure>\n<figcaption>{title}</figcaption>\n{legend}{}</figure>\n", self.svg())
+        format!(
+            "<figure>\n<figcaption>{title}</figcaption>\n{legend}<div class=\"scroll\">{}</div></figure>\n",
+            self.svg()
+        )
     }
 
     fn legend(&self) -> String {
@@ -93,17 +101,18 @@ impl Chart {
     fn svg(&self) -> String {
         let Self { id, width, height, .. } = self;
         let (title, description) = (escape(&self.title), escape(&self.description));
+        let class = if *width > NARROW { "chart wide" } else { "chart" };
         let mut text = format!(
-            "<svg class=\"chart\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
              <title id=\"{id}-t\">{title}</title>\n<desc id=\"{id}-d\">{description}</desc>\n"
         );
         self.shade(&mut text);
         self.grid(&mut text);
-        self.marks(&mut text);
         for series in &self.series {
             self.line(&mut text, series);
         }
         self.hints(&mut text);
+        self.marks(&mut text);
         text += "</svg>\n";
         text
     }
@@ -159,21 +168,22 @@ impl Chart {
     }
 
     fn marks(&self, text: &mut String) {
-        let bottom = self.height - BOTTOM;
+        let few = self.marks.len() <= MARKS_AS_LINES;
+        let bottom = if few { self.height - BOTTOM } else { TOP + MARK_NOTCH };
+        let many = if few { "" } else { " many" };
         let mut free_from = 0.0;
         for ChartMark { at, number, class, text: what } in &self.marks {
-            let x = self.x_of(*at);
+            let (x, what) = (self.x_of(*at), escape(what));
             let _ = write!(
                 text,
-                "<g class=\"mark {class}\"><title>{} at {at:.1} s</title><path d=\"M{x:.1} {TOP}V{bottom}\"/>",
-                escape(what)
+                "<g class=\"mark {class}{many}\"><title>{what} at {at:.1} s</title><path d=\"M{x:.1} {TOP}V{bottom}\"/>"
             );
-            if x >= free_from {
+            if few && x >= free_from {
+                let (middle, baseline) = (TOP - 9.0, TOP - 5.0);
                 let _ = write!(
                     text,
-                    "<circle cx=\"{x:.1}\" cy=\"{}\" r=\"8\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{number}</text>",
-                    TOP - 9.0,
-                    TOP - 5.0
+                    "<circle cx=\"{x:.1}\" cy=\"{middle}\" r=\"8\"/>\
+                     <text x=\"{x:.1}\" y=\"{baseline}\" text-anchor=\"middle\">{number}</text>"
                 );
                 free_from = x + MARK_ROOM;
             }

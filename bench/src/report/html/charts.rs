@@ -26,7 +26,10 @@ pub fn all(summary: &Summary) -> String {
     let timeline = Timeline::of(summary);
     text += &timeline.latencies().map(|chart| chart.figure()).unwrap_or_default();
     text += "</section>\n<section>\n<h2>Throughput and servers</h2>\n<div class=\"pair\">\n";
-    for chart in [timeline.acks(), timeline.deliveries(), timeline.cpu(), timeline.memory()].into_iter().flatten() {
+    for chart in [timeline.acks(), timeline.deliveries(), timeline.connections(), timeline.cpu(), timeline.memory()]
+        .into_iter()
+        .flatten()
+    {
         text += &chart.figure();
     }
     text + "</div>\n</section>\n"
@@ -183,24 +186,39 @@ impl<'a> Timeline<'a> {
     }
 
     fn acks(&self) -> Option<Chart> {
-        let mut series = vec![
-            self.series("sent", "muted", Stroke::Dashed, Fold::Mean, &|second| Some(second.sent as f64)),
-            self.series("acked", "c1", Stroke::Solid, Fold::Mean, &|second| Some(second.acked as f64)),
-        ];
         let happened = |get: fn(&Second) -> u64| self.summary.timeline.iter().any(|second| get(second) > 0);
-        if happened(|second| second.logins) {
-            series.push(self.series("logins", "c4", Stroke::Dotted, Fold::Mean, &|second| Some(second.logins as f64)));
+        let (sends, logins) = (happened(|second| second.sent), happened(|second| second.logins));
+        let mut series = Vec::new();
+        if sends {
+            series.push(self.rate("sent", "muted", Stroke::Dashed, |second| second.sent));
+            series.push(self.rate("acked", "c1", Stroke::Solid, |second| second.acked));
+        }
+        if logins {
+            series.push(self.rate("logins", "c4", Stroke::Dotted, |second| second.logins));
         }
         if happened(|second| second.errors) {
-            series
-                .push(self.series("errors", "alarm", Stroke::Solid, Fold::Mean, &|second| Some(second.errors as f64)));
+            series.push(self.rate("errors", "alarm", Stroke::Solid, |second| second.errors));
         }
-        self.linear("acks", "Messages sent and acked", "per second", series, &significant)
+        let title = if sends { "Messages sent and acked" } else { "Logins" };
+        self.linear("acks", title, "per second", series, &significant)
+    }
+
+    /// Only where they came or went.
+    fn connections(&self) -> Option<Chart> {
+        let counts = || self.summary.timeline.iter().map(|second| second.connections);
+        if counts().min() == counts().max() {
+            return None;
+        }
+        let series = vec![self.rate("connections", "c3", Stroke::Solid, |second| second.connections)];
+        self.linear("connections", "Connections", "logged in", series, &significant)
+    }
+
+    fn rate(&self, name: &str, colour: &'static str, stroke: Stroke, get: fn(&Second) -> u64) -> Series {
+        self.series(name, colour, stroke, Fold::Mean, &|second| Some(get(second) as f64))
     }
 
     fn deliveries(&self) -> Option<Chart> {
-        let series =
-            vec![self.series("delivered", "c2", Stroke::Solid, Fold::Mean, &|second| Some(second.delivered as f64))];
+        let series = vec![self.rate("delivered", "c2", Stroke::Solid, |second| second.delivered)];
         self.linear("deliveries", "Deliveries", "per second", series, &significant)
     }
 

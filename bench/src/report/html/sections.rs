@@ -9,21 +9,30 @@ use crate::report::terminal::{RUN_FIGURES, generator, in_order, slo_value};
 use crate::summary::figures::Figure;
 use crate::summary::{Latency, Summary};
 
+/// Those of logins are for runs in which nobody sends.
+const TILES: [(&str, &str); 13] = [
+    ("acked", "acked_rate"),
+    ("delivered", "delivered_rate"),
+    ("logins", "login_rate"),
+    ("ack p50", "ack_p50"),
+    ("ack p99", "ack_p99"),
+    ("delivery p50", "delivery_p50"),
+    ("delivery p99", "delivery_p99"),
+    ("login p99", "login_p99"),
+    ("reconnect p99", "reconnect_p99"),
+    ("pause after a kill, p99", "pause_p99"),
+    ("server CPU per delivery", "server_cpu_per_delivery"),
+    ("memory per connection", "rss_per_connection"),
+    ("errors", "errors"),
+];
+
+const RATES: [&str; 2] = ["acked_rate", "delivered_rate"];
+
 /// The figures that everybody looks for first.
 pub(super) fn tiles(summary: &Summary) -> String {
     let mut tiles = Vec::new();
-    let figures = [
-        ("acked", "acked_rate"),
-        ("delivered", "delivered_rate"),
-        ("ack p50", "ack_p50"),
-        ("ack p99", "ack_p99"),
-        ("delivery p50", "delivery_p50"),
-        ("delivery p99", "delivery_p99"),
-        ("server CPU per delivery", "server_cpu_per_delivery"),
-        ("memory per connection", "rss_per_connection"),
-        ("errors", "errors"),
-    ];
-    for (label, name) in figures {
+    let sends = |name: &str| if summary.counts.sent > 0 { !name.starts_with("login") } else { !RATES.contains(&name) };
+    for (label, name) in TILES.into_iter().filter(|(_, name)| sends(name)) {
         if let (Some(figure), Some(value)) = (Figure::named(name), summary.figure(name)) {
             tiles.push((label, with_unit(value, figure.unit), ""));
         }
@@ -110,21 +119,25 @@ pub(super) fn latencies(summary: &Summary) -> String {
     text + "</section>\n"
 }
 
+/// More marks than this are shown when asked for.
+const MARKS_OPEN: usize = 24;
+
 pub(super) fn marks(summary: &Summary) -> String {
     if summary.marks.is_empty() {
         return String::new();
     }
-    let mut text = String::from("<section>\n<h2>What happened</h2>\n<ol class=\"marks\">\n");
+    let mut list = String::from("<ol class=\"marks\">\n");
     for mark in &summary.marks {
-        let _ = writeln!(
-            text,
-            "<li class=\"{}\"><span class=\"at\">{:.1} s</span> {}</li>",
-            class(mark.kind),
-            mark.at_s,
-            escape(&mark.text)
-        );
+        let (class, at, text) = (class(mark.kind), mark.at_s, escape(&mark.text));
+        let _ = writeln!(list, "<li class=\"{class}\"><span class=\"at\">{at:.1} s</span> {text}</li>");
     }
-    text + "</ol>\n</section>\n"
+    list += "</ol>\n";
+    let count = summary.marks.len();
+    let open = if count > MARKS_OPEN { "" } else { " open" };
+    format!(
+        "<section>\n<h2>What happened</h2>\n<details{open}>\n<summary>{count} marks: kills, leader changes, phases</summary>\n\
+         {list}</details>\n</section>\n"
+    )
 }
 
 pub(super) fn servers(summary: &Summary) -> String {
