@@ -58,8 +58,8 @@ pub struct Span {
     pub first: Usage,
     pub last: Usage,
     pub peak_resident_bytes: u64,
-    /// CPU in percent of one core, per second; and resident bytes.
-    pub seconds: Vec<(f64, u64)>,
+    /// Per second, the share of a core and the resident bytes; none while the process is dead.
+    pub seconds: Vec<Option<(f64, u64)>>,
 }
 
 impl Span {
@@ -101,9 +101,13 @@ impl Watch {
         let elapsed_us = now.saturating_duration_since(self.looked).as_micros().max(1) as f64;
         self.looked = now;
         for (span, before) in self.spans.iter_mut().zip(&mut self.before) {
-            let usage = span.process.usage().unwrap_or(*before);
+            let Ok(usage) = span.process.usage() else {
+                span.seconds.push(None);
+                continue;
+            };
             let cpu_us = usage.cpu_us.saturating_sub(before.cpu_us) as f64;
-            span.seconds.push((100.0 * cpu_us / elapsed_us, usage.resident_bytes));
+            span.seconds.push(Some((cpu_us / elapsed_us, usage.resident_bytes)));
+            span.last = usage;
             span.peak_resident_bytes = span.peak_resident_bytes.max(usage.resident_bytes);
             *before = usage;
         }

@@ -1,6 +1,7 @@
 //! What one member may see of one group: each message once, in order, nothing else. Pure, constant memory per member.
 
 pub mod marks;
+pub mod replicas;
 
 use crate::protocol::Order;
 

@@ -17,6 +17,22 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected how many a second, more than 0".to_owned())
+}
+
+pub(super) fn payload(text: &str) -> Result<usize, String> {
+    let (least, most) = (bench::protocol::NUMBER_DIGITS, chat::limits::TEXT_BYTES);
+    let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(bytes));
+    bytes.ok_or_else(|| format!("expected {least} to {most} bytes: a message carries its number"))
+}
+
+pub(super) fn workers(text: &str) -> Result<usize, String> {
+    let workers = text.parse().ok().filter(|workers| (1..=256).contains(workers));
+    workers.ok_or_else(|| "expected 1 to 256 threads".to_owned())
+}
+
 /// `NAME=PID`.
 pub(super) fn process(text: &str) -> Result<bench::usage::Process, String> {
     let wrong = || "expected NAME=PID, such as node-1=4711".to_owned();

@@ -21,7 +21,7 @@ pub(super) struct ClusterArgs {
     #[arg(long, default_value_t = chat::limits::SHARDS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) shards: u16,
     /// A node of a running cluster, wss://host:port; give every node.
-    #[arg(long, value_name = "URL", required_unless_present = "spawn", requires_all = ["ca", "app_key"])]
+    #[arg(long, value_name = "URL", requires_all = ["ca", "app_key"])]
     pub(super) target: Vec<String>,
     /// The CA that the nodes' certificates are signed by (PEM).
     #[arg(long, value_name = "FILE")]
@@ -49,6 +49,7 @@ impl ClusterArgs {
     }
 
     pub(super) fn target(&self) -> anyhow::Result<TargetOptions> {
+        anyhow::ensure!(!self.target.is_empty(), "name a cluster: --spawn 3, or --target with every node");
         let ca_pem = read(self.ca.as_ref().context("--ca is missing")?)?;
         let app_key = read(self.app_key.as_ref().context("--app-key is missing")?)?;
         let token = match &self.admin_token {

@@ -2,8 +2,10 @@
 
 mod args;
 mod cluster;
+mod common;
 mod compare;
 mod load;
+mod pace;
 mod replay;
 
 use std::process::ExitCode;
@@ -37,6 +39,9 @@ enum Command {
     /// One huge group.
     #[command(after_help = EXIT_CODES)]
     Community(Box<load::Community>),
+    /// The broadcast server that stores nothing, as `--system bare` starts it.
+    #[command(hide = true)]
+    BareServer { address: std::net::SocketAddr },
     /// Replays channel logs: each nick a user with a connection of its own, each file a group.
     #[command(after_help = EXIT_CODES)]
     Replay(Box<replay::Replay>),
@@ -67,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Group(group) => group.run(),
         Command::Private(private) => private.run(),
         Command::Community(community) => community.run(),
+        Command::BareServer { address } => bare_server(address),
         Command::Replay(replay) => replay.run(),
         Command::Compare(compare) => compare.run(),
         Command::Report(report) => report.run(),
@@ -78,6 +84,11 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+fn bare_server(address: std::net::SocketAddr) -> Result<u8, Failure> {
+    bench::systems::serve_bare(address).map_err(anyhow::Error::from)?;
+    Ok(0)
 }
 
 #[expect(clippy::print_stdout, reason = "the result is the program's output")]

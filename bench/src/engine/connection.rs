@@ -75,10 +75,6 @@ impl Connection {
         &mut self.socket
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
-    }
-
     pub(super) fn outbox(&mut self) -> Outbox<'_> {
         Outbox::new(&mut self.out)
     }

@@ -96,6 +96,8 @@ pub struct Second {
     pub delivery: Option<Histogram<u64>>,
     pub connections: u64,
     pub backlog: u64,
+    /// The worker thread's.
+    pub cpu_us: u64,
 }
 
 /// What a worker, or all of them, came to.

@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use crate::protocol::Ask;
+
 /// Longest latency told apart, in microseconds (ten minutes), with three significant digits.
 const LONGEST_US: u64 = 600_000_000;
 
@@ -20,29 +22,47 @@ pub struct Latencies {
     pub completion: Histogram<u64>,
     /// TCP connect to ready.
     pub login: Histogram<u64>,
-    /// Request to answer, for requests that are no sends.
-    pub answer: Histogram<u64>,
+    /// Asked to answered: positions and lists.
+    pub read: Histogram<u64>,
+    /// Asked to answered: a page of history.
+    pub history: Histogram<u64>,
+    /// Connection lost to ready again.
+    pub reconnect: Histogram<u64>,
+    /// No acks at all, after a kill.
+    pub pause: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self {
-            ack: histogram(),
-            delivery: histogram(),
-            completion: histogram(),
-            login: histogram(),
-            answer: histogram(),
-        }
+        let [ack, delivery, completion, login, read, history, reconnect, pause] = std::array::from_fn(|_| histogram());
+        Self { ack, delivery, completion, login, read, history, reconnect, pause }
     }
 }
 
 impl Latencies {
+    /// By the names of a summary's latencies.
+    pub fn named(&self) -> [(&'static str, &Histogram<u64>); 8] {
+        [
+            ("ack", &self.ack),
+            ("delivery", &self.delivery),
+            ("completion", &self.completion),
+            ("login", &self.login),
+            ("read", &self.read),
+            ("history", &self.history),
+            ("reconnect", &self.reconnect),
+            ("pause", &self.pause),
+        ]
+    }
+
+    fn named_mut(&mut self) -> [&mut Histogram<u64>; 8] {
+        let Self { ack, delivery, completion, login, read, history, reconnect, pause } = self;
+        [ack, delivery, completion, login, read, history, reconnect, pause]
+    }
+
     pub fn add(&mut self, more: &Self) {
-        self.ack += &more.ack;
-        self.delivery += &more.delivery;
-        self.completion += &more.completion;
-        self.login += &more.login;
-        self.answer += &more.answer;
+        for (sum, (_, more)) in self.named_mut().into_iter().zip(more.named()) {
+            *sum += more;
+        }
     }
 }
 
@@ -92,9 +112,18 @@ impl Record {
         self.window.login.saturating_record(now_us.saturating_sub(began_us));
     }
 
-    pub(crate) fn answer(&mut self, asked_us: u64, now_us: u64) {
+    /// A request that is no send was answered.
+    pub(crate) fn answer(&mut self, what: Ask, asked_us: u64, now_us: u64) {
         if self.counts(asked_us) {
-            self.window.answer.saturating_record(now_us.saturating_sub(asked_us));
+            let histogram = match what {
+                Ask::History { .. } => &mut self.window.history,
+                Ask::Read { .. } | Ask::Conversations | Ask::Ping => &mut self.window.read,
+            };
+            histogram.saturating_record(now_us.saturating_sub(asked_us));
         }
+    }
+
+    pub(crate) fn reconnect(&mut self, lost_us: u64, now_us: u64) {
+        self.window.reconnect.saturating_record(now_us.saturating_sub(lost_us));
     }
 }

@@ -84,6 +84,11 @@ impl Campanile {
         Self { conversations, pairs, id_prefix, cast }
     }
 
+    /// The id of a place: `g:…` or `p:…:…`.
+    pub fn conversation(&self, place: u32) -> &str {
+        &self.conversations[place as usize]
+    }
+
     /// A message's `client_msg_id`: the same in every attempt.
     fn message_id(&self, number: Number) -> [u8; 36] {
         let mut digits = [0; super::NUMBER_DIGITS];

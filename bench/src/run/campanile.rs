@@ -10,8 +10,9 @@ use chat::wire::Credentials;
 use futures_util::{StreamExt, TryStreamExt};
 use node::auth::signer::TokenSigner;
 
-use super::{Measured, RunError};
-use crate::engine::{Connector, Engine, Load, Setup};
+use super::watch::Conductor;
+use super::{Measured, Plan, RunError, Stage, verify};
+use crate::engine::Connector;
 use crate::ledger::new_run;
 use crate::progress::Progress;
 use crate::protocol::campanile::{Campanile, Cast, Place, group_id};
@@ -22,18 +23,6 @@ use crate::workload::Shape;
 /// Groups made at once.
 const GROUPS_AT_ONCE: usize = 8;
 const TOKEN_LIFETIME: Duration = Duration::from_secs(20 * 3_600);
-/// How long everybody's login, and hearing of one's groups, may take.
-const SETUP_WITHIN: Duration = Duration::from_secs(120);
-
-/// What is run, whatever the scenario is called.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub shape: Shape,
-    pub load: Load,
-    pub payload: usize,
-    pub workers: usize,
-    pub logins: usize,
-}
 
 /// A cluster, and what its processes are.
 pub struct Cluster {
@@ -42,8 +31,13 @@ pub struct Cluster {
     pub runtime: tokio::runtime::Runtime,
 }
 
-/// Users, groups and load, from the first login to the last delivery.
-pub fn run(cluster: &Cluster, plan: &Plan, progress: Progress) -> Result<Measured, RunError> {
+/// Users, groups and load, from the first login to the last check.
+pub fn run(
+    cluster: &Cluster,
+    plan: &Plan,
+    conductor: &mut dyn Conductor,
+    progress: Progress,
+) -> Result<Measured, RunError> {
     let (run, began_ms) = (new_run(), unix_ms());
     let target = Target::new(cluster.options.clone())?;
     let users = user_names(run, plan.shape.users);
@@ -58,20 +52,15 @@ pub fn run(cluster: &Cluster, plan: &Plan, progress: Progress) -> Result<Measure
         device: "bench".to_owned(),
     }));
     let connector = Connector::new(&cluster.options.urls, &cluster.options.ca_pem)?;
-    let setup = Setup {
-        shape: plan.shape.clone(),
-        connector,
-        payload: plan.payload,
-        workers: plan.workers,
-        logins: plan.logins,
-    };
-    let engine = Engine::start(&protocol, setup)?;
-    super::log_in(&engine, u64::from(plan.shape.users), SETUP_WITHIN, progress)?;
-    cluster.runtime.block_on(make_groups(&target, &users, &places, &plan.shape))?;
     let groups = plan.shape.groups.iter().filter(|group| !group.private);
-    super::join(&engine, groups.map(|group| group.members.len() as u64).sum(), SETUP_WITHIN)?;
-    progress.say(&format!("{} conversations of {} members are made", places.len(), plan.shape.memberships()));
-    super::measure(engine, plan.load, &cluster.processes, progress)
+    // A private conversation begins with its first message.
+    let joining = groups.map(|group| group.members.len() as u64).sum();
+    let stage = Stage { plan, connector, processes: &cluster.processes, joining, progress };
+    let make = || cluster.runtime.block_on(make_groups(&target, &users, &places, &plan.shape));
+    let mut measured = stage.play(&protocol, make, conductor)?;
+    let checking = verify::check(&target, &protocol, &users, plan, &mut measured, progress);
+    cluster.runtime.block_on(checking)?;
+    Ok(measured)
 }
 
 fn user_names(run: u32, users: u32) -> Vec<String> {

@@ -1,14 +1,27 @@
 //! A run: everybody logs in, the groups are made, the load runs, everything is checked.
+//!
+//! [`subject`]: what is loaded, a cluster of ours or a rival. [`watch`]: what is seen meanwhile. [`verify`]: histories and
+//! replicas afterwards. [`summarize`]: the run as a summary.
 
 pub mod campanile;
-pub mod plain;
+pub mod machine;
+pub mod subject;
+pub mod summarize;
+pub mod verify;
 pub mod watch;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, Load, Outcome};
+use serde_json::Value;
+
+use crate::engine::{Connector, Engine, Load, Outcome, Setup};
 use crate::progress::Progress;
+use crate::protocol::Protocol;
+use crate::summary::{Checks, Mark};
 use crate::usage::{Process, Span};
+use crate::workload::Shape;
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -24,6 +37,8 @@ pub enum RunError {
     Connector(#[from] crate::engine::ConnectorError),
     #[error("the cluster of the run's own failed")]
     Spawn(#[from] crate::spawn::SpawnError),
+    #[error("the system to compare with failed")]
+    System(#[from] crate::systems::SystemError),
     #[error("the load generator failed")]
     Engine(#[from] std::io::Error),
     /// The system does not serve as it should, whether or not it keeps its promises.
@@ -31,45 +46,114 @@ pub enum RunError {
     Unhealthy(String),
 }
 
-/// What a load came to, before the final checks.
+/// What is run, whatever the scenario is called.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Such as `group`, with what it was given: for the summary.
+    pub scenario: String,
+    pub parameters: BTreeMap<String, Value>,
+    pub shape: Shape,
+    pub load: Load,
+    pub payload: usize,
+    pub workers: usize,
+    pub logins: usize,
+    /// How long everybody's login, and hearing of one's groups, may take.
+    pub setup_within: Duration,
+    /// Events of each group that are read back from every node at the end.
+    pub read_back: usize,
+}
+
+/// What a load came to.
 #[derive(Debug)]
 pub struct Measured {
+    pub started_unix_ms: u64,
     pub outcome: Outcome,
     pub timeline: Vec<watch::Moment>,
     pub servers: Vec<Span>,
+    /// Connections when the load began, and what the servers' resident memory grew by until then, if it is known.
+    pub connections: u64,
+    pub connected_bytes: Option<u64>,
+    /// What the servers' files grew by, if it is known.
+    pub disk_bytes: Option<u64>,
+    pub marks: Vec<Mark>,
+    pub checks: Checks,
 }
 
-/// Everybody logs in.
-pub fn log_in(engine: &Engine, users: u64, within: Duration, progress: Progress) -> Result<(), RunError> {
-    engine.login();
-    if wait(within, || engine.ready() >= users) {
-        progress.say(&format!("{users} users are logged in"));
-        return Ok(());
+/// The part of a run that is the same for every system, between what is made before and what is checked after.
+pub(crate) struct Stage<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) connector: Connector,
+    pub(crate) processes: &'a [Process],
+    /// Members who are told of their groups before the load begins.
+    pub(crate) joining: u64,
+    pub(crate) progress: Progress,
+}
+
+impl Stage<'_> {
+    /// `make_groups` is called once everybody is logged in; `conductor` while the load runs.
+    pub(crate) fn play<P: Protocol>(
+        &self,
+        protocol: &Arc<P>,
+        make_groups: impl FnOnce() -> Result<(), RunError>,
+        conductor: &mut dyn watch::Conductor,
+    ) -> Result<Measured, RunError> {
+        let plan = self.plan;
+        let started_unix_ms = crate::target::unix_ms();
+        let setup = Setup {
+            shape: plan.shape.clone(),
+            connector: self.connector.clone(),
+            payload: plan.payload,
+            workers: plan.workers,
+            logins: plan.logins,
+        };
+        let before = resident(self.processes);
+        let engine = Engine::start(protocol, setup)?;
+        self.log_in(&engine)?;
+        let connected = resident(self.processes);
+        make_groups()?;
+        self.join(&engine)?;
+        let mut marks = Vec::new();
+        let (timeline, servers) = watch::watch(&engine, self, conductor, &mut marks);
+        let outcome = engine.finish()?;
+        Ok(Measured {
+            started_unix_ms,
+            outcome,
+            timeline,
+            servers,
+            connections: u64::from(plan.shape.users),
+            connected_bytes: before.zip(connected).map(|(before, after)| after.saturating_sub(before)),
+            disk_bytes: None,
+            marks,
+            checks: Checks::default(),
+        })
     }
-    let (ready, why) = (engine.ready(), engine.last_error().unwrap_or_else(|| "no answer".to_owned()));
-    Err(RunError::Unhealthy(format!("{ready} of {users} users could log in within {within:?}; the last failure: {why}")))
-}
 
-/// Everybody is told of their groups.
-pub fn join(engine: &Engine, memberships: u64, within: Duration) -> Result<(), RunError> {
-    engine.join();
-    if wait(within, || engine.joined() >= memberships) {
-        return Ok(());
+    fn log_in(&self, engine: &Engine) -> Result<(), RunError> {
+        let (users, within) = (u64::from(self.plan.shape.users), self.plan.setup_within);
+        engine.login();
+        if wait(within, || engine.ready() >= users) {
+            return Ok(());
+        }
+        let (ready, why) = (engine.ready(), engine.last_error().unwrap_or_else(|| "no answer".to_owned()));
+        let text = format!("{ready} of {users} users could log in within {within:?}; the last failure: {why}");
+        Err(RunError::Unhealthy(text))
     }
-    let joined = engine.joined();
-    Err(RunError::Unhealthy(format!("{joined} of {memberships} members heard of their groups within {within:?}")))
+
+    fn join(&self, engine: &Engine) -> Result<(), RunError> {
+        let (members, within) = (self.joining, self.plan.setup_within);
+        engine.join();
+        if wait(within, || engine.joined() >= members) {
+            return Ok(());
+        }
+        let joined = engine.joined();
+        Err(RunError::Unhealthy(format!("{joined} of {members} members heard of their groups within {within:?}")))
+    }
 }
 
-/// The load, with the servers watched beside it.
-pub fn measure(
-    engine: Engine,
-    load: Load,
-    processes: &[Process],
-    progress: Progress,
-) -> Result<Measured, RunError> {
-    let (timeline, servers) = watch::watch(&engine, load, processes, progress);
-    let outcome = engine.finish()?;
-    Ok(Measured { outcome, timeline, servers })
+/// Resident memory of all processes; none if there are none, or one cannot be read.
+fn resident(processes: &[Process]) -> Option<u64> {
+    let bytes = processes.iter().map(|process| process.usage().ok().map(|usage| usage.resident_bytes));
+    bytes.sum::<Option<u64>>().filter(|bytes| *bytes > 0)
 }
 
 /// Looks at a condition until it holds; says whether it came to hold in time.

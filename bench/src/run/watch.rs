@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::Stage;
 use crate::engine::interval::Counters;
-use crate::engine::{Engine, Load, Second};
+use crate::engine::{Engine, Second};
 use crate::progress::Progress;
-use crate::usage::{Process, Span, Watch};
+use crate::summary::Mark;
+use crate::usage::{Span, Watch};
 
 /// A second of the run.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +23,8 @@ pub struct Moment {
     pub delivery_us: Option<(u64, u64)>,
     pub connections: u64,
     pub backlog: u64,
+    /// The generator's.
+    pub cpu_us: u64,
 }
 
 /// A second that not all workers have told of yet.
@@ -37,6 +41,7 @@ impl Gathering {
         self.sum.counters.add(&second.counters);
         self.sum.connections += second.connections;
         self.sum.backlog += second.backlog;
+        self.sum.cpu_us += second.cpu_us;
         merge(&mut self.sum.ack, second.ack);
         merge(&mut self.sum.delivery, second.delivery);
     }
@@ -52,6 +57,7 @@ impl Gathering {
             delivery_us: quantiles(self.sum.delivery),
             connections: self.sum.connections,
             backlog: self.sum.backlog,
+            cpu_us: self.sum.cpu_us,
         }
     }
 }
@@ -64,31 +70,48 @@ fn merge(sum: &mut Option<Histogram<u64>>, more: Option<Histogram<u64>>) {
     }
 }
 
+/// Does something to the system, or to the load, while it runs.
+pub trait Conductor {
+    /// Called every few milliseconds; `at` counts from the beginning of the measured window.
+    fn turn(&mut self, at: TimeFromWindow, scene: &mut Scene<'_>);
+}
+
+/// What a conductor may touch.
+pub struct Scene<'a> {
+    pub engine: &'a Engine,
+    pub watch: &'a mut Watch,
+    pub marks: &'a mut Vec<Mark>,
+    pub progress: Progress,
+}
+
+/// Seconds, negative during the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct TimeFromWindow(pub f64);
+
+/// Nothing happens but the load.
+pub struct Quiet;
+
+impl Conductor for Quiet {
+    fn turn(&mut self, _at: TimeFromWindow, _scene: &mut Scene<'_>) {}
+}
+
 /// Begins the load and follows it to its end.
 pub(super) fn watch(
     engine: &Engine,
-    load: Load,
-    processes: &[Process],
-    progress: Progress,
+    stage: &Stage<'_>,
+    conductor: &mut dyn Conductor,
+    marks: &mut Vec<Mark>,
 ) -> (Vec<Moment>, Vec<Span>) {
+    let (load, progress) = (stage.plan.load, stage.progress);
+    let mut watch = Watch::new(stage.processes, Instant::now());
     let from = engine.begin(load);
     let until = from + load.measured;
-    let begin = from - load.warmup;
-    let mut watch = Watch::new(processes, Instant::now());
     let (mut begun, mut ended) = (false, false);
-    let mut next_look = begin + Duration::from_secs(1);
-    let mut gathering: BTreeMap<i64, Gathering> = BTreeMap::new();
-    let mut timeline = Vec::new();
+    let mut next_look = from - load.warmup + Duration::from_secs(1);
+    let mut gathered = Gathered::default();
     while !engine.ended() {
-        let next = if begun { until } else { from };
-        let deadline = if ended { next_look } else { next.min(next_look) };
-        if let Some(second) = engine.next_second(deadline.min(Instant::now() + super::LOOK_EVERY)) {
-            gathering.entry(second.second).or_default().add(second);
-            while let Some(entry) = gathering.first_entry().filter(|entry| entry.get().told >= engine.workers()) {
-                let moment = entry.remove().moment();
-                progress.live(&line(&moment));
-                timeline.push(moment);
-            }
+        if let Some(second) = engine.next_second(Instant::now() + super::LOOK_EVERY) {
+            gathered.add(second, engine.workers(), progress);
         }
         let now = Instant::now();
         if !begun && now >= from {
@@ -103,9 +126,36 @@ pub(super) fn watch(
             watch.second(now);
             next_look += Duration::from_secs(1);
         }
+        let at = TimeFromWindow(signed_seconds(from, now));
+        conductor.turn(at, &mut Scene { engine, watch: &mut watch, marks, progress });
+    }
+    while let Some(second) = engine.next_second(Instant::now()) {
+        gathered.add(second, engine.workers(), progress);
     }
     progress.live("");
-    (timeline, watch.spans())
+    (gathered.timeline, watch.spans())
+}
+
+fn signed_seconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() - from.saturating_duration_since(to).as_secs_f64()
+}
+
+/// Seconds of all workers, put together as they come.
+#[derive(Default)]
+struct Gathered {
+    open: BTreeMap<i64, Gathering>,
+    timeline: Vec<Moment>,
+}
+
+impl Gathered {
+    fn add(&mut self, second: Second, workers: usize, progress: Progress) {
+        self.open.entry(second.second).or_default().add(second);
+        while let Some(entry) = self.open.first_entry().filter(|entry| entry.get().told >= workers) {
+            let moment = entry.remove().moment();
+            progress.live(&line(&moment));
+            self.timeline.push(moment);
+        }
+    }
 }
 
 fn line(moment: &Moment) -> String {

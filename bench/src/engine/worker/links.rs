@@ -20,6 +20,8 @@ pub(super) struct Link<S> {
     session: S,
     /// When the connection was begun.
     began_us: u64,
+    /// When the last one was lost.
+    lost_us: Option<u64>,
     /// Moves on after a failure.
     node: usize,
     failures: u32,
@@ -32,7 +34,7 @@ pub(super) struct Link<S> {
 impl<S> Link<S> {
     pub(super) fn new(session: S, user: u32) -> Self {
         let node = user as usize;
-        Self { connection: None, session, began_us: 0, node, failures: 0, ready: false, dirty: false, known: false }
+        Self { connection: None, session, began_us: 0, lost_us: None, node, failures: 0, ready: false, dirty: false, known: false }
     }
 }
 
@@ -101,6 +103,7 @@ impl<P: Protocol> Worker<P> {
             let _ = self.poll.registry().deregister(connection.socket());
         }
         if std::mem::take(&mut link.ready) {
+            link.lost_us = Some(now_us);
             self.ready -= 1;
             self.ends.shared.ready.fetch_sub(1, Ordering::Relaxed);
         } else {
@@ -148,7 +151,10 @@ impl<P: Protocol> Worker<P> {
         self.ready += 1;
         self.ends.shared.ready.fetch_add(1, Ordering::Relaxed);
         self.traffic.counters.logins += 1;
-        self.traffic.record.login(link.began_us, now_us);
+        match link.lost_us.take() {
+            Some(lost_us) => self.traffic.record.reconnect(lost_us, now_us),
+            None => self.traffic.record.login(link.began_us, now_us),
+        }
         if let Some(connection) = &mut link.connection {
             connection.shrink();
         }

@@ -155,6 +155,7 @@ impl<P: Protocol> Worker<P> {
                 delivery: self.traffic.record.second_delivery.take(),
                 connections: self.ready,
                 backlog,
+                cpu_us: now.cpu_us - running.second.cpu_us,
             };
             running.second = now;
             running.next_second_us += 1_000_000;
