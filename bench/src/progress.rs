@@ -30,6 +30,18 @@ impl Progress {
         }
     }
 
+    /// A line that tells how a load goes: the last one stays on a terminal, all of them elsewhere.
+    #[expect(clippy::print_stderr, reason = "it is the program's output to people")]
+    pub fn live(self, line: &str) {
+        match self {
+            Self::Silent => {}
+            // Overwrites the line before.
+            Self::Bar => eprint!("\r{line}\x1b[K"),
+            Self::Lines if line.is_empty() => {}
+            Self::Lines => eprintln!("{line}"),
+        }
+    }
+
     /// Shows how far `work` is, out of `total`, until it ends.
     pub async fn follow<F: Future>(self, what: &str, total: u64, done: impl Fn() -> u64, work: F) -> F::Output {
         match self {

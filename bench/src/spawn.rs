@@ -9,6 +9,7 @@ use node::local::{LocalCluster, LocalError};
 use tempfile::TempDir;
 
 use crate::target::TargetOptions;
+use crate::usage::Process;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -60,6 +61,12 @@ impl Spawned {
             app: AppId::new(node::init::MAIN_APP)?,
             admins,
         })
+    }
+
+    /// The node processes that run.
+    pub fn processes(&self) -> Vec<Process> {
+        let running = self.cluster.nodes().into_iter().filter_map(|node| Some((node, self.cluster.pid(node)?)));
+        running.map(|(node, pid)| Process { name: format!("node {node}"), pid }).collect()
     }
 
     /// Where the nodes' data and output are.

@@ -4,6 +4,7 @@ mod connect;
 mod drive;
 mod files;
 mod kill;
+pub(crate) mod report;
 mod run;
 mod setup;
 mod verify;

@@ -7,14 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use campanile_client::{Client, Range};
-use chat::ids::ShardId;
 use chat::wire::WireEvent;
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::time::Instant;
 
 use super::run::Run;
 use super::setup::wait_until;
 use super::{ReplayError, ReplayOptions};
+use crate::check::replicas;
 use crate::report::Violations;
 use crate::roll::roll;
 use crate::target::Target;
@@ -205,48 +204,12 @@ fn check_members(run: &Run, histories: &[History], violations: &mut Violations) 
 
 /// All replicas of every shard come to the same state.
 async fn check_digests(options: &ReplayOptions, target: &Target, violations: &mut Violations) {
-    let deadline = Instant::now() + DIGESTS_WITHIN;
-    loop {
-        let difference = match digests(target).await {
-            Ok(replicas) => first_difference(&replicas),
-            Err(error) => Some(error),
-        };
-        let Some(difference) = difference else {
-            options.progress.say("the replicas' digests are equal on all nodes");
-            return;
-        };
-        if Instant::now() >= deadline {
+    match replicas::differ(target, DIGESTS_WITHIN).await {
+        None => options.progress.say("the replicas' digests are equal on all nodes"),
+        Some(difference) => {
             violations.add(format!("replicas differ after {} s: {difference}", DIGESTS_WITHIN.as_secs()));
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// One replica's state: shard, applied entry, digest.
-type Replica = (ShardId, u64, String);
-
-async fn digests(target: &Target) -> Result<Vec<Vec<Replica>>, String> {
-    let mut nodes = Vec::new();
-    for admin in &target.admins {
-        let digests = admin.digests().await.map_err(|e| e.to_string())?;
-        nodes.push(digests.into_iter().map(|d| (d.shard, d.applied, d.digest)).collect());
-    }
-    Ok(nodes)
-}
-
-fn first_difference(nodes: &[Vec<Replica>]) -> Option<String> {
-    let first = nodes.first()?;
-    for (other, replicas) in nodes.iter().enumerate().skip(1) {
-        if replicas.len() != first.len() {
-            return Some(format!("node 1 has {} shards, node {} has {}", first.len(), other + 1, replicas.len()));
-        }
-        if let Some((a, b)) = first.iter().zip(replicas).find(|(a, b)| a != b) {
-            let tell = |(shard, applied, digest): &Replica| format!("shard {shard} at entry {applied} with {digest}");
-            return Some(format!("node 1 has {}, node {} has {}", tell(a), other + 1, tell(b)));
         }
     }
-    None
 }
 
 #[cfg(test)]

@@ -135,12 +135,3 @@ fn a_failed_send_that_exists_shows() {
     run.fail(crate::replay::run::FailedSend { message: 1, unknown: false, kind: String::new() });
     assert_eq!(violations(&run, &events), ["1 messages exist though their send was said to have failed"]);
 }
-
-#[test]
-fn digests_differ_by_content_by_position_and_by_shards() {
-    let node = |digest: &str| vec![(ShardId(1), 7, "aa".to_owned()), (ShardId(2), 9, digest.to_owned())];
-    assert_eq!(first_difference(&[node("bb"), node("bb"), node("bb")]), None);
-    let difference = first_difference(&[node("bb"), node("bb"), node("cc")]).unwrap();
-    assert_eq!(difference, "node 1 has shard 2 at entry 9 with bb, node 3 has shard 2 at entry 9 with cc");
-    assert!(first_difference(&[node("bb"), node("bb")[..1].to_vec()]).is_some());
-}

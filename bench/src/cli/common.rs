@@ -1,0 +1,157 @@
+//! What all loads have in common: the system, the generator, what is put out; and how a run is made of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use bench::engine::Loop;
+use bench::files;
+use bench::progress::Progress;
+use bench::report::{self, terminal};
+use bench::run::subject::Subject;
+use bench::run::summarize::summarize;
+use bench::run::watch::Conductor;
+use bench::run::{Plan, RunError};
+use bench::slo::{self, Slo};
+use bench::summary::Summary;
+use bench::systems::System;
+use bench::workload::Shape;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::cluster::ClusterArgs;
+use super::pace::PaceArgs;
+use super::{Failure, args, print};
+
+/// How long everybody's login, and hearing of one's groups, may take.
+const SETUP_WITHIN: Duration = Duration::from_secs(180);
+
+#[derive(Args)]
+pub(super) struct CommonArgs {
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+    /// Clients of the spawned cluster connect without TLS.
+    #[arg(long, requires = "spawn")]
+    pub(super) no_tls: bool,
+    /// Load another system instead, started on this machine (its packages: bench/systems/install.sh).
+    #[arg(long, value_enum, conflicts_with_all = ["spawn", "target"])]
+    pub(super) system: Option<System>,
+    /// NATS: streams that the groups are dealt out to [default: what is best for it].
+    #[arg(long, value_name = "COUNT", requires = "system")]
+    pub(super) streams: Option<u32>,
+    /// Threads of the generator [default: half the cores].
+    #[arg(long, value_name = "COUNT", value_parser = args::workers)]
+    pub(super) workers: Option<usize>,
+    /// Logins under way at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    pub(super) logins: usize,
+    /// The last events of each group that are read back from every node at the end.
+    #[arg(long, value_name = "EVENTS", default_value_t = 400)]
+    pub(super) read_back: usize,
+    /// An objective such as 'ack_p99<50ms' or 'acked_rate>=10000'; may be given more than once.
+    #[arg(long, value_name = "OBJECTIVE")]
+    pub(super) slo: Vec<Slo>,
+    /// Repeat so many times on the same system, with new users and groups, and report medians.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) runs: u32,
+    /// Write summary.json, timeline.csv, histograms and report.html there.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Keep the spawned cluster's data and output.
+    #[arg(long, requires = "spawn")]
+    pub(super) keep: bool,
+}
+
+impl CommonArgs {
+    /// A plan of this scenario. `parameters` are those of the scenario alone.
+    pub(super) fn plan(&self, scenario: &str, parameters: &[(&str, Value)], shape: Shape, pace: &PaceArgs) -> Plan {
+        let load = pace.load();
+        let mut all: BTreeMap<String, Value> =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        match load.pace {
+            Loop::Closed { window } => all.insert("window".to_owned(), json!(window)),
+            Loop::Open { per_second } => all.insert("rate".to_owned(), json!(per_second)),
+        };
+        all.insert("payload_bytes".to_owned(), json!(pace.payload));
+        if let Some(streams) = self.system.and_then(|system| system.streams(self.streams, shape.groups.len() as u32)) {
+            all.insert("streams".to_owned(), json!(streams));
+        }
+        if self.system.is_none() && self.cluster.spawn.is_some() {
+            all.insert("shards".to_owned(), json!(self.cluster.shards));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Plan {
+            scenario: scenario.to_owned(),
+            parameters: all,
+            load,
+            payload: pace.payload,
+            workers: self.workers.unwrap_or(cores / 2).max(1),
+            logins: self.logins,
+            setup_within: SETUP_WITHIN,
+            read_back: self.read_back,
+            shape,
+        }
+    }
+
+    pub(super) fn subject(&self, progress: Progress) -> Result<Subject, Failure> {
+        if let Some(system) = self.system {
+            return Ok(Subject::rival(system, self.streams, progress)?);
+        }
+        match self.cluster.spawn(!self.no_tls) {
+            Some(spawn) => Ok(Subject::spawn(spawn, progress)?),
+            None => Ok(Subject::target(self.cluster.target()?, self.cluster.server_pid.clone())?),
+        }
+    }
+
+    /// Starts the system, runs the plan as often as asked for, and puts out what it came to.
+    pub(super) fn run<C: Conductor>(
+        &self,
+        plan: &Plan,
+        conductor: impl Fn() -> Result<C, Failure>,
+    ) -> Result<u8, Failure> {
+        files::raise(plan.shape.users).map_err(RunError::Usage)?;
+        let progress = Progress::of_terminal();
+        let mut subject = self.subject(progress)?;
+        let mut summaries = Vec::new();
+        let mut failed = None;
+        for number in 1..=self.runs {
+            if self.runs > 1 {
+                progress.say(&format!("run {number} of {}", self.runs));
+            }
+            match conductor().and_then(|mut conductor| Ok(subject.run(plan, &mut conductor, progress)?)) {
+                Ok(measured) => summaries.push(summarize(plan, subject.described(), 1, measured)),
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        subject.stop(self.keep, progress);
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        let summary = Summary::of_runs(summaries).context("nothing was run")?;
+        self.put_out(summary)
+    }
+
+    /// Judges, prints and writes a summary; the program's exit code.
+    pub(super) fn put_out(&self, mut summary: Summary) -> Result<u8, Failure> {
+        slo::judge_all(&self.slo, &mut summary);
+        print(&terminal::text(&summary));
+        if let Some(dir) = &self.out {
+            report::write_all(dir, &summary).context("the run's files")?;
+        }
+        Ok(summary.exit_code)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let code = match &error {
+            RunError::Usage(_) | RunError::Target(_) | RunError::Connector(_) => 2,
+            RunError::Spawn(_) | RunError::System(_) | RunError::Unhealthy(_) | RunError::Engine(_) => 3,
+        };
+        Self { code, error: error.into() }
+    }
+}

@@ -1,0 +1,210 @@
+//! `campanile-bench compare A B`: two runs of one workload side by side, and which differences are more than noise.
+
+mod page;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use crate::report::numbers::with_unit;
+use crate::report::table::{Table, paragraph};
+use crate::report::terminal;
+use crate::summary::Summary;
+use crate::summary::figures::{Better, Figure, Unit, all};
+use crate::summary::median::median;
+
+/// Two runs of another workload say nothing about each other.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("these are different workloads, so their figures say nothing about each other (--force shows them all the same): {}", .0.join("; "))]
+pub struct DifferentWorkloads(pub Vec<String>);
+
+/// The second against the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Better,
+    Worse,
+    /// Within the noise.
+    Same,
+    /// One of them was not measured.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub figure: Figure,
+    pub first: Option<f64>,
+    pub second: Option<f64>,
+    /// Of each one's value; differences up to it mean nothing.
+    pub noise: f64,
+    pub verdict: Verdict,
+}
+
+pub struct Comparison<'a> {
+    pub first: &'a Summary,
+    pub second: &'a Summary,
+    pub rows: Vec<Row>,
+    /// What a reader should know before believing the rows.
+    pub cautions: Vec<String>,
+}
+
+/// The second against the first. `force` compares other workloads too, and says so.
+pub fn compare<'a>(first: &'a Summary, second: &'a Summary, force: bool) -> Result<Comparison<'a>, DifferentWorkloads> {
+    let different = differences(first, second);
+    if !different.is_empty() && !force {
+        return Err(DifferentWorkloads(different));
+    }
+    let mut cautions = cautions(first, second);
+    cautions.extend(different.into_iter().map(|what| format!("different workloads: {what}")));
+    let rows = all().into_iter().filter_map(|figure| Row::of(figure, first, second)).collect();
+    Ok(Comparison { first, second, rows, cautions })
+}
+
+fn differences(first: &Summary, second: &Summary) -> Vec<String> {
+    let (one, other) = (&first.scenario, &second.scenario);
+    let mut found = Vec::new();
+    if one.name != other.name {
+        found.push(format!("{} and {}", one.name, other.name));
+    }
+    let names = one.parameters.keys().chain(other.parameters.keys().filter(|name| !one.parameters.contains_key(*name)));
+    for name in names {
+        let (one, other) = (one.parameters.get(name), other.parameters.get(name));
+        if one != other {
+            found.push(format!("{name} is {} and {}", shown(one), shown(other)));
+        }
+    }
+    found
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "not given".to_owned(), Value::to_string)
+}
+
+fn cautions(first: &Summary, second: &Summary) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, run) in [("A", first), ("B", second)] {
+        if run.generator.bottleneck {
+            found.push(format!("in {name} {}", terminal::generator(run)));
+        }
+        if run.exit_code > 1 {
+            found.push(format!("{name} ended with: {}", terminal::verdict(run)));
+        }
+    }
+    if first.machine != second.machine {
+        found.push("they ran on different machines".to_owned());
+    }
+    if first.system.promise != second.system.promise {
+        found.push("an ack does not mean the same in both".to_owned());
+    }
+    if first.runs.is_empty() || second.runs.is_empty() {
+        found.push("one run each tells little about noise; --runs 5 measures it".to_owned());
+    }
+    found
+}
+
+/// Differences below this are nothing even where the runs agree better.
+const LEAST_NOISE: f64 = 0.02;
+
+impl Row {
+    /// None if neither has it, or neither has any of it.
+    fn of(figure: Figure, first: &Summary, second: &Summary) -> Option<Self> {
+        let (one, other) = (first.figure(&figure.name), second.figure(&figure.name));
+        if [one, other].into_iter().flatten().all(|value| value == 0.0) {
+            return None;
+        }
+        let spread = |summary: &Summary| spread(&summary.runs_of(&figure.name));
+        let noise = match (spread(first), spread(second)) {
+            (Some(one), Some(other)) => one.max(other).max(LEAST_NOISE),
+            (one, other) => assumed_noise(&figure).max(one.or(other).unwrap_or_default()),
+        };
+        let verdict = judge(&figure, one, other, noise);
+        Some(Self { figure, first: one, second: other, noise, verdict })
+    }
+
+    pub fn ratio(&self) -> Option<f64> {
+        let (first, second) = (self.first?, self.second?);
+        (first != 0.0).then(|| second / first)
+    }
+}
+
+/// Half the way from the lowest run to the highest, as a share of the median; none of a single run.
+fn spread(runs: &[f64]) -> Option<f64> {
+    let low = runs.iter().copied().min_by(f64::total_cmp)?;
+    let high = runs.iter().copied().max_by(f64::total_cmp)?;
+    let middle = median(runs.to_vec()).filter(|middle| *middle > 0.0)?;
+    (runs.len() > 1).then(|| (high - low) / 2.0 / middle)
+}
+
+/// What single runs on a quiet machine differ by: tails by more than rates.
+fn assumed_noise(figure: &Figure) -> f64 {
+    match figure.name.rsplit_once('_').map(|(_, quantile)| quantile) {
+        Some("max") => 0.3,
+        Some("p99.9") => 0.2,
+        Some("p99") => 0.15,
+        Some("p50" | "p90" | "mean") => 0.1,
+        _ => 0.05,
+    }
+}
+
+fn judge(figure: &Figure, first: Option<f64>, second: Option<f64>, noise: f64) -> Verdict {
+    let (Some(first), Some(second)) = (first, second) else { return Verdict::Unknown };
+    // What should never happen has no noise: from none to one is worse.
+    let room = if figure.unit == Unit::Count { 0.0 } else { noise * (first.abs() + second.abs()) };
+    if (second - first).abs() <= room {
+        return Verdict::Same;
+    }
+    if (second > first) == (figure.better == Better::Higher) { Verdict::Better } else { Verdict::Worse }
+}
+
+impl Verdict {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Same => "same",
+            Self::Unknown => "",
+        }
+    }
+}
+
+impl Comparison<'_> {
+    /// Figures that got worse beyond noise.
+    pub fn worse(&self) -> usize {
+        self.rows.iter().filter(|row| row.verdict == Verdict::Worse).count()
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (name, run) in [("A", self.first), ("B", self.second)] {
+            text += &paragraph(name, &format!("{}: {}", terminal::title(run), terminal::verdict(run)));
+            text += &paragraph("an ack means", &run.system.promise);
+        }
+        text += &paragraph("workload", &terminal::parameters(self.first));
+        for caution in &self.cautions {
+            text += &paragraph("beware", caution);
+        }
+        let mut table = Table::new(["figure", "A", "B", "B / A", "noise", "B is"]);
+        for row in &self.rows {
+            table.row([row.figure.name.clone()].into_iter().chain(row.cells()));
+        }
+        text.push('\n');
+        text + &table.lines()
+    }
+
+    /// A page of its own, with the latency curves of both over each other.
+    pub fn html(&self) -> String {
+        page::page(self)
+    }
+}
+
+impl Row {
+    /// A, B, ratio, noise, verdict.
+    fn cells(&self) -> [String; 5] {
+        let value =
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| with_unit(value, self.figure.unit));
+        let ratio = self.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let noise =
+            if self.figure.unit == Unit::Count { String::new() } else { format!("±{:.0} %", self.noise * 100.0) };
+        [value(self.first), value(self.second), ratio, noise, self.verdict.word().to_owned()]
+    }
+}

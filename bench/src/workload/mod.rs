@@ -1,0 +1,6 @@
+//! Who talks to whom.
+
+pub mod scenario;
+pub mod shape;
+
+pub use shape::{GroupShape, Shape};
