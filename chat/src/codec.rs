@@ -5,6 +5,8 @@
 //! the process. Enum order and field order are the format: new variants go last, a changed struct gets a new format
 //! number and keeps its old decoder, and golden files hold every layout that was ever written.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +52,8 @@ pub enum CodecError {
 
 /// No envelope is larger than a frame between nodes.
 const LIMIT: usize = crate::limits::PEER_FRAME_BYTES;
+/// A larger buffer is not kept for the next value.
+const KEPT: usize = 256 * 1024;
 
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<LIMIT>()
@@ -57,16 +61,29 @@ fn config() -> impl bincode::config::Config {
 
 /// Encodes `value` in an envelope.
 pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Bytes, CodecError> {
-    let mut buffer = Vec::with_capacity(128);
-    buffer.extend_from_slice(&[FORMAT, kind as u8]);
-    bincode::serde::encode_into_std_write(value, &mut buffer, config())
-        .map_err(|error| CodecError::Encode(Box::new(error)))?;
-    if buffer.len() > LIMIT {
-        return Err(CodecError::TooLarge { len: buffer.len(), max: LIMIT });
+    encode_with(kind, value, |envelope| Bytes::copy_from_slice(envelope))
+}
+
+/// Encodes `value` in an envelope that `take` sees before it is forgotten.
+pub fn encode_with<T: Serialize, R>(kind: Kind, value: &T, take: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+    thread_local! {
+        // Written here first: no value's bytes move while they grow, and none is kept with room to spare.
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // Values stay in memory for a while: not with the room that was only for writing them.
-    buffer.shrink_to_fit();
-    Ok(buffer.into())
+    // Taken, not borrowed: a value that encodes another one on its way gets a buffer of its own.
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    buffer.extend_from_slice(&[FORMAT, kind as u8]);
+    let written = bincode::serde::encode_into_std_write(value, &mut buffer, config());
+    let taken = match written {
+        Err(error) => Err(CodecError::Encode(Box::new(error))),
+        Ok(_) if buffer.len() > LIMIT => Err(CodecError::TooLarge { len: buffer.len(), max: LIMIT }),
+        Ok(_) => Ok(take(&buffer)),
+    };
+    if buffer.capacity() <= KEPT {
+        BUFFER.set(buffer);
+    }
+    taken
 }
 
 /// Decodes an envelope of `kind`; every byte must be used.

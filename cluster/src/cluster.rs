@@ -21,7 +21,7 @@ use crate::consensus::state_machine::ShardView;
 use crate::peer::lane::{CallError, Lane, LaneOptions};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, Handler, ServerOptions};
-use crate::proposer::{ProposeError, Proposed};
+use crate::proposer::{ProposeError, ProposeReply, Proposed};
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
     ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover, heartbeat,
@@ -156,16 +156,16 @@ impl Cluster {
         }
     }
 
-    /// Asks the node above on another node, or this one's own.
-    pub async fn call(&self, node: NodeId, request: Bytes) -> Result<Bytes, CallError> {
-        if node == self.inner.node {
-            return Ok(self.inner.service.call(node, request).await);
-        }
-        let lane = self.inner.lanes.get(&node).ok_or(CallError::Unreachable)?;
-        match lane.call(Request::Service(request), REQUEST_TIMEOUT).await? {
-            Response::Service(answer) => Ok(answer),
-            _ => Err(CallError::NoAnswer),
-        }
+    /// Tells the node above on another node. Notes to one node arrive in order, or the connection is lost and both
+    /// sides hear of it.
+    pub fn tell(&self, node: NodeId, note: Bytes) -> Result<(), CallError> {
+        self.inner.lanes.get(&node).ok_or(CallError::Unreachable)?.tell(note)
+    }
+
+    /// Proposes on this node, which must lead the shard; `reply` is called with what came of it, once, from the
+    /// cluster's runtime or at once. It must not block.
+    pub fn propose_then(&self, shard: ShardId, command: Command, reply: ProposeReply) {
+        self.inner.propose_then(shard, command, reply);
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -257,6 +257,7 @@ async fn start(
     }
     tokio::spawn(heartbeat::run(inner.clone(), options.timing.heartbeat));
     for (peer, lane) in inner.lanes.iter() {
+        tokio::spawn(watch_connection(inner.clone(), *peer, lane.clone()));
         tokio::spawn(failover::run(inner.clone(), *peer, lane.clone(), options.timing));
     }
     tokio::spawn(balance::run(inner.clone()));
@@ -296,6 +297,17 @@ async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>
     }
 }
 
+/// Tells the node above when notes to `peer` may have been lost.
+async fn watch_connection(inner: Arc<Inner>, peer: NodeId, lane: Lane) {
+    let mut connected = lane.watch_connected();
+    while connected.wait_for(|connected| *connected).await.is_ok() {
+        if connected.wait_for(|connected| !*connected).await.is_err() {
+            return;
+        }
+        inner.service.lost(peer);
+    }
+}
+
 impl Inner {
     pub(crate) fn replica(&self, shard: ShardId) -> Option<&Replica> {
         self.replicas.get(usize::from(shard.0))
@@ -310,6 +322,16 @@ impl Inner {
         match replica.leader() {
             Some(node) if node == self.node => replica.proposer.propose(command).await,
             leader => Err(ProposeError::NotLeader { leader }),
+        }
+    }
+
+    fn propose_then(&self, shard: ShardId, command: Command, reply: ProposeReply) {
+        match self.replica(shard) {
+            None => reply(Err(ProposeError::Unavailable)),
+            Some(replica) => match replica.leader() {
+                Some(node) if node == self.node => replica.proposer.propose_then(command, reply),
+                leader => reply(Err(ProposeError::NotLeader { leader })),
+            },
         }
     }
 
@@ -393,7 +415,6 @@ impl Inner {
             | Request::Snapshot { shard, .. }
             | Request::ReadIndex { shard }
             | Request::Submit { shard, .. } => *shard,
-            Request::Service(_) => return Response::Failed(Failure::NoShard),
         };
         let Some(replica) = self.replica(shard) else {
             return Response::Failed(Failure::NoShard);
@@ -420,21 +441,17 @@ impl Inner {
                 Ok(proposed) => Response::Submitted { outcome: proposed.outcome, index: proposed.index },
                 Err(error) => Response::Failed(error.into()),
             },
-            Request::Service(_) => Response::Failed(Failure::NoShard),
         }
     }
 }
 
 impl Handler for Inner {
-    fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        match request {
-            // Begun here and not in the future: what one node asks after the other enters the node above in that order.
-            Request::Service(bytes) => {
-                let answer = self.service.call(from, bytes);
-                Box::pin(async move { Response::Service(answer.await) })
-            }
-            request => Box::pin(async move { self.serve(request).await }),
-        }
+    fn handle(self: Arc<Self>, _from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        Box::pin(async move { self.serve(request).await })
+    }
+
+    fn told(&self, from: NodeId, note: Bytes) {
+        self.service.told(from, note);
     }
 }
 

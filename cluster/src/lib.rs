@@ -15,9 +15,7 @@ mod proposer;
 mod replica;
 mod status;
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +28,7 @@ pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
-pub use proposer::{ProposeError, Proposed};
+pub use proposer::{ProposeError, ProposeReply, Proposed};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 
 /// A member of the cluster and where its peers reach it.
@@ -82,9 +80,12 @@ pub trait Feed: Send + Sync + 'static {
     fn leadership(&self, shard: ShardId, leading: bool);
 }
 
-/// Answers what other nodes ask of the node above.
+/// What the nodes above say to each other. Called from the cluster's runtime: must not block.
 pub trait PeerService: Send + Sync + 'static {
-    fn call(&self, from: NodeId, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>>;
+    /// A note from another node. Notes of one node come in the order they were sent.
+    fn told(&self, from: NodeId, note: Bytes);
+    /// The connection to `peer` is gone: notes that are not answered may or may not have arrived.
+    fn lost(&self, peer: NodeId);
 }
 
 #[derive(Debug, thiserror::Error)]

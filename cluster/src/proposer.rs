@@ -42,7 +42,27 @@ pub enum ProposeError {
     Storage,
 }
 
-type Reply = oneshot::Sender<Result<Proposed, ProposeError>>;
+/// Called once with what became of a command; must not block.
+pub type ProposeReply = Box<dyn FnOnce(Result<Proposed, ProposeError>) + Send>;
+
+/// Whoever waits for a command. Dropped without an answer, it says that the outcome is unknown.
+struct Reply(Option<ProposeReply>);
+
+impl Reply {
+    fn send(mut self, result: Result<Proposed, ProposeError>) {
+        if let Some(reply) = self.0.take() {
+            reply(result);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply(Err(ProposeError::Unknown));
+        }
+    }
+}
 
 struct Pending {
     command: Command,
@@ -62,12 +82,22 @@ impl Proposer {
     }
 
     pub(crate) async fn propose(&self, command: Command) -> Result<Proposed, ProposeError> {
-        let (reply, outcome) = oneshot::channel();
-        self.queue.try_send(Pending { command, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::Storage,
-        })?;
+        let (sender, outcome) = oneshot::channel();
+        // A caller that gave up closed its end.
+        self.propose_then(command, Box::new(|result| drop(sender.send(result))));
         outcome.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    pub(crate) fn propose_then(&self, command: Command, reply: ProposeReply) {
+        let refused = match self.queue.try_send(Pending { command, reply: Reply(Some(reply)) }) {
+            Ok(()) => return,
+            Err(refused) => refused,
+        };
+        let (error, pending) = match refused {
+            mpsc::error::TrySendError::Full(pending) => (ProposeError::Overloaded, pending),
+            mpsc::error::TrySendError::Closed(pending) => (ProposeError::Storage, pending),
+        };
+        pending.reply.send(Err(error));
     }
 }
 
@@ -83,6 +113,8 @@ async fn run(shard: ShardId, raft: Raft, mut waiting: mpsc::Receiver<Pending>) {
             },
         };
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
+        // Whoever else is ready to run may have something for the same entry.
+        tokio::task::yield_now().await;
         let (commands, replies) = gather(first, &mut waiting, &mut held);
         propose(shard, &raft, commands, replies, permit).await;
     }
@@ -134,7 +166,7 @@ async fn propose(
             Ok(Ok(written)) => {
                 let index = written.log_id.index;
                 for (reply, outcome) in replies.into_iter().zip(written.data.outcomes.iter()) {
-                    let _ = reply.send(Ok(Proposed { outcome: outcome.clone(), index }));
+                    reply.send(Ok(Proposed { outcome: outcome.clone(), index }));
                 }
             }
             Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
@@ -154,7 +186,6 @@ fn refuse(shard: ShardId, replies: Vec<Reply>, reason: &str) {
 
 fn answer(replies: Vec<Reply>, result: Result<Proposed, ProposeError>) {
     for reply in replies {
-        // A caller that gave up closed its end.
-        let _ = reply.send(result.clone());
+        reply.send(result.clone());
     }
 }

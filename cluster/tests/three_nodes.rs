@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +37,16 @@ impl Feed for Heard {
     fn leadership(&self, _: ShardId, _: bool) {}
 }
 
-struct Echo(NodeId);
+/// Remembers the notes it was told, and whom it lost.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
 
-impl PeerService for Echo {
-    fn call(&self, from: NodeId, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
-        let answer = format!("{from}>{}:{}", self.0, String::from_utf8_lossy(&request));
-        Box::pin(async move { answer.into() })
+impl PeerService for Notes {
+    fn told(&self, from: NodeId, note: Bytes) {
+        self.0.lock().push(format!("{from}: {}", String::from_utf8_lossy(&note)));
+    }
+    fn lost(&self, peer: NodeId) {
+        self.0.lock().push(format!("lost {peer}"));
     }
 }
 
@@ -74,6 +77,7 @@ struct Node {
     cluster: Cluster,
     engine: Engine,
     heard: Arc<Heard>,
+    notes: Arc<Notes>,
 }
 
 impl Node {
@@ -99,8 +103,9 @@ impl Node {
             timing: Timing::default(),
             engine: engine.clone(),
         };
-        let cluster = Cluster::start(options, heard.clone(), Arc::new(Echo(node))).await.unwrap();
-        Self { cluster, engine, heard }
+        let notes = Arc::new(Notes::default());
+        let cluster = Cluster::start(options, heard.clone(), notes.clone()).await.unwrap();
+        Self { cluster, engine, heard, notes }
     }
 
     async fn stop(self) {
@@ -168,7 +173,11 @@ async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
         nodes.push(Node::start(dir.path(), &authority, &peers, id).await);
     }
     until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
-    assert_eq!(nodes[0].cluster.call(3, Bytes::from("hi")).await.unwrap(), "1>3:hi");
+    let sent: Vec<String> = (0..300).map(|n| format!("1: {n}")).collect();
+    for n in 0..300 {
+        nodes[0].cluster.tell(3, Bytes::from(n.to_string())).unwrap();
+    }
+    until("notes, in order", || *nodes[2].notes.0.lock() == sent).await;
 
     // Every node takes commands for every shard, and the same id has one effect.
     let mut acked = Vec::new();

@@ -1,10 +1,9 @@
 //! From a session to the group actor that decides, on this node or on the one that leads the conversation's shard.
 //!
-//! Requests of one session enter the same conversation's mailbox in the order they were made: everything up to there
-//! happens in the first poll of [`Router::ask`] here, and inside [`Desk::call`] on the other node.
+//! Requests of one session enter the same conversation's mailbox in the order they were posted: all of [`Router::post`]
+//! happens at once, notes to another node keep their order, and [`Desk::told`] puts them into the mailbox there.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,100 +12,137 @@ use chat::codec::{self, Kind};
 use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
 use cluster::{CallError, Cluster};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::directory::Directory;
-use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest};
+use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest, Reply};
 
 /// Before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(25);
 
 /// A node that hangs does not answer: what may be asked again is, of whoever leads by then.
-const ATTEMPT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
+pub(crate) const ATTEMPT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
 
-/// What a node asks of another. The order of variants is the rpc format: new ones go last.
+/// What nodes tell each other. The order of variants is the format between nodes: new ones go last.
 #[derive(Debug, Serialize, Deserialize)]
-enum PeerRequest {
-    Group { app: AppId, conversation: ConversationId, actor: UserId, ask: GroupAsk },
+enum Note {
+    /// Answered by an `Answer` with the same number.
+    Ask {
+        number: u64,
+        app: AppId,
+        conversation: ConversationId,
+        actor: UserId,
+        ask: GroupAsk,
+    },
+    Answer {
+        number: u64,
+        answer: GroupAnswer,
+    },
 }
 
-/// The answer, in the order of the requests.
-#[derive(Debug, Serialize, Deserialize)]
-enum PeerAnswer {
-    Group(GroupAnswer),
-    /// The request did not decode: another version of the service.
-    NotUnderstood,
+/// A request of a user to a conversation's group actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    pub(crate) app: AppId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) actor: UserId,
+    pub(crate) ask: GroupAsk,
+}
+
+/// Asks that another node has not answered yet. One for each request that sessions hold, and those are bounded.
+#[derive(Default)]
+struct Pending {
+    last: u64,
+    replies: HashMap<u64, (NodeId, Reply)>,
+}
+
+impl Pending {
+    fn add(&mut self, node: NodeId, reply: Reply) -> u64 {
+        self.last += 1;
+        self.replies.insert(self.last, (node, reply));
+        self.last
+    }
+
+    fn take(&mut self, number: u64) -> Option<Reply> {
+        self.replies.remove(&number).map(|(_, reply)| reply)
+    }
+}
+
+/// What other nodes reach, and where their answers arrive.
+pub struct Desk {
+    directory: Arc<Directory>,
+    pending: Mutex<Pending>,
 }
 
 /// Sessions ask through this.
 #[derive(Clone)]
 pub struct Router {
     cluster: Cluster,
-    directory: Arc<Directory>,
+    desk: Arc<Desk>,
 }
 
 impl Router {
-    pub fn new(cluster: Cluster, directory: Arc<Directory>) -> Self {
-        Self { cluster, directory }
+    pub fn new(cluster: Cluster, desk: Arc<Desk>) -> Self {
+        Self { cluster, desk }
     }
 
-    /// Asks the conversation's group actor wherever it is. While nothing can have happened, or asking again changes
-    /// nothing, it asks again, until [`limits::REQUEST_TIMEOUT_MS`] have passed.
-    pub(crate) async fn ask(
-        &self,
-        app: AppId,
-        conversation: ConversationId,
-        actor: UserId,
-        ask: GroupAsk,
-    ) -> GroupAnswer {
-        let deadline = Instant::now() + Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
-        // Once one attempt may have happened, no later failure may claim that nothing did.
-        let mut maybe_happened = false;
+    /// Asks the conversation's group actor once, wherever it is. Does not wait; `reply` gets the answer. An answer that
+    /// is lost because the other node hangs never comes: the asker watches the time.
+    pub(crate) fn post(&self, letter: Letter, reply: Reply) {
+        let Letter { app, conversation, actor, ask } = letter;
+        let shard = self.cluster.conversation_shard(&app, &conversation);
+        match self.cluster.leader(shard) {
+            None => reply.send(Err(GroupFailure::NotLeader { leader: None })),
+            Some(node) if node == self.cluster.node() => {
+                self.desk.directory.ask(GroupKey { app, conversation }, GroupRequest { actor, ask, reply });
+            }
+            Some(node) => self.post_to(node, reply, |number| Note::Ask { number, app, conversation, actor, ask }),
+        }
+    }
+
+    fn post_to(&self, node: NodeId, reply: Reply, note: impl FnOnce(u64) -> Note) {
+        let number = self.desk.pending.lock().add(node, reply);
+        let told = self.cluster.tell(node, encode(&note(number)));
+        let Err(error) = told else { return };
+        // Lost meanwhile: then it has its answer.
+        let Some(reply) = self.desk.pending.lock().take(number) else { return };
+        reply.send(Err(match error {
+            CallError::Overloaded => GroupFailure::Overloaded { retry_after_ms: 200 },
+            CallError::Unreachable | CallError::NoAnswer => GroupFailure::NotLeader { leader: None },
+        }));
+    }
+
+    /// Asks again and again, while nothing can have happened or asking again changes nothing, until `deadline`.
+    /// `maybe_happened`: an earlier attempt may have been done, so no later failure may claim that nothing was.
+    pub(crate) async fn insist(&self, letter: Letter, deadline: Instant, mut maybe_happened: bool) -> GroupAnswer {
+        let idempotent = letter.ask.idempotent();
         loop {
-            let attempt = self.attempt(app.clone(), conversation.clone(), actor.clone(), ask.clone());
-            let patience = if ask.idempotent() { deadline.min(Instant::now() + ATTEMPT) } else { deadline };
-            let answer = timeout_at(patience, attempt).await.unwrap_or(Err(GroupFailure::Unknown));
+            sleep(RETRY).await;
+            let (sender, answer) = oneshot::channel();
+            // Whoever insists may have given up.
+            self.post(letter.clone(), Reply::new(|answer| _ = sender.send(answer)));
+            let patience = if idempotent { deadline.min(Instant::now() + ATTEMPT) } else { deadline };
+            let answer = match timeout_at(patience, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) | Err(_) => Err(GroupFailure::Unknown),
+            };
             let failure = match answer {
-                Err(failure) if again(failure, ask.idempotent()) => failure,
+                Err(failure) if again(failure, idempotent) => failure,
                 answer => return answer.map_err(|failure| soften(failure, maybe_happened)),
             };
             maybe_happened |= failure == GroupFailure::Unknown;
             if Instant::now() + RETRY >= deadline {
                 return Err(soften(failure, maybe_happened));
             }
-            sleep(RETRY).await;
-        }
-    }
-
-    async fn attempt(&self, app: AppId, conversation: ConversationId, actor: UserId, ask: GroupAsk) -> GroupAnswer {
-        let shard = self.cluster.conversation_shard(&app, &conversation);
-        match self.cluster.leader(shard) {
-            None => Err(GroupFailure::NotLeader { leader: None }),
-            Some(node) if node == self.cluster.node() => {
-                local(&self.directory, GroupKey { app, conversation }, actor, ask).await
-            }
-            Some(node) => self.remote(node, PeerRequest::Group { app, conversation, actor, ask }).await,
-        }
-    }
-
-    async fn remote(&self, node: NodeId, request: PeerRequest) -> GroupAnswer {
-        let request = codec::encode(Kind::Peer, &request).map_err(|_| GroupFailure::Unavailable)?;
-        let answer = self.cluster.call(node, request).await.map_err(|error| match error {
-            CallError::Unreachable => GroupFailure::NotLeader { leader: None },
-            CallError::Overloaded => GroupFailure::Overloaded { retry_after_ms: 200 },
-            CallError::NoAnswer => GroupFailure::Unknown,
-        })?;
-        match codec::decode(Kind::Peer, &answer) {
-            Ok(PeerAnswer::Group(answer)) => answer,
-            Ok(PeerAnswer::NotUnderstood) => Err(GroupFailure::Unavailable),
-            Err(_) => Err(GroupFailure::Unknown),
         }
     }
 }
 
-fn again(failure: GroupFailure, idempotent: bool) -> bool {
+/// Whether a request that failed so may be made again without asking the client.
+pub(crate) fn again(failure: GroupFailure, idempotent: bool) -> bool {
     match failure {
         GroupFailure::NotLeader { .. } | GroupFailure::Unavailable => true,
         GroupFailure::Unknown => idempotent,
@@ -115,7 +151,8 @@ fn again(failure: GroupFailure, idempotent: bool) -> bool {
     }
 }
 
-fn soften(failure: GroupFailure, maybe_happened: bool) -> GroupFailure {
+/// What a failure comes to if an earlier attempt may have been done.
+pub(crate) fn soften(failure: GroupFailure, maybe_happened: bool) -> GroupFailure {
     match failure {
         GroupFailure::Rejected(_) | GroupFailure::Internal => failure,
         _ if maybe_happened => GroupFailure::Unknown,
@@ -123,45 +160,50 @@ fn soften(failure: GroupFailure, maybe_happened: bool) -> GroupFailure {
     }
 }
 
-/// In the mailbox when this returns; the future waits for the answer.
-fn local(
-    directory: &Arc<Directory>,
-    key: GroupKey,
-    actor: UserId,
-    ask: GroupAsk,
-) -> impl Future<Output = GroupAnswer> + Send + use<> {
-    let (reply, answer) = oneshot::channel();
-    let asked = directory.ask(key, GroupRequest { actor, ask, reply });
-    async move {
-        asked?;
-        // Unanswered: the actor ended with the request in hand.
-        answer.await.unwrap_or(Err(GroupFailure::Unknown))
-    }
-}
-
-/// What other nodes reach.
-pub struct Desk {
-    directory: Arc<Directory>,
-}
-
 impl Desk {
     pub fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+        Self { directory, pending: Mutex::default() }
+    }
+
+    fn asked(&self, from: NodeId, number: u64, key: GroupKey, actor: UserId, ask: GroupAsk) {
+        let directory = self.directory.clone();
+        let reply = Reply::new(move |answer| {
+            // If the connection is gone, the other node knows that by itself.
+            if let Some(cluster) = directory.cluster() {
+                let _ = cluster.tell(from, encode(&Note::Answer { number, answer }));
+            }
+        });
+        self.directory.ask(key, GroupRequest { actor, ask, reply });
     }
 }
 
 impl cluster::PeerService for Desk {
-    fn call(&self, _from: NodeId, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
-        let Ok(PeerRequest::Group { app, conversation, actor, ask }) = codec::decode(Kind::Peer, &request) else {
-            return Box::pin(async { encode(&PeerAnswer::NotUnderstood) });
-        };
-        let answer = local(&self.directory, GroupKey { app, conversation }, actor, ask);
-        Box::pin(async move { encode(&PeerAnswer::Group(answer.await)) })
+    fn told(&self, from: NodeId, note: Bytes) {
+        match codec::decode(Kind::Peer, &note) {
+            Ok(Note::Ask { number, app, conversation, actor, ask }) => {
+                self.asked(from, number, GroupKey { app, conversation }, actor, ask);
+            }
+            Ok(Note::Answer { number, answer }) => {
+                // Given up meanwhile, or an answer from before the connection was lost.
+                let reply = self.pending.lock().take(number);
+                if let Some(reply) = reply {
+                    reply.send(answer);
+                }
+            }
+            Err(error) => tracing::warn!(peer = from, %error, "a note from a peer is of another version"),
+        }
+    }
+
+    fn lost(&self, peer: NodeId) {
+        let lost: Vec<_> = self.pending.lock().replies.extract_if(|_, (node, _)| *node == peer).collect();
+        for (_, (_, reply)) in lost {
+            reply.send(Err(GroupFailure::Unknown));
+        }
     }
 }
 
-fn encode(answer: &PeerAnswer) -> Bytes {
-    codec::encode(Kind::Peer, answer).expect("an answer is a few numbers")
+fn encode(note: &Note) -> Bytes {
+    codec::encode(Kind::Peer, note).expect("a note is one request, far below the limit")
 }
 
 #[cfg(test)]
@@ -180,14 +222,16 @@ mod tests {
             kind: BodyKind::Action,
             plain: Bytes::from_static("grüßt".as_bytes()),
         };
-        let request = PeerRequest::Group {
+        let note = Note::Ask {
+            number: 7,
             app: AppId::new("main").unwrap(),
             conversation: ConversationId::Group(GroupId(Uuid::from_u128(6))),
             actor: UserId::new("alice").unwrap(),
             ask: ask.clone(),
         };
-        let bytes = codec::encode(Kind::Peer, &request).unwrap();
-        let PeerRequest::Group { ask: back, .. } = codec::decode(Kind::Peer, &bytes).unwrap();
+        let Ok(Note::Ask { number: 7, ask: back, .. }) = codec::decode(Kind::Peer, &encode(&note)) else {
+            panic!("{note:?}");
+        };
         assert_eq!(back, ask);
     }
 

@@ -1,7 +1,7 @@
 //! What waits for the storage thread: bounded in requests and bytes, drained as a whole.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -125,6 +125,17 @@ impl Queue {
             }
         }
         std::mem::take(&mut waiting.dirty)
+    }
+
+    /// Waits for more to come; not longer than it takes for the queue to fill.
+    pub(crate) fn linger(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut waiting = self.waiting.lock();
+        while !waiting.closing && waiting.jobs.len() < QUEUE_JOBS / 2 && waiting.bytes < QUEUE_BYTES / 2 {
+            if self.arrived.wait_until(&mut waiting, until).timed_out() {
+                break;
+            }
+        }
     }
 
     pub(crate) fn drain(&self) -> Drained {

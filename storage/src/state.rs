@@ -98,7 +98,12 @@ impl StateShared {
         let shard = log.shard;
         let marker: StateMarker = shared.disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
         let current = CurrentSnapshot::load(&shared, &log)?;
-        let memory = Memory { generation: marker.generation, applied: marker.applied, cache: Cache::new(STATE_CACHE_BYTES), ..Memory::default() };
+        let memory = Memory {
+            generation: marker.generation,
+            applied: marker.applied,
+            cache: Cache::new(STATE_CACHE_BYTES),
+            ..Memory::default()
+        };
         Ok(Self { shard, shared, log, memory: Mutex::new(memory), room: Condvar::new(), current: Mutex::new(current) })
     }
 

@@ -6,9 +6,13 @@
 mod fast;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chat::ids::GroupId;
 use chat::wire::{Body, EventContent, PATH, SUBPROTOCOL, ServerFrame, WireError, WireEvent};
+
+use crate::check::marks::AHEAD;
+use crate::target::unix_ms;
 
 use super::{Ask, Event, Handshake, Number, Order, Outbox, Protocol};
 
@@ -17,6 +21,8 @@ const SETUP: u64 = 1 << 62;
 const LOGIN: u64 = SETUP | 1;
 const RESUME: u64 = SETUP | 2;
 const ASK: u64 = SETUP | 1 << 61;
+/// Characters of an id before what tells its message: the time it was made.
+const TIME_DIGITS: usize = 13;
 /// When an error that may be repeated names no time.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -48,8 +54,11 @@ pub struct Campanile {
     /// `g:…` or `p:…:…`, by place.
     conversations: Vec<String>,
     pairs: HashMap<String, u32>,
-    /// What the ids of all messages begin with, up to the lane.
-    id_prefix: String,
+    /// What the ids of all messages have between their time and the lane.
+    id_middle: String,
+    /// When the newest messages of each lane were made, for their ids: place and milliseconds of the run, by place
+    /// modulo [`AHEAD`]. Only the lane's own worker writes there.
+    made: Vec<AtomicU64>,
 }
 
 /// A connection.
@@ -79,9 +88,9 @@ impl Campanile {
         let conversations: Vec<String> = cast.places.iter().map(name).collect();
         let numbered = conversations.iter().zip(0..).filter(|(name, _)| name.starts_with('p'));
         let pairs = numbered.map(|(name, number)| (name.clone(), number)).collect();
-        let id = uuid::Builder::from_unix_timestamp_millis(cast.began_ms, &[0; 10]).into_uuid().to_string();
-        let id_prefix = format!("{}7{:03x}-", &id[..14], cast.run & 0xfff);
-        Self { conversations, pairs, id_prefix, cast }
+        let id_middle = format!("-7{:03x}-", cast.run & 0xfff);
+        let made = (0..cast.lane_users.len() * AHEAD as usize).map(|_| AtomicU64::new(0)).collect();
+        Self { conversations, pairs, id_middle, made, cast }
     }
 
     /// The id of a place: `g:…` or `p:…:…`.
@@ -89,14 +98,31 @@ impl Campanile {
         &self.conversations[place as usize]
     }
 
-    /// A message's `client_msg_id`: the same in every attempt.
-    fn message_id(&self, number: Number) -> [u8; 36] {
+    /// When a message is sent for the first time, in Unix milliseconds; the same again in every later attempt.
+    fn made_ms(&self, number: Number) -> u64 {
+        let place = u64::from(number.place);
+        let ring = self.made.get(number.lane as usize * AHEAD as usize..).unwrap_or_default();
+        let Some(slot) = ring.get((number.place % AHEAD) as usize) else { return self.cast.began_ms };
+        let known = slot.load(Ordering::Relaxed);
+        if known >> 32 == place {
+            return self.cast.began_ms + (known & u64::from(u32::MAX));
+        }
+        let since_ms = unix_ms().saturating_sub(self.cast.began_ms) & u64::from(u32::MAX);
+        slot.store(place << 32 | since_ms, Ordering::Relaxed);
+        self.cast.began_ms + since_ms
+    }
+
+    /// A message's `client_msg_id`: a UUIDv7 of the moment it was made.
+    fn message_id(&self, number: Number, made_ms: u64) -> [u8; 36] {
         let mut digits = [0; super::NUMBER_DIGITS];
         number.write(&mut digits);
         // The variant's two bits stand above the lane's thirty.
         digits[0] = b"89ab"[usize::from(digits[0] - b'0') & 3];
         let mut id = [b'-'; 36];
-        id[..19].copy_from_slice(self.id_prefix.as_bytes());
+        for (at, digit) in (0..8).chain(9..13).enumerate() {
+            id[digit] = b"0123456789abcdef"[(made_ms >> (44 - 4 * at) & 15) as usize];
+        }
+        id[TIME_DIGITS..19].copy_from_slice(self.id_middle.as_bytes());
         id[19..23].copy_from_slice(&digits[..4]);
         id[24..].copy_from_slice(&digits[4..]);
         id
@@ -116,12 +142,14 @@ impl Campanile {
     fn delivered<'a>(&self, message: fast::Message<'a>) -> Result<Event<'a>, String> {
         let fast::Message { conversation, seq, from, id, text } = message;
         let told = |what: &str| format!("{what}: {} in {}", lossy(id), lossy(conversation));
-        let group = self.place(conversation).ok_or_else(|| told("a message of a conversation that is not the run's"))?;
+        let group =
+            self.place(conversation).ok_or_else(|| told("a message of a conversation that is not the run's"))?;
         let number = Number::of_text(text).ok_or_else(|| told("a message that was never sent"))?;
-        if self.message_id(number) != id {
+        if self.message_id(number, 0)[TIME_DIGITS..] != id[TIME_DIGITS.min(id.len())..] {
             return Err(told("a message under another id than its text says"));
         }
-        let sender = self.cast.lane_users.get(number.lane as usize).map(|user| self.cast.users[*user as usize].as_bytes());
+        let sender =
+            self.cast.lane_users.get(number.lane as usize).map(|user| self.cast.users[*user as usize].as_bytes());
         if sender != Some(from) {
             return Err(told("a message from somebody else"));
         }
@@ -149,7 +177,13 @@ impl Campanile {
         events(self.delivered(message).unwrap_or_else(Event::Broken));
     }
 
-    fn frame(&self, session: &mut Session, frame: ServerFrame, out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
+    fn frame(
+        &self,
+        session: &mut Session,
+        frame: ServerFrame,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
         match frame {
             // A request while the login is being answered would be out of order.
             ServerFrame::Hello { .. } => self.resume(&std::mem::take(&mut session.have), out),
@@ -254,7 +288,7 @@ impl Protocol for Campanile {
                 }
             }
             push(frame, "\"},\"client_msg_id\":\"");
-            frame.extend_from_slice(&self.message_id(number));
+            frame.extend_from_slice(&self.message_id(number, self.made_ms(number)));
             push(frame, "\",\"body\":{\"kind\":\"text\",\"text\":\"");
             push(frame, text);
             push(frame, "\"}}");
@@ -282,19 +316,15 @@ impl Protocol for Campanile {
         true
     }
 
-    fn receive(
-        &self,
-        session: &mut Session,
-        message: &[u8],
-        out: &mut Outbox<'_>,
-        events: &mut impl FnMut(Event<'_>),
-    ) {
+    fn receive(&self, session: &mut Session, message: &[u8], out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
         match fast::read(message) {
             Some(fast::Frame::Message(message)) => events(self.delivered(message).unwrap_or_else(Event::Broken)),
             Some(fast::Frame::Ack { re, seq, duplicate }) => ack(re, seq, duplicate, events),
             None => match serde_json::from_slice(message) {
                 Ok(frame) => self.frame(session, frame, out, events),
-                Err(error) => events(Event::Failed(format!("not a frame of the protocol ({error}): {}", lossy(message)))),
+                Err(error) => {
+                    events(Event::Failed(format!("not a frame of the protocol ({error}): {}", lossy(message))))
+                }
             },
         }
     }

@@ -219,12 +219,7 @@ fn operations(
     }
 }
 
-fn act(
-    session: &mut NatsSession,
-    operation: Operation<'_>,
-    out: &mut Outbox<'_>,
-    events: &mut impl FnMut(Event<'_>),
-) {
+fn act(session: &mut NatsSession, operation: Operation<'_>, out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
     match operation {
         Operation::Message(message) if message.subscription == INBOX => answered(message, events),
         Operation::Message(message) => delivered(message, events),

@@ -95,7 +95,8 @@ fn sign(options: &TargetOptions, users: &[String]) -> Result<Vec<String>, RunErr
             .collect();
         let mut tokens = Vec::with_capacity(users.len());
         for part in parts {
-            let part = part.join().map_err(|_| RunError::Unhealthy("a thread that signs tokens panicked".to_owned()))?;
+            let part =
+                part.join().map_err(|_| RunError::Unhealthy("a thread that signs tokens panicked".to_owned()))?;
             tokens.extend(part?);
         }
         Ok(tokens)
@@ -109,7 +110,8 @@ async fn make_groups(target: &Target, users: &[String], places: &[Place], shape:
         Place::Pair(..) => None,
     });
     let making = groups.map(|(number, id, group)| async move {
-        let failed = |what: &str, e: &dyn std::fmt::Display| RunError::Unhealthy(format!("cannot {what} group {number}: {e}"));
+        let failed =
+            |what: &str, e: &dyn std::fmt::Display| RunError::Unhealthy(format!("cannot {what} group {number}: {e}"));
         let ids: Vec<UserId> = group
             .members
             .iter()

@@ -129,9 +129,7 @@ impl Rival {
         let streams = self.system.streams(self.streams, groups).unwrap_or_default();
         self.running.prepare(run, plan.shape.users, groups, streams)?;
         match self.system {
-            System::NatsFsync | System::NatsDefault => {
-                self.play(Nats::new(run, streams), plan, conductor, progress)
-            }
+            System::NatsFsync | System::NatsDefault => self.play(Nats::new(run, streams), plan, conductor, progress),
             System::Ejabberd => self.play(Xmpp::new(room_prefix(run)), plan, conductor, progress),
             System::Bare => self.play(Bare, plan, conductor, progress),
         }

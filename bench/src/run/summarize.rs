@@ -74,7 +74,8 @@ fn counts(plan: &Plan, measured: &Measured) -> Counts {
         errors.insert("timeout".to_owned(), outcome.unanswered.len() as u64);
     }
     let of_group = plan.shape.groups.iter().map(|group| group.members.len() as u64);
-    let lanes = plan.shape.groups.iter().zip(of_group).flat_map(|(group, members)| group.senders.iter().map(move |_| members));
+    let lanes =
+        plan.shape.groups.iter().zip(of_group).flat_map(|(group, members)| group.senders.iter().map(move |_| members));
     let sent: u64 = outcome.lanes.iter().map(|sent| u64::from(*sent)).sum();
     let due: u64 = outcome.lanes.iter().zip(lanes).map(|(sent, members)| u64::from(*sent) * members).sum();
     // Of the window: its acks, each with as many members as the run's messages have on average.

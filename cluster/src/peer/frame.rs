@@ -10,18 +10,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Writes one frame and flushes it.
 pub(crate) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) -> io::Result<()> {
-    let payload = codec::encode(Kind::Peer, value).map_err(io::Error::other)?;
-    let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
-    // One write for small frames: one TLS record, one segment.
-    if payload.len() <= 16 * 1024 {
-        let mut frame = Vec::with_capacity(4 + payload.len());
-        frame.extend_from_slice(&length.to_be_bytes());
-        frame.extend_from_slice(&payload);
-        to.write_all(&frame).await?;
-    } else {
-        to.write_all(&length.to_be_bytes()).await?;
-        to.write_all(&payload).await?;
-    }
+    // The codec's limit is far below 4 GiB.
+    let framed = |payload: &[u8]| [&(payload.len() as u32).to_be_bytes(), payload].concat();
+    let frame = codec::encode_with(Kind::Peer, value, framed).map_err(io::Error::other)?;
+    // One write: one TLS record where it fits, one segment.
+    to.write_all(&frame).await?;
     to.flush().await
 }
 
@@ -37,8 +30,13 @@ pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
     if length == 0 || length > PEER_FRAME_BYTES {
         return Err(invalid(format!("a frame of {length} bytes, 1 to {PEER_FRAME_BYTES} are allowed")));
     }
-    let mut payload = vec![0; length];
-    from.read_exact(&mut payload).await?;
+    let mut payload = Vec::with_capacity(length);
+    let mut rest = from.take(length as u64);
+    while payload.len() < length {
+        if rest.read_buf(&mut payload).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
     codec::decode(Kind::Peer, &payload).map(Some).map_err(|error| invalid(error.to_string()))
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chat::ids::NodeId;
 use chat::limits::{PEER_FRAME_BYTES, PEER_QUEUE};
 use rustls::ClientConfig;
@@ -42,9 +43,9 @@ pub enum CallError {
     NoAnswer,
 }
 
-struct Outgoing {
-    request: Request,
-    reply: oneshot::Sender<Response>,
+enum Outgoing {
+    Request { request: Request, reply: oneshot::Sender<Response> },
+    Note(Bytes),
 }
 
 /// A handle on the connection to one peer.
@@ -79,16 +80,28 @@ impl Lane {
         self.connected.clone()
     }
 
+    /// Sends a note, which nothing answers.
+    pub(crate) fn tell(&self, note: Bytes) -> Result<(), CallError> {
+        if !self.connected() {
+            return Err(CallError::Unreachable);
+        }
+        self.push(Outgoing::Note(note))
+    }
+
+    fn push(&self, outgoing: Outgoing) -> Result<(), CallError> {
+        self.queue.try_send(outgoing).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CallError::Unreachable,
+        })
+    }
+
     /// Sends a request and waits for its response.
     pub(crate) async fn call(&self, request: Request, deadline: Duration) -> Result<Response, CallError> {
         if !self.connected() {
             return Err(CallError::Unreachable);
         }
         let (reply, response) = oneshot::channel();
-        self.queue.try_send(Outgoing { request, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CallError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => CallError::Unreachable,
-        })?;
+        self.push(Outgoing::Request { request, reply })?;
         match timeout(deadline, response).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) | Err(_) => Err(CallError::NoAnswer),
@@ -178,18 +191,28 @@ async fn send(
     pending: &mut HashMap<u64, oneshot::Sender<Response>>,
     next_id: &mut u64,
 ) -> io::Result<()> {
+    // Whoever else is ready to run may have something for the same bundle.
+    tokio::task::yield_now().await;
     let mut messages = Vec::new();
     let mut bytes = 0;
     let mut next = Some(first);
-    while let Some(Outgoing { request, reply }) = next {
-        // Callers that gave up leave closed replies behind; forget them once in a while.
-        *next_id += 1;
-        if next_id.is_multiple_of(1024) {
-            pending.retain(|_, reply| !reply.is_closed());
-        }
-        bytes += request.size_hint();
-        pending.insert(*next_id, reply);
-        messages.push(Message::Request { id: *next_id, request });
+    while let Some(outgoing) = next {
+        messages.push(match outgoing {
+            Outgoing::Request { request, reply } => {
+                // Callers that gave up leave closed replies behind; forget them once in a while.
+                *next_id += 1;
+                if next_id.is_multiple_of(1024) {
+                    pending.retain(|_, reply| !reply.is_closed());
+                }
+                bytes += request.size_hint();
+                pending.insert(*next_id, reply);
+                Message::Request { id: *next_id, request }
+            }
+            Outgoing::Note(note) => {
+                bytes += note.len();
+                Message::Note(note)
+            }
+        });
         next = if messages.len() < BUNDLE_MESSAGES && bytes < BUNDLE_BYTES { waiting.try_recv().ok() } else { None };
     }
     frame::write(writer, &Bundle { messages }).await

@@ -34,8 +34,16 @@ pub(crate) struct Bundle {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Message {
-    Request { id: u64, request: Request },
-    Response { id: u64, response: Response },
+    Request {
+        id: u64,
+        request: Request,
+    },
+    Response {
+        id: u64,
+        response: Response,
+    },
+    /// For the node above: [`crate::PeerService`]. Nothing answers it here.
+    Note(Bytes),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,8 +82,6 @@ pub(crate) enum Request {
         shard: ShardId,
         command: Command,
     },
-    /// For the node above: [`crate::PeerService`].
-    Service(Bytes),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,7 +101,6 @@ pub(crate) enum Response {
     SnapshotChunk,
     ReadIndex(u64),
     Submitted { outcome: Outcome, index: u64 },
-    Service(Bytes),
     Failed(Failure),
 }
 
@@ -130,7 +135,6 @@ impl Request {
         match self {
             Self::Append { append, .. } => append.records.iter().map(LogRecord::size_hint).sum(),
             Self::Snapshot { .. } => 256 * 1024,
-            Self::Service(bytes) => bytes.len(),
             Self::Submit { .. } => chat::limits::ENTRY_BYTES,
             Self::Vote { .. } | Self::Transfer { .. } | Self::ReadIndex { .. } => 64,
         }

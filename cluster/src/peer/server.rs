@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chat::ids::NodeId;
 use rustls::ServerConfig;
 use tokio::io::BufReader;
@@ -29,9 +30,12 @@ const CONCURRENT: usize = 1024;
 /// Responses waiting to be written.
 const RESPONSES: usize = 1024;
 
-/// Serves one request of a peer. Called in the order of the requests; only the future may wait.
+/// Serves one peer's messages.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>>;
+
+    /// Called in the order of the notes; must not wait.
+    fn told(&self, from: NodeId, note: Bytes);
 }
 
 pub(crate) struct ServerOptions {
@@ -110,6 +114,8 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: 
     let (responses, mut written) = mpsc::channel::<Message>(RESPONSES);
     let writing = tokio::spawn(async move {
         while let Some(first) = written.recv().await {
+            // Whoever else is ready to run may have an answer for the same bundle.
+            tokio::task::yield_now().await;
             let mut messages = vec![first];
             while messages.len() < 256 {
                 let Ok(next) = written.try_recv() else { break };
@@ -131,12 +137,18 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: 
             }
         };
         for message in bundle.messages {
-            let Message::Request { id, request } = message else { continue };
+            let (id, request) = match message {
+                Message::Request { id, request } => (id, request),
+                Message::Note(note) => {
+                    handler.told(peer, note);
+                    continue;
+                }
+                Message::Response { .. } => continue,
+            };
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let responses = responses.clone();
-            let response = handler.clone().handle(peer, request);
+            let (handler, responses) = (handler.clone(), responses.clone());
             tokio::spawn(async move {
-                let response = response.await;
+                let response = handler.handle(peer, request).await;
                 // A broken connection takes its unanswered requests with it; the peer retries.
                 let _ = responses.send(Message::Response { id, response }).await;
                 drop(permit);

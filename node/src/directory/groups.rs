@@ -61,23 +61,40 @@ impl Directory {
         let _ = self.cluster.set(cluster);
     }
 
-    /// Puts the request into its group actor's mailbox, without waiting. An error is the request's answer; nothing
-    /// happened then.
-    pub(crate) fn ask(self: &Arc<Self>, key: GroupKey, request: GroupRequest) -> Result<(), GroupFailure> {
-        let cluster = self.cluster.get().ok_or(GroupFailure::Unavailable)?;
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.get()
+    }
+
+    /// Puts the request into its group actor's mailbox, without waiting, or answers why it is not.
+    pub(crate) fn ask(self: &Arc<Self>, key: GroupKey, request: GroupRequest) {
+        if let Err((failure, request)) = self.deliver(key, request) {
+            request.reply.send(Err(failure));
+        }
+    }
+
+    fn deliver(self: &Arc<Self>, key: GroupKey, request: GroupRequest) -> Result<(), (GroupFailure, GroupRequest)> {
+        let Some(cluster) = self.cluster.get() else { return Err((GroupFailure::Unavailable, request)) };
         let shard = cluster.conversation_shard(&key.app, &key.conversation);
         let leader = cluster.leader(shard);
         if leader != Some(cluster.node()) {
-            return Err(GroupFailure::NotLeader { leader });
+            return Err((GroupFailure::NotLeader { leader }, request));
         }
-        let request = match self.actor(cluster, &key)?.try_send(request) {
+        let actor = match self.actor(cluster, &key) {
+            Ok(actor) => actor,
+            Err(failure) => return Err((failure, request)),
+        };
+        let request = match actor.try_send(request) {
             Ok(()) => return Ok(()),
-            Err(SendError::Full(_)) => return Err(GroupFailure::Overloaded { retry_after_ms: 200 }),
+            Err(SendError::Full(request)) => return Err((GroupFailure::Overloaded { retry_after_ms: 200 }, request)),
             Err(SendError::Closed(request)) => request,
         };
         // It died. The log has everything that matters of it.
         self.groups.lock().remove(&key);
-        self.actor(cluster, &key)?.try_send(request).map_err(|_| GroupFailure::Unavailable)
+        let actor = match self.actor(cluster, &key) {
+            Ok(actor) => actor,
+            Err(failure) => return Err((failure, request)),
+        };
+        actor.try_send(request).map_err(|refused| (GroupFailure::Unavailable, refused.into_inner()))
     }
 
     fn actor(self: &Arc<Self>, cluster: &Cluster, key: &GroupKey) -> Result<Arc<Addr<GroupActor>>, GroupFailure> {

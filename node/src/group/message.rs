@@ -7,8 +7,8 @@ use chat::command::ConversationCommand;
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Role};
 use chat::ids::{ClientMsgId, NodeId, UserId};
+use cluster::{ProposeError, Proposed};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 /// What a user wants of a conversation. Crosses the wire between nodes: new variants go last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +82,46 @@ pub(crate) enum GroupFailure {
 
 pub(crate) type GroupAnswer = Result<GroupDone, GroupFailure>;
 
-/// One request. The reply is dropped unanswered if the actor ends, which means [`GroupFailure::Unknown`].
-#[derive(Debug, Message)]
+/// Where an answer goes: called once, from any thread; must not block. Dropped without an answer, because the actor
+/// ended with the request in hand, it answers [`GroupFailure::Unknown`].
+pub(crate) struct Reply(Option<Box<dyn FnOnce(GroupAnswer) + Send>>);
+
+impl Reply {
+    pub(crate) fn new(reply: impl FnOnce(GroupAnswer) + Send + 'static) -> Self {
+        Self(Some(Box::new(reply)))
+    }
+
+    pub(crate) fn send(mut self, answer: GroupAnswer) {
+        if let Some(reply) = self.0.take() {
+            reply(answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply(Err(GroupFailure::Unknown));
+        }
+    }
+}
+
+/// One request.
+#[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GroupRequest {
     pub(crate) actor: UserId,
     pub(crate) ask: GroupAsk,
-    pub(crate) reply: oneshot::Sender<GroupAnswer>,
+    pub(crate) reply: Reply,
+}
+
+/// From the proposer: what became of the command that was proposed for a ticket. Told past the mailbox's limit: there
+/// is one for each request that the mailbox or the actor held, and those are bounded.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Decided {
+    pub(super) ticket: u64,
+    pub(super) outcome: Result<Proposed, ProposeError>,
 }
 
 /// From the directory: this node no longer leads the shard, or the actor is not needed. Full: asked again later.

@@ -18,15 +18,14 @@ use chat::limits;
 use chat::state::query;
 use cluster::{Cluster, ProposeError};
 use storage::{BodyContext, BodySealer};
-use tokio::sync::oneshot;
 
 use self::core::{Core, Digest, Effect, Local, Ticket};
 use crate::directory::Directory;
 use crate::socket::now_ms;
 use crate::started::started;
 pub use message::GroupState;
-pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest};
-use message::{Observe, Retire};
+use message::{Decided, Observe, Retire};
+pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, Reply};
 
 /// Between two looks at whether the actor is still needed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -46,7 +45,7 @@ pub(crate) struct GroupActor {
     cluster: Cluster,
     sealer: BodySealer,
     directory: Arc<Directory>,
-    core: Core<oneshot::Sender<GroupAnswer>>,
+    core: Core<Reply>,
     busy_ms: u64,
     retiring: bool,
 }
@@ -65,11 +64,10 @@ impl GroupActor {
         Self { key, shard, generation, cluster, sealer, directory, core, busy_ms, retiring: false }
     }
 
-    fn act(&mut self, effects: Vec<Effect<oneshot::Sender<GroupAnswer>>>, context: &mut Context<Self>) {
+    fn act(&mut self, effects: Vec<Effect<Reply>>, context: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                // Whoever asked may have given up.
-                Effect::Answer(reply, answer) => drop(reply.send(answer)),
+                Effect::Answer(reply, answer) => reply.send(answer),
                 Effect::CheckUsers { ticket, users } => {
                     let check = checks::users_exist(self.cluster.clone(), self.key.app.clone(), users);
                     self.check(ticket, check, context);
@@ -101,14 +99,9 @@ impl GroupActor {
         let command = self.command(&actor, ask, digest);
         let GroupKey { app, conversation } = self.key.clone();
         let command = Command::Conversation { app, conversation, actor, command };
-        let (cluster, shard) = (self.cluster.clone(), self.shard);
-        let proposal = async move { cluster.propose(shard, command).await };
-        let done = started(proposal).into_actor(self).map(move |proposed, this: &mut Self, context| {
-            let outcome = proposed.map(|proposed| proposed.outcome).map_err(failure);
-            let effects = this.core.proposed(ticket, outcome);
-            this.act(effects, context);
-        });
-        context.spawn(done);
+        let address = context.address();
+        let decided = move |outcome| address.do_send(Decided { ticket, outcome });
+        self.cluster.propose_then(self.shard, command, Box::new(decided));
     }
 
     fn command(&self, author: &UserId, ask: GroupAsk, digest: Digest) -> ConversationCommand {
@@ -180,6 +173,16 @@ impl Handler<GroupRequest> for GroupActor {
         let digest = self.digest(&actor, &ask);
         let local = self.local(&actor);
         let effects = self.core.asked(actor, ask, digest, local, reply);
+        self.act(effects, context);
+    }
+}
+
+impl Handler<Decided> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, Decided { ticket, outcome }: Decided, context: &mut Self::Context) {
+        let outcome = outcome.map(|proposed| proposed.outcome).map_err(failure);
+        let effects = self.core.proposed(ticket, outcome);
         self.act(effects, context);
     }
 }

@@ -2,9 +2,11 @@
 //! because the pump stands still while its client does not read.
 //!
 //! - `core`: what it does, pure. `cursors`: where it is in each conversation. `requests`: what is asked of whom.
-//! - `seat`: what the actor, its tasks and the fan-out of its thread share. `roster`: the one clock of a thread's sessions.
+//! - `seat`: what the actor, its tasks and the fan-out of its thread share. `roster`: a thread's sessions and
+//!   their one clock. `answers`: where the group actors' answers arrive.
 //! - [`message`]: what it may be told. `login`, `resume`, `reads`: what it waits for.
 
+mod answers;
 mod core;
 mod cursors;
 mod login;
@@ -31,6 +33,7 @@ use crate::history::{EventEncoder, History};
 use crate::router::Router;
 use crate::security::SecurityLog;
 use crate::socket::{Connection, Inbound};
+use answers::Answers;
 use message::{Observe, SessionState};
 use roster::Roster;
 use seat::Seat;
@@ -52,12 +55,15 @@ pub struct Services {
 pub struct Floor {
     fan_out: LocalFanOut,
     roster: Roster,
+    answers: Answers,
 }
 
 impl Floor {
     /// For the calling thread, which must be an arbiter's. Once per thread.
     pub fn open(fan_out: &FanOutHandle, encoder: EventEncoder) -> Self {
-        Self { fan_out: fan_out.open_worker(encoder), roster: Roster::start() }
+        let roster = Roster::start();
+        let answers = Answers::start(roster.clone());
+        Self { fan_out: fan_out.open_worker(encoder), roster, answers }
     }
 }
 
@@ -71,8 +77,9 @@ pub(crate) fn encode(frame: &ServerFrame) -> ByteString {
 
 impl Session {
     pub(crate) fn new(services: Arc<Services>, floor: &Floor, connection: Connection, slot: Slot) -> Self {
-        let seat = Rc::new(Seat::new(services, floor.fan_out.clone(), connection, slot));
-        floor.roster.add(&seat);
+        let number = slot.number;
+        let seat = Rc::new(Seat::new(services, floor, connection, slot));
+        floor.roster.add(number, &seat);
         Self(seat)
     }
 }

@@ -1,16 +1,19 @@
-//! One clock for all sessions of a worker thread: what thousands of idle connections cost is one timer.
+//! The sessions of a worker thread by number, and the one clock of them all: what thousands of idle connections cost
+//! is one timer.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::seat::Seat;
+use crate::fanout::message::SessionNumber;
 
 /// Between two looks at the clock. Timeouts are seconds.
 const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Default)]
-pub(super) struct Roster(Rc<RefCell<Vec<Weak<Seat>>>>);
+pub(super) struct Roster(Rc<RefCell<HashMap<SessionNumber, Weak<Seat>>>>);
 
 impl Roster {
     /// Ticks until the thread ends.
@@ -28,13 +31,17 @@ impl Roster {
         roster
     }
 
-    pub(super) fn add(&self, seat: &Rc<Seat>) {
-        self.0.borrow_mut().push(Rc::downgrade(seat));
+    pub(super) fn add(&self, session: SessionNumber, seat: &Rc<Seat>) {
+        self.0.borrow_mut().insert(session, Rc::downgrade(seat));
+    }
+
+    pub(super) fn seat(&self, session: SessionNumber) -> Option<Rc<Seat>> {
+        self.0.borrow().get(&session).and_then(Weak::upgrade)
     }
 
     fn tick(&self) {
         let mut seats = self.0.borrow_mut();
-        seats.retain(|seat| seat.upgrade().is_some_and(|seat| seat.tick()));
+        seats.retain(|_, seat| seat.upgrade().is_some_and(|seat| seat.tick()));
         if seats.capacity() > 4 * seats.len() + 64 {
             seats.shrink_to_fit();
         }

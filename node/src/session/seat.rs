@@ -5,19 +5,21 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::WeakAddr;
 use chat::errors::{CloseCode, ErrorCode};
 use chat::wire::{Credentials, Device};
 
+use super::answers::Answers;
 use super::core::{Core, Effect, Identified, Service};
 use super::message::{Live, SessionState};
 use super::reads::{Reader, within_deadline};
-use super::{Services, Session, login, resume};
+use super::{Floor, Services, Session, login, resume};
 use crate::auth::Identity;
 use crate::directory::{Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
+use crate::router::Letter;
 use crate::security::{EndReason, Visitor};
 use crate::socket::{Connection, Ended, Inbound, now_ms};
 use crate::started::started;
@@ -34,6 +36,7 @@ pub(super) struct Seat {
     core: RefCell<Core>,
     services: Arc<Services>,
     fan_out: LocalFanOut,
+    answers: Answers,
     connection: Connection,
     slot: Slot,
     visitor: RefCell<Visitor>,
@@ -47,7 +50,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(services: Arc<Services>, fan_out: LocalFanOut, connection: Connection, slot: Slot) -> Self {
+    pub(super) fn new(services: Arc<Services>, floor: &Floor, connection: Connection, slot: Slot) -> Self {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let service = Service {
             cluster: services.cluster.cluster().to_owned(),
@@ -60,7 +63,8 @@ impl Seat {
             core: RefCell::new(Core::new(id.clone(), service, now_ms())),
             id,
             services,
-            fan_out,
+            fan_out: floor.fan_out.clone(),
+            answers: floor.answers.clone(),
             visitor: RefCell::new(Visitor { ip, port, user_agent, device: None }),
             connection,
             slot,
@@ -157,11 +161,17 @@ impl Seat {
         let (number, fan_out) = (self.slot.number, self.fan_out.clone());
         match effect {
             Effect::Submit { ticket, conversation, ask } => {
+                let Identity { app, user: actor } = reader.who;
+                let reply = self.answers.reply(number, ticket);
+                self.services.router.post(Letter { app, conversation, actor, ask }, reply);
+            }
+            Effect::Insist { ticket, conversation, ask, within_ms, maybe_happened } => {
                 let router = self.services.router.clone();
-                let Identity { app, user } = reader.who;
-                let asked = conversation.clone();
-                let answer = async move { router.ask(app, asked, user, ask).await };
-                self.when(answer, move |core, _, answer| core.submitted(ticket, conversation, answer));
+                let Identity { app, user: actor } = reader.who;
+                let letter = Letter { app, conversation, actor, ask };
+                let deadline = tokio::time::Instant::now() + Duration::from_millis(within_ms);
+                let answer = async move { router.insist(letter, deadline, maybe_happened).await };
+                self.when(answer, move |core, now, answer| core.insisted(now, ticket, answer));
             }
             Effect::Resume { .. } => {
                 let Identity { app, user } = reader.who.clone();

@@ -74,7 +74,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let fan_out = FanOutHandle::default();
     let directory = Directory::new(arbiters, sealer);
     let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone()));
-    let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, Arc::new(Desk::new(directory.clone())))
+    let desk = Arc::new(Desk::new(directory.clone()));
+    let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, desk.clone())
         .await
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
@@ -91,7 +92,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     };
     let services = Arc::new(Services {
         cluster: node.cluster.clone(),
-        router: Router::new(node.cluster.clone(), directory),
+        router: Router::new(node.cluster.clone(), desk),
         history: History::new(node.cluster.clone(), encoder.clone()),
         authenticator,
         security: node.security.clone(),
@@ -106,8 +107,10 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     stop(node, vec![clients, admin]).await
 }
 
+/// Worker threads for clients, and arbiters for group actors: half the cores each. The replicas and storage have their
+/// own threads, and fewer threads wake each other less.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
+    std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
 fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<ClusterOptions> {

@@ -69,8 +69,10 @@ fn requests_are_what_the_service_reads() {
     let Request::Send { to, client_msg_id, .. } = send.request else { panic!("{send:?}") };
     assert_eq!(to, Target::User(UserId::new("b1-u1").unwrap()));
     assert_eq!((client_msg_id.0.get_version_num(), client_msg_id.0.get_variant()), (7, uuid::Variant::RFC4122));
+    let first = client_msg_id;
     let send = request(|out| driver.send(&mut session, NUMBER, 0, &text(), out));
-    let Request::Send { to, .. } = send.request else { panic!("{send:?}") };
+    let Request::Send { to, client_msg_id, .. } = send.request else { panic!("{send:?}") };
+    assert_eq!(client_msg_id, first, "the same in every attempt");
     assert_eq!(to, Target::Group(group_id(7, 1, 0)));
     for ask in [Ask::Read { group: 0, seq: 9 }, Ask::History { group: 1 }, Ask::Conversations, Ask::Ping] {
         request(|out| assert!(driver.ask(&mut session, 3, ask, out)));
@@ -79,18 +81,14 @@ fn requests_are_what_the_service_reads() {
 
 #[test]
 fn both_ways_of_reading_say_the_same() {
-    let id = driver().message_id(NUMBER);
+    let id = driver().message_id(NUMBER, 5);
     let frame = serde_json::to_vec(&event("p:b1-u1:b1-u10", "b1-u10", &id, &text())).unwrap();
     assert!(matches!(fast::read(&frame), Some(fast::Frame::Message(_))), "{}", lossy(&frame));
     let spaced: serde_json::Value = serde_json::from_slice(&frame).unwrap();
     let pretty = serde_json::to_vec_pretty(&spaced).unwrap();
     assert_eq!(fast::read(&pretty), None);
-    let expected = format!("{:?}", Event::Delivered {
-        group: 1,
-        seq: Some(42),
-        number: NUMBER,
-        text: text().as_bytes()
-    });
+    let expected =
+        format!("{:?}", Event::Delivered { group: 1, seq: Some(42), number: NUMBER, text: text().as_bytes() });
     assert_eq!((received(&frame), received(&pretty)), (vec![expected.clone()], vec![expected]));
 
     let conversation = ConversationId::Group(group_id(7, 1, 0));
@@ -101,8 +99,8 @@ fn both_ways_of_reading_say_the_same() {
 
 #[test]
 fn a_message_that_is_not_as_it_was_sent_is_told() {
-    let id = driver().message_id(NUMBER);
-    let other = driver().message_id(Number { lane: 1, place: 1 });
+    let id = driver().message_id(NUMBER, 5);
+    let other = driver().message_id(Number { lane: 1, place: 1 }, 5);
     for (conversation, from, id, text) in [
         ("p:b1-u1:b1-u2", "b1-u10", id, text()),
         ("p:b1-u1:b1-u10", "b1-u1", id, text()),

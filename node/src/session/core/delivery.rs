@@ -7,7 +7,7 @@ use chat::ids::{ConversationId, UserId};
 use chat::wire::{Resumption, ResyncReason, ServerFrame};
 
 use super::super::message::{Live, LiveEvent};
-use super::{Adding, Asked, Core, Effect, Phase, Standing};
+use super::{Adding, Core, Effect, Phase, Standing};
 
 impl Core {
     /// `standings` of all conversations of the user; followed before they were read.
@@ -103,7 +103,7 @@ impl Core {
             return;
         }
         match live {
-            Live::Events { conversation, events } => self.heard(conversation, events),
+            Live::Events { conversation, events } => self.heard(now_ms, conversation, events),
             Live::Moved { conversation, head } => self.moved(conversation, head),
             Live::Listed { conversation } => self.listed(conversation.clone()),
             Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
@@ -111,11 +111,11 @@ impl Core {
         }
     }
 
-    fn heard(&mut self, conversation: &ConversationId, events: &[LiveEvent]) {
+    fn heard(&mut self, now_ms: u64, conversation: &ConversationId, events: &[LiveEvent]) {
         for event in events {
             let room = self.room();
             if self.cursors.accept(conversation, event.seq, room) {
-                self.answered_by(conversation, event);
+                self.answered_by(now_ms, conversation, event);
                 self.deliver(conversation, event);
             } else {
                 self.heard_early(conversation, event.seq);
@@ -125,19 +125,14 @@ impl Core {
 
     /// A message of this session's own that was just applied here is committed: its ack need not wait for the group
     /// actor's answer, and travels with the event.
-    fn answered_by(&mut self, conversation: &ConversationId, event: &LiveEvent) {
-        if self.asked.is_empty() {
+    fn answered_by(&mut self, now_ms: u64, conversation: &ConversationId, event: &LiveEvent) {
+        if self.asked.len() == 0 {
             return;
         }
         let Some((author, id)) = &event.sent else { return };
-        if self.user.as_ref() != Some(author) {
-            return;
-        }
-        let same =
-            |asked: &Asked| asked.message.as_ref().is_some_and(|(at, message)| message == id && at == conversation);
-        if let Some(place) = self.asked.iter().position(same) {
-            let Asked { re, .. } = self.asked.remove(place);
-            self.ack(re, conversation.clone(), event.seq, false);
+        if self.user.as_ref() == Some(author) {
+            let settled = self.asked.happened(now_ms, conversation, *id, event.seq, &mut self.effects);
+            self.settle(settled);
         }
     }
 

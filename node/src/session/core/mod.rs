@@ -1,17 +1,19 @@
 //! What a session does, decided without a clock, a socket or a cluster. Every method is one input; what it wants done
 //! is collected as [`Effect`]s, in order.
 
+mod asked;
 mod delivery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 use chat::errors::{CloseCode, ErrorCode};
-use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, UserId};
+use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
 use chat::render::parse_frame;
 use chat::wire::{ClientFrame, Credentials, Device, Limits, Position, Request, ServerFrame, WireError};
 
+use self::asked::{Asked, Settled};
 use super::cursors::Cursors;
 use super::encode;
 use super::message::SessionState;
@@ -43,11 +45,20 @@ pub(super) enum Effect {
     Resume {
         re: u64,
     },
-    /// Answered by `submitted`.
+    /// Answered by `submitted`, or never.
     Submit {
         ticket: u64,
         conversation: ConversationId,
         ask: GroupAsk,
+    },
+    /// To be asked again and again; answered by `insisted`.
+    Insist {
+        ticket: u64,
+        conversation: ConversationId,
+        ask: GroupAsk,
+        within_ms: u64,
+        /// It may have been done already.
+        maybe_happened: bool,
     },
     /// Answered by `page_read`. One at a time, backfills included: that bounds what a session holds.
     ReadPage {
@@ -105,15 +116,6 @@ enum Phase {
     },
 }
 
-/// A request that the conversation's group actor has not answered yet.
-#[derive(Debug)]
-struct Asked {
-    ticket: u64,
-    re: u64,
-    /// If it is a message: its own event answers it too.
-    message: Option<(ConversationId, ClientMsgId)>,
-}
-
 /// A conversation that is being taken up.
 #[derive(Debug, Default)]
 struct Adding {
@@ -141,8 +143,7 @@ pub(super) struct Core {
     /// Newest read positions that found no room.
     reads: BTreeMap<(ConversationId, UserId), u64>,
     /// At most [`limits::SESSION_IN_FLIGHT`], with the pages.
-    asked: Vec<Asked>,
-    last_ticket: u64,
+    asked: Asked,
     bad_frames: u32,
     /// Bytes in the pipe, as the shell says before every input, and what was written since.
     waiting_bytes: usize,
@@ -170,8 +171,7 @@ impl Core {
             early: BTreeMap::new(),
             early_listed: BTreeSet::new(),
             reads: BTreeMap::new(),
-            asked: Vec::new(),
-            last_ticket: 0,
+            asked: Asked::default(),
             bad_frames: 0,
             waiting_bytes: 0,
             pages: VecDeque::new(),
@@ -282,15 +282,8 @@ impl Core {
                 self.error(Some(re), ErrorCode::TooManyInFlight, "wait for answers first", Some(100));
             }
             Ok(Sorted::Group(conversation, ask)) => {
-                let message = match &ask {
-                    GroupAsk::Send { client_msg_id, .. } => Some((conversation.clone(), *client_msg_id)),
-                    _ => None,
-                };
-                self.counters.sends += u64::from(message.is_some());
-                self.last_ticket += 1;
-                let ticket = self.last_ticket;
-                self.asked.push(Asked { ticket, re, message });
-                self.effects.push(Effect::Submit { ticket, conversation, ask });
+                self.counters.sends += u64::from(matches!(ask, GroupAsk::Send { .. }));
+                self.effects.extend(self.asked.ask(now_ms, re, conversation, ask));
             }
             Ok(Sorted::Page(page)) => self.pages.push_back((re, page)),
         }
@@ -336,14 +329,26 @@ impl Core {
     }
 
     /// The group actor's answer, unless the message's own event came first and was the answer.
-    pub(super) fn submitted(&mut self, ticket: u64, conversation: ConversationId, answer: GroupAnswer) {
-        let Some(place) = self.asked.iter().position(|asked| asked.ticket == ticket) else { return };
-        let Asked { re, .. } = self.asked.swap_remove(place);
-        match answer {
-            Ok(done) => self.ack(re, conversation, done.seq, done.duplicate),
-            Err(failure) => {
-                let (code, message, retry_after_ms) = requests::failure(failure);
-                self.error(Some(re), code, message, retry_after_ms);
+    pub(super) fn submitted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
+        let settled = self.asked.answered(now_ms, ticket, answer, &mut self.effects);
+        self.settle(settled);
+    }
+
+    /// The last word on a request that was asked again.
+    pub(super) fn insisted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
+        let settled = self.asked.insisted(now_ms, ticket, answer, &mut self.effects);
+        self.settle(settled);
+    }
+
+    /// Tells the client what requests came to.
+    fn settle(&mut self, settled: Vec<Settled>) {
+        for Settled { re, conversation, answer } in settled {
+            match answer {
+                Ok(done) => self.ack(re, conversation, done.seq, done.duplicate),
+                Err(failure) => {
+                    let (code, message, retry_after_ms) = requests::failure(failure);
+                    self.error(Some(re), code, message, retry_after_ms);
+                }
             }
         }
     }
@@ -385,6 +390,8 @@ impl Core {
             self.next_ping_ms = now_ms + limits::HEARTBEAT_MS;
             self.effects.push(Effect::Ping);
         }
+        let overdue = self.asked.overdue(now_ms, &mut self.effects);
+        self.settle(overdue);
         for (conversation, adding) in &mut self.adding {
             if std::mem::take(&mut adding.failed) {
                 self.effects.push(Effect::Add(conversation.clone()));

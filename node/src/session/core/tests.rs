@@ -1,6 +1,6 @@
 //! A session told as a story: inputs on the left, frames on the right.
 
-use chat::ids::GroupId;
+use chat::ids::{ClientMsgId, GroupId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -172,7 +172,7 @@ fn the_window_bounds_what_is_unanswered() {
     core.text(0, &send_frame(5));
     assert_eq!(told(&mut core).0, ["error:too_many_in_flight"]);
     let done = Ok(crate::group::message::GroupDone { seq: 1, duplicate: false });
-    core.submitted(1, group(1), done);
+    core.submitted(0, 1, done);
     core.text(0, &send_frame(6));
     let (written, others) = told(&mut core);
     assert_eq!(written, ["ack:1"]);
@@ -184,7 +184,7 @@ fn an_unknown_outcome_is_said() {
     let mut core = ready();
     core.text(0, &send_frame(10));
     core.effects();
-    core.submitted(1, group(1), Err(GroupFailure::Unknown));
+    core.submitted(0, 1, Err(GroupFailure::Unknown));
     assert_eq!(told(&mut core).0, ["error:outcome_unknown"]);
 }
 
@@ -349,9 +349,9 @@ fn ones_own_event_is_the_ack_and_the_later_answer_is_not_said_again() {
     hear(&mut core, 1, &[by("bob", 11, 1), by("alice", 10, 2)]);
     assert_eq!(told(&mut core).0, ["event:1", "ack:2", "event:2"]);
     let done = |seq| Ok(crate::group::message::GroupDone { seq, duplicate: false });
-    core.submitted(1, group(1), done(2));
+    core.submitted(0, 1, done(2));
     assert_eq!(told(&mut core).0, Vec::<String>::new());
-    core.submitted(2, group(1), done(3));
+    core.submitted(0, 2, done(3));
     hear(&mut core, 1, &[by("alice", 11, 3)]);
     assert_eq!(told(&mut core).0, ["ack:3", "event:3"]);
     assert_eq!(core.state().in_flight, 0);

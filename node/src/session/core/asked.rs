@@ -1,0 +1,274 @@
+//! Requests to group actors that have no answer yet, in the order they were made.
+//!
+//! Where asking again is safe it is done before the client hears of a failure. Requests to one conversation keep their
+//! order meanwhile: what was asked after one that is asked again waits for it.
+
+use chat::ids::{ClientMsgId, ConversationId};
+use chat::limits;
+
+use super::Effect;
+use crate::group::{GroupAnswer, GroupAsk, GroupFailure};
+use crate::router::{ATTEMPT, again, soften};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Posted,
+    /// To be asked again, in its turn.
+    Waiting,
+    /// Asked again; that answer is the last word.
+    Insisted,
+}
+
+#[derive(Debug)]
+struct Request {
+    ticket: u64,
+    re: u64,
+    conversation: ConversationId,
+    ask: GroupAsk,
+    since_ms: u64,
+    state: State,
+    /// An attempt ended without saying what it did.
+    maybe_happened: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    requests: Vec<Request>,
+    last_ticket: u64,
+}
+
+/// What a request came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) re: u64,
+    pub(super) conversation: ConversationId,
+    pub(super) answer: GroupAnswer,
+}
+
+impl Asked {
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn ask(&mut self, now_ms: u64, re: u64, conversation: ConversationId, ask: GroupAsk) -> Option<Effect> {
+        let behind = |other: &Request| other.state != State::Posted && other.conversation == conversation;
+        let state = if self.requests.iter().any(behind) { State::Waiting } else { State::Posted };
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let effect = (state == State::Posted).then(|| {
+            let (conversation, ask) = (conversation.clone(), ask.clone());
+            Effect::Submit { ticket, conversation, ask }
+        });
+        let (since_ms, maybe_happened) = (now_ms, false);
+        self.requests.push(Request { ticket, re, conversation, ask, since_ms, state, maybe_happened });
+        effect
+    }
+
+    /// The answer to the first attempt.
+    pub(super) fn answered(
+        &mut self,
+        now_ms: u64,
+        ticket: u64,
+        answer: GroupAnswer,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Settled> {
+        let Some(place) = self.place(ticket) else { return Vec::new() };
+        let request = &mut self.requests[place];
+        match (answer, request.state) {
+            (Err(failure), State::Posted) if again(failure, request.ask.idempotent()) => {
+                request.state = State::Waiting;
+                request.maybe_happened = failure == GroupFailure::Unknown;
+                let conversation = request.conversation.clone();
+                self.advance(now_ms, &conversation, effects)
+            }
+            // It was given up, and is asked again.
+            (Err(_), State::Waiting | State::Insisted) => Vec::new(),
+            _ => self.settle(now_ms, place, answer, effects),
+        }
+    }
+
+    /// The last word on a request that was asked again.
+    pub(super) fn insisted(
+        &mut self,
+        now_ms: u64,
+        ticket: u64,
+        answer: GroupAnswer,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Settled> {
+        self.place(ticket).map(|place| self.settle(now_ms, place, answer, effects)).unwrap_or_default()
+    }
+
+    /// A message of ours was applied here: that is its answer.
+    pub(super) fn happened(
+        &mut self,
+        now_ms: u64,
+        conversation: &ConversationId,
+        id: ClientMsgId,
+        seq: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Settled> {
+        let same = |request: &Request| {
+            matches!(request.ask, GroupAsk::Send { client_msg_id, .. } if client_msg_id == id)
+                && request.conversation == *conversation
+        };
+        let Some(place) = self.requests.iter().position(same) else { return Vec::new() };
+        let done = crate::group::message::GroupDone { seq, duplicate: false };
+        self.settle(now_ms, place, Ok(done), effects)
+    }
+
+    /// First attempts that had no answer for too long.
+    pub(super) fn overdue(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        let mut to_advance = Vec::new();
+        for request in self.requests.iter_mut().filter(|request| request.state == State::Posted) {
+            let age_ms = now_ms.saturating_sub(request.since_ms);
+            if request.ask.idempotent() && age_ms >= ATTEMPT.as_millis() as u64 || age_ms >= limits::REQUEST_TIMEOUT_MS
+            {
+                request.state = State::Waiting;
+                request.maybe_happened = true;
+                to_advance.push(request.conversation.clone());
+            }
+        }
+        for conversation in to_advance {
+            settled.extend(self.advance(now_ms, &conversation, effects));
+        }
+        settled
+    }
+
+    fn place(&self, ticket: u64) -> Option<usize> {
+        self.requests.iter().position(|request| request.ticket == ticket)
+    }
+
+    fn settle(&mut self, now_ms: u64, place: usize, answer: GroupAnswer, effects: &mut Vec<Effect>) -> Vec<Settled> {
+        let Request { re, conversation, state, maybe_happened, .. } = self.requests.remove(place);
+        let answer = answer.map_err(|failure| soften(failure, maybe_happened));
+        let mut settled = vec![Settled { re, conversation, answer }];
+        if state != State::Posted {
+            let conversation = settled[0].conversation.clone();
+            settled.extend(self.advance(now_ms, &conversation, effects));
+        }
+        settled
+    }
+
+    /// Asks again for the first of the conversation that waits, unless another one is being asked for.
+    fn advance(&mut self, now_ms: u64, conversation: &ConversationId, effects: &mut Vec<Effect>) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        let here = |request: &Request| request.state != State::Posted && request.conversation == *conversation;
+        while let Some(place) = self.requests.iter().position(here) {
+            let request = &mut self.requests[place];
+            if request.state == State::Insisted {
+                break;
+            }
+            let within_ms = (request.since_ms + limits::REQUEST_TIMEOUT_MS).saturating_sub(now_ms);
+            if within_ms == 0 || request.maybe_happened && !request.ask.idempotent() {
+                let Request { re, conversation, maybe_happened, .. } = self.requests.remove(place);
+                let answer = Err(soften(GroupFailure::Unavailable, maybe_happened));
+                settled.push(Settled { re, conversation, answer });
+                continue;
+            }
+            request.state = State::Insisted;
+            let Request { ticket, ask, maybe_happened, .. } = &*request;
+            effects.push(Effect::Insist {
+                ticket: *ticket,
+                conversation: conversation.clone(),
+                ask: ask.clone(),
+                within_ms,
+                maybe_happened: *maybe_happened,
+            });
+            break;
+        }
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use chat::errors::ErrorCode;
+    use chat::event::BodyKind;
+    use chat::ids::GroupId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::group::message::GroupDone;
+
+    fn group(n: u128) -> ConversationId {
+        ConversationId::Group(GroupId(Uuid::from_u128(n)))
+    }
+
+    fn send(id: u128) -> GroupAsk {
+        let client_msg_id = ClientMsgId(Uuid::from_u128(id));
+        GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi") }
+    }
+
+    const DONE: GroupAnswer = Ok(GroupDone { seq: 1, duplicate: false });
+    const NOT_LEADER: GroupAnswer = Err(GroupFailure::NotLeader { leader: None });
+
+    /// Tickets that are asked again by these effects.
+    fn insisted(effects: &mut Vec<Effect>) -> Vec<u64> {
+        let ticket = |effect: Effect| match effect {
+            Effect::Insist { ticket, .. } => ticket,
+            other => panic!("{other:?}"),
+        };
+        std::mem::take(effects).into_iter().map(ticket).collect()
+    }
+
+    fn answers(settled: Vec<Settled>) -> Vec<(u64, GroupAnswer)> {
+        settled.into_iter().map(|settled| (settled.re, settled.answer)).collect()
+    }
+
+    #[test]
+    fn requests_of_a_conversation_keep_their_order_while_the_leader_changes() {
+        let mut asked = Asked::default();
+        let mut effects = Vec::new();
+        for re in 1..=3 {
+            assert!(asked.ask(0, re, group(1), send(u128::from(re))).is_some());
+        }
+        assert_eq!(answers(asked.answered(1, 1, NOT_LEADER, &mut effects)), []);
+        assert_eq!(insisted(&mut effects), [1]);
+        assert_eq!(answers(asked.answered(1, 2, NOT_LEADER, &mut effects)), []);
+        assert!(asked.ask(2, 4, group(1), send(4)).is_none(), "it waits behind the others");
+        assert!(asked.ask(2, 5, group(2), send(5)).is_some(), "another conversation does not");
+        assert_eq!(answers(asked.answered(2, 3, NOT_LEADER, &mut effects)), []);
+        assert!(insisted(&mut effects).is_empty());
+        for (ticket, next) in [(1, vec![2]), (2, vec![3]), (3, vec![4]), (4, vec![])] {
+            assert_eq!(answers(asked.insisted(3, ticket, DONE, &mut effects)), [(ticket, DONE)]);
+            assert_eq!(insisted(&mut effects), next);
+        }
+        assert!(asked.ask(4, 6, group(1), send(6)).is_some());
+    }
+
+    #[test]
+    fn a_doubt_stays_and_what_cannot_be_repeated_is_not() {
+        let mut asked = Asked::default();
+        let mut effects = Vec::new();
+        asked.ask(0, 1, group(1), send(1));
+        asked.ask(0, 2, group(2), GroupAsk::Join);
+        let unknown = Err(GroupFailure::Unknown);
+        assert_eq!(answers(asked.answered(1, 2, unknown, &mut effects)), [(2, unknown)]);
+        assert_eq!(answers(asked.answered(1, 1, unknown, &mut effects)), []);
+        assert_eq!(insisted(&mut effects), [1]);
+        let unavailable = Err(GroupFailure::Unavailable);
+        assert_eq!(answers(asked.insisted(2, 1, unavailable, &mut effects)), [(1, unknown)]);
+        let rejected = Err(GroupFailure::Rejected(ErrorCode::NotAMember));
+        asked.ask(0, 3, group(1), send(3));
+        assert_eq!(answers(asked.answered(1, 3, rejected, &mut effects)), [(3, rejected)]);
+    }
+
+    #[test]
+    fn what_nobody_answers_is_asked_again_or_said_to_be_unknown() {
+        let mut asked = Asked::default();
+        let mut effects = Vec::new();
+        let attempt_ms = ATTEMPT.as_millis() as u64;
+        asked.ask(0, 1, group(1), send(1));
+        asked.ask(0, 2, group(2), GroupAsk::Join);
+        assert_eq!(asked.overdue(attempt_ms - 1, &mut effects), []);
+        assert_eq!(asked.overdue(attempt_ms, &mut effects), []);
+        assert_eq!(insisted(&mut effects), [1]);
+        assert_eq!(answers(asked.answered(attempt_ms, 1, NOT_LEADER, &mut effects)), [], "a late failure says nothing");
+        assert_eq!(answers(asked.answered(attempt_ms, 1, DONE, &mut effects)), [(1, DONE)], "a late success does");
+        let unknown = Err(GroupFailure::Unknown);
+        assert_eq!(answers(asked.overdue(limits::REQUEST_TIMEOUT_MS, &mut effects)), [(2, unknown)]);
+        assert_eq!(asked.len(), 0);
+    }
+}
