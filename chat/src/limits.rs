@@ -83,7 +83,7 @@ pub const ENTRY_COMMANDS: usize = 256;
 /// Bytes of one log entry. With its header and seal it stays below [`VALUE_BYTES`].
 pub const ENTRY_BYTES: usize = 60 * 1024;
 /// Log entries of one shard proposed and not yet applied.
-pub const ENTRIES_IN_FLIGHT: usize = 2;
+pub const ENTRIES_IN_FLIGHT: usize = 1;
 /// Bytes of one value in storage; larger pages would leave sled's fsynced files.
 pub const VALUE_BYTES: usize = 64 * 1024;
 /// Bytes of one frame between nodes.

@@ -1,7 +1,7 @@
 //! Requests to group actors that have no answer yet, in the order they were made.
 //!
 //! Where asking again is safe it is done before the client hears of a failure. Requests to one conversation keep their
-//! order meanwhile: what was asked after one that is asked again waits for it.
+//! order meanwhile: what was asked after one that is asked again waits for it, and is posted once that one got through.
 
 use chat::ids::{ClientMsgId, ConversationId};
 use chat::limits;
@@ -77,7 +77,7 @@ impl Asked {
         match (answer, request.state) {
             (Err(failure), State::Posted) if again(failure, request.ask.idempotent()) => {
                 request.state = State::Waiting;
-                request.maybe_happened = failure == GroupFailure::Unknown;
+                request.maybe_happened |= failure == GroupFailure::Unknown;
                 let conversation = request.conversation.clone();
                 self.advance(now_ms, &conversation, effects)
             }
@@ -141,13 +141,29 @@ impl Asked {
 
     fn settle(&mut self, now_ms: u64, place: usize, answer: GroupAnswer, effects: &mut Vec<Effect>) -> Vec<Settled> {
         let Request { re, conversation, state, maybe_happened, .. } = self.requests.remove(place);
+        let decided = matches!(answer, Ok(_) | Err(GroupFailure::Rejected(_)));
         let answer = answer.map_err(|failure| soften(failure, maybe_happened));
-        let mut settled = vec![Settled { re, conversation, answer }];
-        if state != State::Posted {
-            let conversation = settled[0].conversation.clone();
-            settled.extend(self.advance(now_ms, &conversation, effects));
+        let mut settled = vec![Settled { re, conversation: conversation.clone(), answer }];
+        match state {
+            State::Posted => {}
+            // Somebody decides again: whoever waited behind is posted, in order.
+            _ if decided => self.post(&conversation, effects),
+            _ => settled.extend(self.advance(now_ms, &conversation, effects)),
         }
         settled
+    }
+
+    fn post(&mut self, conversation: &ConversationId, effects: &mut Vec<Effect>) {
+        let waiting = |request: &&mut Request| {
+            request.state == State::Waiting
+                && request.conversation == *conversation
+                && (request.ask.idempotent() || !request.maybe_happened)
+        };
+        for request in self.requests.iter_mut().filter(waiting) {
+            request.state = State::Posted;
+            let (ticket, conversation, ask) = (request.ticket, conversation.clone(), request.ask.clone());
+            effects.push(Effect::Submit { ticket, conversation, ask });
+        }
     }
 
     /// Asks again for the first of the conversation that waits, unless another one is being asked for.
@@ -231,11 +247,22 @@ mod tests {
         assert!(asked.ask(2, 5, group(2), send(5)).is_some(), "another conversation does not");
         assert_eq!(answers(asked.answered(2, 3, NOT_LEADER, &mut effects)), []);
         assert!(insisted(&mut effects).is_empty());
-        for (ticket, next) in [(1, vec![2]), (2, vec![3]), (3, vec![4]), (4, vec![])] {
-            assert_eq!(answers(asked.insisted(3, ticket, DONE, &mut effects)), [(ticket, DONE)]);
-            assert_eq!(insisted(&mut effects), next);
-        }
+        assert_eq!(answers(asked.insisted(3, 1, DONE, &mut effects)), [(1, DONE)]);
+        let posted = |effect: Effect| match effect {
+            Effect::Submit { ticket, .. } => ticket,
+            other => panic!("{other:?}"),
+        };
+        let released: Vec<u64> = std::mem::take(&mut effects).into_iter().map(posted).collect();
+        assert_eq!(released, [2, 3, 4], "once one got through the others are posted, in order");
         assert!(asked.ask(4, 6, group(1), send(6)).is_some());
+        assert_eq!(answers(asked.answered(5, 3, DONE, &mut effects)), [(3, DONE)]);
+
+        assert_eq!(answers(asked.answered(5, 2, NOT_LEADER, &mut effects)), []);
+        assert_eq!(insisted(&mut effects), [2]);
+        assert_eq!(answers(asked.answered(5, 4, NOT_LEADER, &mut effects)), []);
+        let unavailable = Err(GroupFailure::Unavailable);
+        assert_eq!(answers(asked.insisted(6, 2, unavailable, &mut effects)), [(2, unavailable)]);
+        assert_eq!(insisted(&mut effects), [4], "without a leader one after the other");
     }
 
     #[test]
