@@ -15,7 +15,7 @@ use crate::summary::median::median;
 
 /// Two runs of another workload say nothing about each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("these are different workloads, so their figures say nothing about each other (--force shows them all the same): {}", .0.join("; "))]
+#[error("different workloads say nothing about each other (--force compares them all the same): {}", .0.join("; "))]
 pub struct DifferentWorkloads(pub Vec<String>);
 
 /// The second against the first.
@@ -93,7 +93,7 @@ fn cautions(first: &Summary, second: &Summary) -> Vec<String> {
         found.push("they ran on different machines".to_owned());
     }
     if first.system.promise != second.system.promise {
-        found.push("an ack does not mean the same in both".to_owned());
+        found.push("they do not promise the same".to_owned());
     }
     if first.runs.is_empty() || second.runs.is_empty() {
         found.push("one run each tells little about noise; --runs 5 measures it".to_owned());
@@ -177,7 +177,7 @@ impl Comparison<'_> {
         let mut text = String::new();
         for (name, run) in [("A", self.first), ("B", self.second)] {
             text += &paragraph(name, &format!("{}: {}", terminal::title(run), terminal::verdict(run)));
-            text += &paragraph("an ack means", &run.system.promise);
+            text += &paragraph("promise", &run.system.promise);
         }
         text += &paragraph("workload", &terminal::parameters(self.first));
         for caution in &self.cautions {

@@ -48,7 +48,7 @@ fn head(summary: &Summary) -> String {
     let room = WIDTH.saturating_sub(title.chars().count());
     let mut text =
         if verdict.len() < room { format!("{title}{verdict:>room$}\n") } else { format!("{title}\n{verdict}\n") };
-    text += &paragraph("an ack means", &summary.system.promise);
+    text += &paragraph("promise", &summary.system.promise);
     text += &paragraph("workload", &parameters(summary));
     let window = &summary.window;
     let (warmup, measured, drain) = (window.warmup_s * 1e3, window.measured_s * 1e3, window.drain_s * 1e3);
