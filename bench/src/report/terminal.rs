@@ -38,9 +38,22 @@ pub fn title(summary: &Summary) -> String {
 
 /// `groups 50, members 10, …`
 pub fn parameters(summary: &Summary) -> String {
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let each = summary.scenario.parameters.iter().map(|(name, value)| format!("{name} {}", shown(value)));
+    let each = summary.scenario.parameters.iter().map(|(name, value)| format!("{name} {}", parameter(value)));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// Text without quotes, `500.0` as `500`, lists in brackets.
+pub fn parameter(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
+        Value::Array(values) => format!("({})", values.iter().map(parameter).collect::<Vec<_>>().join("; ")),
+        Value::Object(fields) => {
+            let each = fields.iter().map(|(name, value)| format!("{name} {}", parameter(value)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Value::Bool(_) | Value::Null => value.to_string(),
+    }
 }
 
 fn head(summary: &Summary) -> String {

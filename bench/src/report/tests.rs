@@ -25,6 +25,13 @@ fn the_terminal_table_fits_and_says_everything() {
 }
 
 #[test]
+fn parameters_are_told_as_people_would() {
+    let phases = serde_json::json!([{"name": "calm", "rate": 50.0}, {"name": "storm", "window": 8}]);
+    assert_eq!(terminal::parameter(&phases), "(name calm, rate 50; name storm, window 8)");
+    assert_eq!(terminal::parameter(&serde_json::json!(0.25)), "0.25");
+}
+
+#[test]
 fn a_bottleneck_and_several_runs_are_told() {
     let mut run = sample::summary();
     run.generator.bottleneck = true;
