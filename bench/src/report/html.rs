@@ -6,6 +6,8 @@ pub mod charts;
 pub mod escape;
 pub mod scale;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 

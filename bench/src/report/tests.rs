@@ -94,14 +94,25 @@ fn hdr_files_read_back_as_what_was_recorded() {
 fn a_directory_holds_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("new/run");
-    write_all(&run, &sample::summary()).unwrap();
+    let mut summary = sample::summary();
+    let ack = summary.latencies["ack"].clone();
+    summary.latencies.insert("../a, b".to_owned(), ack);
+    write_all(&run, &summary).unwrap();
     let mut names: Vec<_> =
         std::fs::read_dir(&run).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    let wanted =
-        ["ack.hdr", "completion.hdr", "delivery.hdr", "latencies.hlog", "report.html", "summary.json", "timeline.csv"];
+    let wanted = [
+        "---a--b.hdr",
+        "ack.hdr",
+        "completion.hdr",
+        "delivery.hdr",
+        "latencies.hlog",
+        "report.html",
+        "summary.json",
+        "timeline.csv",
+    ];
     assert_eq!(names, wanted);
-    assert_eq!(Summary::read(&run).unwrap(), sample::summary());
+    assert_eq!(Summary::read(&run).unwrap(), summary);
     let error = write_all(&run.join("summary.json/x"), &sample::summary()).unwrap_err();
     assert!(error.to_string().starts_with("cannot write "), "{error}");
 }
