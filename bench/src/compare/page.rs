@@ -12,7 +12,7 @@ use crate::summary::Summary;
 
 pub(super) fn page(comparison: &Comparison<'_>) -> String {
     let (first, second) = (comparison.first, comparison.second);
-    let title = format!("{}: {} and {}", first.scenario.name, name(first), name(second));
+    let title = format!("{}: {} and {}", first.scenario.name, terminal::system(first), terminal::system(second));
     let mut body = format!("<header>\n<h1>{}</h1>\n", escape(&title));
     for (letter, run) in [("A", first), ("B", second)] {
         let (title, verdict) = (escape(&terminal::title(run)), terminal::verdict(run));
@@ -28,10 +28,6 @@ pub(super) fn page(comparison: &Comparison<'_>) -> String {
     body += &curves(first, second);
     body += &figures(comparison);
     document(&title, &body)
-}
-
-fn name(summary: &Summary) -> String {
-    format!("{} {}", summary.system.name, summary.system.version)
 }
 
 /// The same colour is the same latency; B is dashed.

@@ -30,10 +30,16 @@ pub fn verdict(summary: &Summary) -> &'static str {
 
 /// `failover on campanile 0.1.0 (3 nodes, no TLS)`
 pub fn title(summary: &Summary) -> String {
-    let System { name, version, nodes, tls, .. } = &summary.system;
+    let System { nodes, tls, .. } = &summary.system;
     let plural = if *nodes == 1 { "" } else { "s" };
     let tls = if *tls { "TLS" } else { "no TLS" };
-    format!("{} on {name} {version} ({nodes} node{plural}, {tls})", summary.scenario.name)
+    format!("{} on {} ({nodes} node{plural}, {tls})", summary.scenario.name, system(summary))
+}
+
+/// Name and version; not every system tells its version.
+pub fn system(summary: &Summary) -> String {
+    let System { name, version, .. } = &summary.system;
+    format!("{name} {version}").trim_end().to_owned()
 }
 
 /// `groups 50, members 10, …`

@@ -32,6 +32,13 @@ fn parameters_are_told_as_people_would() {
 }
 
 #[test]
+fn a_system_without_a_version_has_a_name() {
+    let mut summary = sample::summary();
+    (summary.system.name, summary.system.version, summary.system.nodes) = ("bare".to_owned(), String::new(), 1);
+    assert_eq!(terminal::title(&summary), "failover on bare (1 node, no TLS)");
+}
+
+#[test]
 fn a_bottleneck_and_several_runs_are_told() {
     let mut run = sample::summary();
     run.generator.bottleneck = true;
