@@ -127,13 +127,7 @@ impl Protocol for Xmpp {
 
 impl Xmpp {
     /// A message of a room: somebody's text, the subject that ends a join, or the refusal of a send.
-    fn groupchat(
-        &self,
-        session: &XmppSession,
-        attributes: &[u8],
-        content: &[u8],
-        events: &mut impl FnMut(Event<'_>),
-    ) {
+    fn groupchat(&self, session: &XmppSession, attributes: &[u8], content: &[u8], events: &mut impl FnMut(Event<'_>)) {
         let from = attribute(attributes, b"from").unwrap_or_default();
         let slash = from.iter().position(|byte| *byte == b'/');
         let (room, nick) = slash.map_or((from, &b""[..]), |at| (&from[..at], &from[at + 1..]));
@@ -184,12 +178,7 @@ fn features(session: &XmppSession, content: &[u8], out: &mut Outbox<'_>) {
     }
 }
 
-fn answered(
-    session: &mut XmppSession,
-    attributes: &[u8],
-    out: &mut Outbox<'_>,
-    events: &mut impl FnMut(Event<'_>),
-) {
+fn answered(session: &mut XmppSession, attributes: &[u8], out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
     let id = attribute(attributes, b"id").unwrap_or_default();
     let kind = attribute(attributes, b"type").unwrap_or_default();
     let ask = id.strip_prefix(b"a").and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -327,9 +316,12 @@ mod tests {
         assert!(join.contains(" to='r1-12@conference.localhost/u7'>"), "{join}");
         let presence = "<presence xmlns='jabber:client' from='r1-12@conference.localhost/u7'><x/></presence>";
         assert_eq!(client.receive(presence), (String::new(), vec![]));
-        let subject = "<message to='u7@localhost/b' from='r1-12@conference.localhost' type='groupchat'><subject/></message>";
+        let subject =
+            "<message to='u7@localhost/b' from='r1-12@conference.localhost' type='groupchat'><subject/></message>";
         assert_eq!(client.receive(subject).1, ["Joined { group: 12, after: None }"]);
-        assert!(client.receive("<presence type='error' from='r1-12@conference.localhost'/>").1[0].starts_with("Failed"));
+        assert!(
+            client.receive("<presence type='error' from='r1-12@conference.localhost'/>").1[0].starts_with("Failed")
+        );
     }
 
     /// As ejabberd 23.01 writes it.

@@ -40,7 +40,9 @@ impl System {
     /// What an ack says.
     pub fn promise(self) -> &'static str {
         match self {
-            Self::NatsFsync => "ack: on the disks of a majority (fsync); order by the stream's leader, delivery after commit",
+            Self::NatsFsync => {
+                "ack: on the disks of a majority (fsync); order by the stream's leader, delivery after commit"
+            }
             Self::NatsDefault => {
                 "ack: in the page caches of a majority (fsync every two minutes); order by the stream's leader, \
                 delivery after commit"
