@@ -4,6 +4,7 @@
 //! replicas afterwards. [`summarize`]: the run as a summary.
 
 pub mod campanile;
+pub mod failover;
 pub mod machine;
 pub mod subject;
 pub mod summarize;
@@ -54,9 +55,15 @@ pub struct Plan {
     pub parameters: BTreeMap<String, Value>,
     pub shape: Shape,
     pub load: Load,
+    /// Of the load's phases.
+    pub phase_names: Vec<String>,
     pub payload: usize,
     pub workers: usize,
     pub logins: usize,
+    /// Users below this number log in before the load begins.
+    pub first: u32,
+    /// Accounts are made before anybody connects, so that memory for them does not count as the connections'.
+    pub accounts_first: bool,
     /// How long everybody's login, and hearing of one's groups, may take.
     pub setup_within: Duration,
     /// Events of each group that are read back from every node at the end.
@@ -105,6 +112,7 @@ impl Stage<'_> {
             payload: plan.payload,
             workers: plan.workers,
             logins: plan.logins,
+            first: plan.first,
         };
         let before = resident(self.processes);
         let engine = Engine::start(protocol, setup)?;
@@ -129,7 +137,7 @@ impl Stage<'_> {
     }
 
     fn log_in(&self, engine: &Engine) -> Result<(), RunError> {
-        let (users, within) = (u64::from(self.plan.shape.users), self.plan.setup_within);
+        let (users, within) = (u64::from(self.plan.first), self.plan.setup_within);
         engine.login();
         if wait(within, || engine.ready() >= users) {
             return Ok(());

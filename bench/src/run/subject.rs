@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chat::ids::ShardId;
+
 use super::campanile::{self, Cluster};
-use super::watch::Conductor;
+use super::failover::{self, Failover, Kills};
+use super::watch::{Conductor, Quiet};
 use super::{Measured, Plan, RunError, Stage, machine};
 use crate::engine::Connector;
 use crate::ledger::new_run;
@@ -58,16 +61,18 @@ impl Subject {
     }
 
     /// A run on users and groups of its own.
-    pub fn run(
-        &mut self,
-        plan: &Plan,
-        conductor: &mut dyn Conductor,
-        progress: Progress,
-    ) -> Result<Measured, RunError> {
+    pub fn run(&mut self, plan: &Plan, kills: Option<&Kills>, progress: Progress) -> Result<Measured, RunError> {
         let disk = self.dir().map(|dir| machine::bytes_below(&dir));
-        let mut measured = match self {
-            Self::Ours { cluster, .. } => campanile::run(cluster, plan, conductor, progress)?,
-            Self::Rival(rival) => rival.run(plan, conductor, progress)?,
+        let mut measured = match (&mut *self, kills) {
+            (Self::Ours { cluster, .. }, None) => campanile::run(cluster, plan, |_| Ok(Quiet), progress)?.0,
+            (Self::Ours { cluster, spawned: Some(spawned) }, Some(kills)) => {
+                cluster.processes = spawned.processes();
+                failover(cluster, spawned, plan, kills, progress)?
+            }
+            (Self::Rival(rival), None) => rival.run(plan, &mut Quiet, progress)?,
+            (Self::Ours { .. } | Self::Rival(_), Some(_)) => {
+                return Err(RunError::Usage("only a cluster of the run's own (--spawn) is ever killed".to_owned()));
+            }
         };
         let grown = self.dir().map(|dir| machine::bytes_below(&dir));
         measured.disk_bytes = disk.zip(grown).map(|(before, after)| after.saturating_sub(before));
@@ -94,7 +99,7 @@ impl Subject {
             },
             Self::Rival(rival) => summary::System {
                 name: rival.name(),
-                version: String::new(),
+                version: rival.system.version(),
                 nodes: rival.running.urls().len() as u32,
                 tls: false,
                 promise: rival.system.promise().to_owned(),
@@ -110,6 +115,22 @@ impl Subject {
             progress.say(&format!("the nodes' data and output are kept in {}", kept.display()));
         }
     }
+}
+
+/// A run with kills.
+fn failover(
+    cluster: &Cluster,
+    spawned: &mut Spawned,
+    plan: &Plan,
+    kills: &Kills,
+    progress: Progress,
+) -> Result<Measured, RunError> {
+    let handle = cluster.runtime.handle().clone();
+    let admins = cluster.options.admins.clone();
+    let conduct = |shards: &[ShardId]| Ok(Failover::new(spawned, admins, handle, kills.clone(), shards.to_vec()));
+    let (mut measured, conductor, shards) = campanile::run(cluster, plan, conduct, progress)?;
+    failover::record(&mut measured, &conductor.killed, conductor.troubles, &shards, kills.len())?;
+    Ok(measured)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, RunError> {

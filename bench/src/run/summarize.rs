@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::{Measured, Plan, machine, watch};
 use crate::check::Broken;
-use crate::engine::{Loop, WorkerLoad};
+use crate::engine::WorkerLoad;
 use crate::summary::{
     Checks, Cost, Counts, Generator, Latency, Rates, SCHEMA_VERSION, Scenario, Second, Server, ServerSecond, Summary,
     System, Tool, Window,
@@ -96,12 +96,8 @@ fn counts(plan: &Plan, measured: &Measured) -> Counts {
 fn rates(plan: &Plan, measured: &Measured) -> Rates {
     let counters = &measured.outcome.counters;
     let per_s = |count: u64| count as f64 * 1e6 / measured.outcome.measured_us.max(1) as f64;
-    let intended_per_s = match plan.load.pace {
-        Loop::Open { per_second } => Some(per_second),
-        Loop::Closed { .. } => None,
-    };
     Rates {
-        intended_per_s,
+        intended_per_s: plan.load.rate(),
         sent_per_s: per_s(counters.sent),
         acked_per_s: per_s(counters.acked),
         delivered_per_s: per_s(counters.delivered),

@@ -17,10 +17,8 @@ const ON_THE_WAY: u32 = 512;
 pub(crate) enum Pace {
     /// As soon as one of so many is everywhere.
     Window(u32),
-    /// When it is due.
+    /// What is due; nothing, if nothing is.
     Open,
-    /// Nothing more.
-    Closed,
 }
 
 /// A message on its way. Free while `place` is 0.
@@ -55,6 +53,8 @@ pub(crate) struct Lane {
     pub(crate) sent: u32,
     pub(crate) unacked: u32,
     on_the_way: u32,
+    /// A message was sent again: one of the sender's may have overtaken another, and acks may come twice.
+    pub(crate) retried: bool,
     pace: Pace,
     waiting: VecDeque<u64>,
     /// A ring: place p is at p modulo its length, which is a power of two.
@@ -64,7 +64,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(sender: u32, group: u32, position: usize) -> Self {
         let (waiting, slots) = (VecDeque::new(), Vec::new());
-        Self { sender, group, position, sent: 0, unacked: 0, on_the_way: 0, pace: Pace::Closed, waiting, slots }
+        Self { sender, group, position, sent: 0, unacked: 0, on_the_way: 0, retried: false, pace: Pace::Open, waiting, slots }
     }
 
     pub(crate) fn open(&mut self, pace: Pace) {
@@ -73,11 +73,25 @@ impl Lane {
             // A place may be everywhere long before the one in front of it.
             Pace::Window(window) => (window * 4).next_power_of_two(),
             Pace::Open => ON_THE_WAY.next_power_of_two(),
-            Pace::Closed => return,
         };
-        if self.slots.is_empty() {
-            self.slots = vec![Slot::default(); slots as usize];
+        self.grow(slots as usize);
+    }
+
+    /// Lets out what waits, and nothing more.
+    pub(crate) fn close(&mut self) {
+        self.pace = Pace::Open;
+    }
+
+    /// More slots than before; what is on its way keeps its place.
+    fn grow(&mut self, slots: usize) {
+        if slots <= self.slots.len() {
+            return;
         }
+        let mut grown = vec![Slot::default(); slots];
+        for slot in self.slots.iter().filter(|slot| slot.place > 0) {
+            grown[slot.place as usize & (slots - 1)] = *slot;
+        }
+        self.slots = grown;
     }
 
     pub(crate) fn slot(&mut self, place: u32) -> Option<&mut Slot> {
@@ -118,7 +132,6 @@ impl Lane {
         let due_us = match self.pace {
             Pace::Window(window) => (self.on_the_way < window).then_some(now_us)?,
             Pace::Open => self.waiting.pop_front()?,
-            Pace::Closed => return None,
         };
         self.sent = place;
         self.unacked += 1;
