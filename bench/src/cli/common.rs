@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use bench::engine::{Load, Loop};
@@ -23,9 +22,6 @@ use serde_json::{Value, json};
 use super::cluster::ClusterArgs;
 use super::pace::PaceArgs;
 use super::{Failure, args, print};
-
-/// How long everybody's login, and hearing of one's groups, may take.
-const SETUP_WITHIN: Duration = Duration::from_secs(180);
 
 #[derive(Args)]
 pub(super) struct CommonArgs {
@@ -58,8 +54,8 @@ pub(super) struct CommonArgs {
     /// Write summary.json, timeline.csv, histograms and report.html there.
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Keep the spawned cluster's data and output.
-    #[arg(long, requires = "spawn")]
+    /// Keep the data and output of what was started.
+    #[arg(long, conflicts_with = "target")]
     pub(super) keep: bool,
 }
 
@@ -93,18 +89,12 @@ impl CommonArgs {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Plan {
-            scenario: scenario.to_owned(),
             parameters: all,
-            load,
-            phase_names: Vec::new(),
             payload,
-            first: shape.users,
-            accounts_first: false,
             workers: self.workers.unwrap_or(cores / 2).max(1),
             logins: self.logins,
-            setup_within: SETUP_WITHIN,
             read_back: self.read_back,
-            shape,
+            ..Plan::new(scenario, shape, load)
         }
     }
 

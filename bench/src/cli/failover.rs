@@ -43,7 +43,7 @@ pub(super) struct Failover {
 
 impl Failover {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        if !self.common.cluster.spawn.is_some_and(|nodes| nodes >= 3) {
+        if self.common.system.is_none() && self.common.cluster.spawn.is_none_or(|nodes| nodes < 3) {
             return Err(anyhow::anyhow!("failover kills nodes: it needs --spawn with at least 3 of them").into());
         }
         let parameters = [

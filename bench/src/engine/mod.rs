@@ -15,7 +15,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -298,10 +298,7 @@ impl Engine {
 
     /// The next second that a worker tells of; none at `deadline`.
     pub fn next_second(&self, deadline: Instant) -> Option<Second> {
-        match self.seconds.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(second) => Some(second),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.seconds.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Closes every connection; what everything came to.

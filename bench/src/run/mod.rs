@@ -6,6 +6,7 @@
 pub mod campanile;
 pub mod failover;
 pub mod machine;
+pub mod rival;
 pub mod subject;
 pub mod summarize;
 pub mod verify;
@@ -70,6 +71,26 @@ pub struct Plan {
     pub read_back: usize,
 }
 
+impl Plan {
+    /// A plan with what is usual for everything else.
+    pub fn new(scenario: &str, shape: Shape, load: Load) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            parameters: BTreeMap::new(),
+            load,
+            phase_names: Vec::new(),
+            payload: 200,
+            workers: 1,
+            logins: 64,
+            first: shape.users,
+            accounts_first: false,
+            setup_within: Duration::from_secs(180),
+            read_back: 400,
+            shape,
+        }
+    }
+}
+
 /// What a load came to.
 #[derive(Debug)]
 pub struct Measured {
@@ -84,6 +105,8 @@ pub struct Measured {
     pub disk_bytes: Option<u64>,
     pub marks: Vec<Mark>,
     pub checks: Checks,
+    /// Why the run is not what it was meant to be, though no promise is broken.
+    pub unhealthy: Option<String>,
 }
 
 /// The part of a run that is the same for every system, between what is made before and what is checked after.
@@ -133,6 +156,7 @@ impl Stage<'_> {
             disk_bytes: None,
             marks,
             checks: Checks::default(),
+            unhealthy: None,
         })
     }
 

@@ -24,9 +24,15 @@ pub fn summarize(plan: &Plan, system: System, processes: u32, mut measured: Meas
     let rates = rates(plan, &measured);
     let cost = cost(&measured);
     let counts = counts(plan, &measured);
-    let unacked = measured.outcome.unanswered.len() as u64;
+    let unhealthy = !measured.outcome.unanswered.is_empty() || measured.unhealthy.is_some();
+    measured.checks.notes.extend(measured.unhealthy.take());
+    for span in measured.servers.iter().filter(|span| span.stopped > 0) {
+        let (name, seconds) = (&span.process.name, span.stopped);
+        let note = format!("{name} was stopped by a signal for about {seconds} s: the run's figures mean nothing");
+        measured.checks.notes.push(note);
+    }
     let checks = checks(&measured.outcome.broken, &measured.outcome.told, std::mem::take(&mut measured.checks));
-    let exit_code = match (checks.broken() > 0, unacked > 0) {
+    let exit_code = match (checks.broken() > 0, unhealthy) {
         (true, _) => 4,
         (false, true) => 3,
         (false, false) => 0,

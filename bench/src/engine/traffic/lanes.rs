@@ -6,9 +6,9 @@ use crate::check::marks::AHEAD;
 
 /// Messages that wait in a lane of an open loop; more are dropped, and counted as errors.
 const BACKLOG: usize = 100_000;
-/// Sends of a lane without an answer: as many as members can tell late ones from repeated ones, which is also what a
-/// session of ours may have.
-const UNACKED: u32 = AHEAD;
+/// How far a lane may be ahead of its first message without an answer: as far as members can tell late ones from
+/// repeated ones, which is also what a session of ours may have on its way.
+const UNANSWERED: u32 = AHEAD;
 /// Messages of an open loop's lane that are not acked or not yet everywhere.
 const ON_THE_WAY: u32 = 512;
 
@@ -52,6 +52,8 @@ pub(crate) struct Lane {
     /// Places given out; the last one's place.
     pub(crate) sent: u32,
     pub(crate) unacked: u32,
+    /// All places up to here are acked.
+    settled: u32,
     on_the_way: u32,
     /// A message was sent again: one of the sender's may have overtaken another, and acks may come twice.
     pub(crate) retried: bool,
@@ -64,7 +66,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(sender: u32, group: u32, position: usize) -> Self {
         let (waiting, slots) = (VecDeque::new(), Vec::new());
-        Self { sender, group, position, sent: 0, unacked: 0, on_the_way: 0, retried: false, pace: Pace::Open, waiting, slots }
+        Self { sender, group, position, sent: 0, unacked: 0, settled: 0, on_the_way: 0, retried: false, pace: Pace::Open, waiting, slots }
     }
 
     pub(crate) fn open(&mut self, pace: Pace) {
@@ -126,7 +128,7 @@ impl Lane {
     pub(crate) fn next(&mut self, now_us: u64) -> Option<u32> {
         let place = self.sent + 1;
         let taken = self.slots.get(place as usize & self.slots.len().wrapping_sub(1)).is_none_or(|slot| slot.place > 0);
-        if taken || self.unacked >= UNACKED {
+        if taken || place - self.settled > UNANSWERED {
             return None;
         }
         let due_us = match self.pace {
@@ -139,6 +141,14 @@ impl Lane {
         let at = place as usize & (self.slots.len() - 1);
         self.slots[at] = Slot { place, arrived: 0, due_us, seq: 0, acked: false };
         Some(place)
+    }
+
+    /// A message without an ack so far has one.
+    pub(crate) fn acked(&mut self) {
+        self.unacked -= 1;
+        while self.settled < self.sent && self.slot(self.settled + 1).is_none_or(|slot| slot.acked) {
+            self.settled += 1;
+        }
     }
 
     pub(crate) fn free(&mut self, place: u32) {

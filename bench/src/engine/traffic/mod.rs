@@ -247,7 +247,7 @@ impl Traffic {
         let agrees = slot.agrees(seq);
         let (due_us, complete) = (slot.due_us, slot.arrived == members);
         let group = lane.group;
-        lane.unacked -= 1;
+        lane.acked();
         if let Some(log) = self.ack_log.as_mut().filter(|log| log.len() < ACK_LOG) {
             log.push((now_us, group));
         }
@@ -395,3 +395,6 @@ fn filler(payload: usize) -> Vec<u8> {
     let text = b"the quick brown fox jumps over the lazy dog. ";
     (0..payload.max(NUMBER_DIGITS)).map(|at| text[at % text.len()]).collect()
 }
+
+#[cfg(test)]
+mod tests;
