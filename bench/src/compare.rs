@@ -4,6 +4,8 @@ mod page;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::report::numbers::with_unit;
@@ -15,7 +17,7 @@ use crate::summary::median::median;
 
 /// Two runs of another workload say nothing about each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("these are different workloads, so their figures say nothing about each other (--force shows them all the same): {}", .0.join("; "))]
+#[error("different workloads say nothing about each other (--force compares them all the same): {}", .0.join("; "))]
 pub struct DifferentWorkloads(pub Vec<String>);
 
 /// The second against the first.
@@ -59,24 +61,36 @@ pub fn compare<'a>(first: &'a Summary, second: &'a Summary, force: bool) -> Resu
     Ok(Comparison { first, second, rows, cautions })
 }
 
+/// Parameters that say how the system is set up, not what is asked of it: they may differ, and that is told.
+const SETTINGS: [&str; 2] = ["shards", "streams"];
+
+/// What is asked of the systems and differs.
 fn differences(first: &Summary, second: &Summary) -> Vec<String> {
-    let (one, other) = (&first.scenario, &second.scenario);
-    let mut found = Vec::new();
-    if one.name != other.name {
-        found.push(format!("{} and {}", one.name, other.name));
+    let (one, other) = (&first.scenario.name, &second.scenario.name);
+    let names = (one != other).then(|| format!("{one} and {other}"));
+    names.into_iter().chain(differing(first, second, false)).collect()
+}
+
+/// Parameters that differ, in words: those of the workload, or those in [`SETTINGS`].
+fn differing(first: &Summary, second: &Summary, settings: bool) -> Vec<String> {
+    let (one, other) = (&first.scenario.parameters, &second.scenario.parameters);
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let wanted = names.into_iter().filter(|name| SETTINGS.contains(&name.as_str()) == settings);
+    let differs =
+        wanted.map(|name| (name, one.get(name), other.get(name))).filter(|(_, one, other)| !same(*one, *other));
+    differs.map(|(name, one, other)| format!("{name} is {} and {}", shown(one), shown(other))).collect()
+}
+
+/// 500 and 500.0 are the same rate.
+fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    match (one.and_then(Value::as_f64), other.and_then(Value::as_f64)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
     }
-    let names = one.parameters.keys().chain(other.parameters.keys().filter(|name| !one.parameters.contains_key(*name)));
-    for name in names {
-        let (one, other) = (one.parameters.get(name), other.parameters.get(name));
-        if one != other {
-            found.push(format!("{name} is {} and {}", shown(one), shown(other)));
-        }
-    }
-    found
 }
 
 fn shown(value: Option<&Value>) -> String {
-    value.map_or_else(|| "not given".to_owned(), Value::to_string)
+    value.map_or_else(|| "not given".to_owned(), terminal::parameter)
 }
 
 fn cautions(first: &Summary, second: &Summary) -> Vec<String> {
@@ -93,8 +107,9 @@ fn cautions(first: &Summary, second: &Summary) -> Vec<String> {
         found.push("they ran on different machines".to_owned());
     }
     if first.system.promise != second.system.promise {
-        found.push("an ack does not mean the same in both".to_owned());
+        found.push("they do not promise the same".to_owned());
     }
+    found.extend(differing(first, second, true));
     if first.runs.is_empty() || second.runs.is_empty() {
         found.push("one run each tells little about noise; --runs 5 measures it".to_owned());
     }
@@ -177,7 +192,7 @@ impl Comparison<'_> {
         let mut text = String::new();
         for (name, run) in [("A", self.first), ("B", self.second)] {
             text += &paragraph(name, &format!("{}: {}", terminal::title(run), terminal::verdict(run)));
-            text += &paragraph("an ack means", &run.system.promise);
+            text += &paragraph("promise", &run.system.promise);
         }
         text += &paragraph("workload", &terminal::parameters(self.first));
         for caution in &self.cautions {

@@ -35,7 +35,7 @@ pub fn write_all(dir: &Path, summary: &Summary) -> Result<(), WriteError> {
     for (name, latency) in &summary.latencies {
         let text = hdr::percentiles(latency);
         let text = text.map_err(|source| WriteError::Histogram { latency: name.clone(), source })?;
-        put(&format!("{name}.hdr"), &text)?;
+        put(&format!("{}.hdr", hdr::safe_name(name)), &text)?;
     }
     let log = hdr::interval_log(summary);
     put("latencies.hlog", &log.map_err(|source| WriteError::Histogram { latency: "logged".to_owned(), source })?)?;

@@ -79,6 +79,20 @@ impl Spawned {
         Ok(self.cluster.kill(node)?)
     }
 
+    /// Ids, in order.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.cluster.nodes()
+    }
+
+    /// Starts a node that was killed; it is not ready yet when this returns.
+    pub fn start_again(&mut self, node: NodeId) -> Result<(), SpawnError> {
+        Ok(self.cluster.start(node)?)
+    }
+
+    pub async fn ready(&mut self, node: NodeId, within: Duration) -> Result<(), SpawnError> {
+        Ok(self.cluster.wait_ready(node, within).await?)
+    }
+
     pub async fn restart(&mut self, node: NodeId) -> Result<(), SpawnError> {
         self.cluster.start(node)?;
         Ok(self.cluster.wait_ready(node, READY_WITHIN).await?)

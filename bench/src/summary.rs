@@ -1,5 +1,5 @@
-//! What a run writes down: the types of `summary.json`. Everything else that a run puts out (terminal table, CSV, `.hdr`,
-//! `report.html`, `compare`) is made from this alone. Every name of a number ends with its unit.
+//! What a run writes down: the types of `summary.json`. Everything else that a run puts out (terminal table, CSV,
+//! `.hdr`, `report.html`, `compare`) is made from this alone. Every name of a number ends with its unit.
 //!
 //! A reader ignores fields that it does not know, and refuses another schema version: fields may be added within a
 //! version (with `serde(default)`), but never change their meaning. `docs/bench-summary.schema.json` says the same to

@@ -13,6 +13,8 @@ pub struct Usage {
     /// Resident now, and at most so far.
     pub resident_bytes: u64,
     pub peak_bytes: u64,
+    /// By a signal: somebody froze it, and it serves nobody.
+    pub stopped: bool,
 }
 
 /// A process under test.
@@ -33,6 +35,7 @@ impl Process {
             cpu_us,
             resident_bytes: bytes("VmRSS:").ok_or_else(wrong)?,
             peak_bytes: bytes("VmHWM:").ok_or_else(wrong)?,
+            stopped: status.lines().any(|line| line.starts_with("State:\tT")),
         })
     }
 }
@@ -60,6 +63,8 @@ pub struct Span {
     pub peak_resident_bytes: u64,
     /// Per second, the share of a core and the resident bytes; none while the process is dead.
     pub seconds: Vec<Option<(f64, u64)>>,
+    /// Looks, a second apart, that found it stopped.
+    pub stopped: u32,
 }
 
 impl Span {
@@ -81,7 +86,7 @@ impl Watch {
         let span = |process: &Process| {
             let first = process.usage().unwrap_or_default();
             let process = process.clone();
-            Span { process, first, last: first, peak_resident_bytes: first.resident_bytes, seconds: Vec::new() }
+            Span { process, first, last: first, peak_resident_bytes: first.resident_bytes, seconds: Vec::new(), stopped: 0 }
         };
         let spans: Vec<Span> = processes.iter().map(span).collect();
         Self { before: spans.iter().map(|span| span.first).collect(), spans, looked: now }

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
-use bench::engine::Loop;
+use bench::engine::{Load, Loop};
 use bench::files;
 use bench::progress::Progress;
 use bench::report::{self, terminal};
+use bench::run::failover::Kills;
 use bench::run::subject::Subject;
 use bench::run::summarize::summarize;
-use bench::run::watch::Conductor;
 use bench::run::{Plan, RunError};
 use bench::slo::{self, Slo};
 use bench::summary::Summary;
@@ -23,9 +22,6 @@ use serde_json::{Value, json};
 use super::cluster::ClusterArgs;
 use super::pace::PaceArgs;
 use super::{Failure, args, print};
-
-/// How long everybody's login, and hearing of one's groups, may take.
-const SETUP_WITHIN: Duration = Duration::from_secs(180);
 
 #[derive(Args)]
 pub(super) struct CommonArgs {
@@ -58,22 +54,33 @@ pub(super) struct CommonArgs {
     /// Write summary.json, timeline.csv, histograms and report.html there.
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Keep the spawned cluster's data and output.
-    #[arg(long, requires = "spawn")]
+    /// Keep the data and output of what was started.
+    #[arg(long, conflicts_with = "target")]
     pub(super) keep: bool,
 }
 
 impl CommonArgs {
     /// A plan of this scenario. `parameters` are those of the scenario alone.
     pub(super) fn plan(&self, scenario: &str, parameters: &[(&str, Value)], shape: Shape, pace: &PaceArgs) -> Plan {
-        let load = pace.load();
         let mut all: BTreeMap<String, Value> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        match load.pace {
+        match pace.pace() {
             Loop::Closed { window } => all.insert("window".to_owned(), json!(window)),
             Loop::Open { per_second } => all.insert("rate".to_owned(), json!(per_second)),
         };
-        all.insert("payload_bytes".to_owned(), json!(pace.payload));
+        self.plan_of(scenario, all, shape, pace.load(), pace.payload)
+    }
+
+    /// A plan of this load.
+    pub(super) fn plan_of(
+        &self,
+        scenario: &str,
+        mut all: BTreeMap<String, Value>,
+        shape: Shape,
+        load: Load,
+        payload: usize,
+    ) -> Plan {
+        all.insert("payload_bytes".to_owned(), json!(payload));
         if let Some(streams) = self.system.and_then(|system| system.streams(self.streams, shape.groups.len() as u32)) {
             all.insert("streams".to_owned(), json!(streams));
         }
@@ -82,15 +89,12 @@ impl CommonArgs {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Plan {
-            scenario: scenario.to_owned(),
             parameters: all,
-            load,
-            payload: pace.payload,
+            payload,
             workers: self.workers.unwrap_or(cores / 2).max(1),
             logins: self.logins,
-            setup_within: SETUP_WITHIN,
             read_back: self.read_back,
-            shape,
+            ..Plan::new(scenario, shape, load)
         }
     }
 
@@ -105,39 +109,42 @@ impl CommonArgs {
     }
 
     /// Starts the system, runs the plan as often as asked for, and puts out what it came to.
-    pub(super) fn run<C: Conductor>(
+    pub(super) fn run(&self, plan: &Plan, kills: Option<&Kills>) -> Result<u8, Failure> {
+        self.run_judged(plan, kills, &self.slo)
+    }
+
+    pub(super) fn run_judged(&self, plan: &Plan, kills: Option<&Kills>, slos: &[Slo]) -> Result<u8, Failure> {
+        self.with_subject(plan.shape.users, |subject, progress| {
+            let mut summaries = Vec::new();
+            for number in 1..=self.runs {
+                if self.runs > 1 {
+                    progress.say(&format!("run {number} of {}", self.runs));
+                }
+                let measured = subject.run(plan, kills, progress)?;
+                summaries.push(summarize(plan, subject.described(), 1, measured));
+            }
+            Ok(Summary::of_runs(summaries).context("nothing was run")?)
+        })
+        .and_then(|summary| self.put_out(summary, slos))
+    }
+
+    /// Starts the system, does the work with it, and stops it whatever the work came to.
+    pub(super) fn with_subject<T>(
         &self,
-        plan: &Plan,
-        conductor: impl Fn() -> Result<C, Failure>,
-    ) -> Result<u8, Failure> {
-        files::raise(plan.shape.users).map_err(RunError::Usage)?;
+        users: u32,
+        work: impl FnOnce(&mut Subject, Progress) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        files::raise(users).map_err(RunError::Usage)?;
         let progress = Progress::of_terminal();
         let mut subject = self.subject(progress)?;
-        let mut summaries = Vec::new();
-        let mut failed = None;
-        for number in 1..=self.runs {
-            if self.runs > 1 {
-                progress.say(&format!("run {number} of {}", self.runs));
-            }
-            match conductor().and_then(|mut conductor| Ok(subject.run(plan, &mut conductor, progress)?)) {
-                Ok(measured) => summaries.push(summarize(plan, subject.described(), 1, measured)),
-                Err(failure) => {
-                    failed = Some(failure);
-                    break;
-                }
-            }
-        }
+        let done = work(&mut subject, progress);
         subject.stop(self.keep, progress);
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
-        let summary = Summary::of_runs(summaries).context("nothing was run")?;
-        self.put_out(summary)
+        done
     }
 
     /// Judges, prints and writes a summary; the program's exit code.
-    pub(super) fn put_out(&self, mut summary: Summary) -> Result<u8, Failure> {
-        slo::judge_all(&self.slo, &mut summary);
+    pub(super) fn put_out(&self, mut summary: Summary, slos: &[Slo]) -> Result<u8, Failure> {
+        slo::judge_all(slos, &mut summary);
         print(&terminal::text(&summary));
         if let Some(dir) = &self.out {
             report::write_all(dir, &summary).context("the run's files")?;

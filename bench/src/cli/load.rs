@@ -1,6 +1,5 @@
 //! `campanile-bench group`, `private` and `community`: a shape of conversations and a load on it.
 
-use bench::run::watch::Quiet;
 use bench::workload::Shape;
 use clap::Args;
 use serde_json::json;
@@ -58,14 +57,14 @@ impl Group {
             [("groups", json!(self.groups)), ("members", json!(self.members)), ("senders", json!(self.senders))];
         let shape = Shape::groups(self.groups, self.members, self.senders);
         let plan = self.common.plan("group", &parameters, shape, &self.pace);
-        self.common.run(&plan, || Ok(Quiet))
+        self.common.run(&plan, None)
     }
 }
 
 impl Private {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let plan = self.common.plan("private", &[("pairs", json!(self.pairs))], Shape::pairs(self.pairs), &self.pace);
-        self.common.run(&plan, || Ok(Quiet))
+        self.common.run(&plan, None)
     }
 }
 
@@ -75,7 +74,7 @@ impl Community {
         let parameters = [("members", json!(self.members)), ("senders", json!(self.senders))];
         let shape = Shape::groups(1, self.members, self.senders);
         let plan = self.common.plan("community", &parameters, shape, &self.pace);
-        self.common.run(&plan, || Ok(Quiet))
+        self.common.run(&plan, None)
     }
 }
 

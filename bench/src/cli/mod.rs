@@ -1,12 +1,16 @@
 //! The command line: arguments in, a run, an exit code out.
 
 mod args;
+mod capacity;
 mod cluster;
 mod common;
 mod compare;
+mod connections;
+mod failover;
 mod load;
 mod pace;
 mod replay;
+mod scenario;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,24 @@ enum Command {
     /// One huge group.
     #[command(after_help = EXIT_CODES)]
     Community(Box<load::Community>),
+    /// Connections: memory of idle ones, or a storm of logins beside users who are connected already.
+    #[command(after_help = EXIT_CODES)]
+    Connect(Box<connections::Connect>),
+    /// A thundering herd: all connections are cut while messages are sent, and everybody comes back at once.
+    #[command(after_help = EXIT_CODES)]
+    Reconnect(Box<connections::Reconnect>),
+    /// An ordinary day: groups of many sizes, private pairs, logins, reads, history.
+    #[command(after_help = EXIT_CODES)]
+    Mixed(Box<connections::Mixed>),
+    /// kill -9 of leaders while messages are sent: pauses, and whether anything is lost or duplicated.
+    #[command(after_help = EXIT_CODES)]
+    Failover(Box<failover::Failover>),
+    /// A load of your own, phase by phase, from a file.
+    #[command(after_help = EXIT_CODES)]
+    Scenario(Box<scenario::ScenarioArgs>),
+    /// The highest rate that holds objectives.
+    #[command(after_help = EXIT_CODES)]
+    Capacity(Box<capacity::CapacityArgs>),
     /// The broadcast server that stores nothing, as `--system bare` starts it.
     #[command(hide = true)]
     BareServer { address: std::net::SocketAddr },
@@ -72,6 +94,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Group(group) => group.run(),
         Command::Private(private) => private.run(),
         Command::Community(community) => community.run(),
+        Command::Connect(connect) => connect.run(),
+        Command::Reconnect(reconnect) => reconnect.run(),
+        Command::Mixed(mixed) => mixed.run(),
+        Command::Failover(failover) => failover.run(),
+        Command::Scenario(scenario) => scenario.run(),
+        Command::Capacity(capacity) => capacity.run(),
         Command::BareServer { address } => bare_server(address),
         Command::Replay(replay) => replay.run(),
         Command::Compare(compare) => compare.run(),

@@ -32,11 +32,15 @@ pub(super) struct PaceArgs {
 }
 
 impl PaceArgs {
-    pub(super) fn load(&self) -> Load {
-        let pace = match (self.rate, self.window) {
+    pub(super) fn pace(&self) -> Loop {
+        match (self.rate, self.window) {
             (Some(per_second), _) => Loop::Open { per_second },
             (None, window) => Loop::Closed { window: window.unwrap_or(1) },
-        };
-        Load { pace, warmup: self.warmup, measured: self.duration, drain: self.drain }
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let pace = self.pace();
+        Load::steady(Some(pace), self.warmup, self.duration, self.drain)
     }
 }

@@ -2,25 +2,23 @@
 
 use std::fmt::Write;
 
-use super::{Comparison, Verdict};
+use super::{Comparison, Row, Verdict};
 use crate::report::html::chart::Stroke;
 use crate::report::html::charts::{Curve, percentiles};
-use crate::report::html::document;
 use crate::report::html::escape::escape;
+use crate::report::html::{document, table};
 use crate::report::terminal;
 use crate::summary::Summary;
 
 pub(super) fn page(comparison: &Comparison<'_>) -> String {
     let (first, second) = (comparison.first, comparison.second);
-    let title = format!("{}: {} and {}", first.scenario.name, name(first), name(second));
+    let title = format!("{}: {} and {}", first.scenario.name, terminal::system(first), terminal::system(second));
     let mut body = format!("<header>\n<h1>{}</h1>\n", escape(&title));
     for (letter, run) in [("A", first), ("B", second)] {
         let (title, verdict) = (escape(&terminal::title(run)), terminal::verdict(run));
         let promise = escape(run.system.promise.trim_end_matches('.'));
-        let _ = writeln!(
-            body,
-            "<p class=\"lead\"><strong>{letter}</strong> {title}: {verdict}. An ack means: {promise}.</p>"
-        );
+        let _ =
+            writeln!(body, "<p class=\"lead\"><strong>{letter}</strong> {title}: {verdict}. Promise: {promise}.</p>");
     }
     let _ = writeln!(body, "<p class=\"lead\">{}</p>", escape(&terminal::parameters(first)));
     for caution in &comparison.cautions {
@@ -28,12 +26,8 @@ pub(super) fn page(comparison: &Comparison<'_>) -> String {
     }
     body += "</header>\n";
     body += &curves(first, second);
-    body += &table(comparison);
+    body += &figures(comparison);
     document(&title, &body)
-}
-
-fn name(summary: &Summary) -> String {
-    format!("{} {}", summary.system.name, summary.system.version)
 }
 
 /// The same colour is the same latency; B is dashed.
@@ -51,24 +45,19 @@ fn curves(first: &Summary, second: &Summary) -> String {
     format!("<section>\n<h2>Latency</h2>\n{chart}</section>\n")
 }
 
-fn table(comparison: &Comparison<'_>) -> String {
-    let mut text = String::from(
-        "<section>\n<h2>Figures</h2>\n<div class=\"scroll\"><table>\n<caption>Medians; differences within the noise of both are the same</caption>\n\
-         <thead><tr><th scope=\"col\">figure</th><th scope=\"col\">A</th><th scope=\"col\">B</th><th scope=\"col\">B / A</th>\
-         <th scope=\"col\">noise</th><th scope=\"col\">B is</th></tr></thead>\n<tbody>\n",
-    );
-    for row in &comparison.rows {
+fn figures(comparison: &Comparison<'_>) -> String {
+    let row = |row: &Row| {
+        let [first, second, ratio, noise, verdict] = row.cells().map(|cell| escape(&cell));
         let class = match row.verdict {
             Verdict::Better => "good",
             Verdict::Worse => "bad",
             Verdict::Same | Verdict::Unknown => "",
         };
-        let [first, second, ratio, noise, verdict] = row.cells().map(|cell| escape(&cell));
-        let _ = writeln!(
-            text,
-            "<tr><th scope=\"row\">{}</th><td>{first}</td><td>{second}</td><td>{ratio}</td><td>{noise}</td><td class=\"{class}\">{verdict}</td></tr>",
-            escape(&row.figure.name)
-        );
-    }
-    text + "</tbody></table></div>\n</section>\n"
+        let verdict = format!("<span class=\"{class}\">{verdict}</span>");
+        vec![escape(&row.figure.name), first, second, ratio, noise, verdict]
+    };
+    let rows: Vec<_> = comparison.rows.iter().map(row).collect();
+    let caption = "Medians; differences within the noise of both are the same";
+    let table = table(caption, &["figure", "A", "B", "B / A", "noise", "B is"], &rows);
+    format!("<section>\n<h2>Figures</h2>\n{table}</section>\n")
 }

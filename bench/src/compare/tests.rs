@@ -57,8 +57,11 @@ fn other_workloads_are_refused_unless_forced() {
     let forced = compare(&base, &other, true).unwrap();
     assert!(forced.cautions.iter().any(|caution| caution == "different workloads: members is 10 and 200"));
     other.scenario = base.scenario.clone();
+    other.scenario.parameters.insert("rate".to_owned(), json!(500.0));
+    other.scenario.parameters.insert("shards".to_owned(), json!(16));
     other.system.name = "another system".to_owned();
-    assert!(compare(&base, &other, false).is_ok(), "systems are what is compared");
+    let systems = compare(&base, &other, false).unwrap();
+    assert!(systems.cautions.contains(&"shards is not given and 16".to_owned()), "systems are what is compared");
 }
 
 #[test]

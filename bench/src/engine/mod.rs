@@ -15,7 +15,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,15 +44,59 @@ pub enum Loop {
     Open { per_second: f64 },
 }
 
+/// A part of a load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase {
+    /// From the beginning of the measured window; the first phase begins with the warm-up.
+    pub begin: Duration,
+    /// None: nobody sends.
+    pub pace: Option<Loop>,
+    /// Over all users, a second: positions and lists, and pages of history.
+    pub reads_per_s: f64,
+    pub history_per_s: f64,
+    /// Users who close the app and open it again.
+    pub relogins_per_s: f64,
+    /// The share of all connections that is cut when the phase begins.
+    pub cut: f64,
+}
+
+impl Phase {
+    /// Sends and nothing else.
+    pub fn of(pace: Option<Loop>) -> Self {
+        Self { begin: Duration::ZERO, pace, reads_per_s: 0.0, history_per_s: 0.0, relogins_per_s: 0.0, cut: 0.0 }
+    }
+}
+
 /// A load, from its beginning to the last delivery.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    pub pace: Loop,
+    pub phases: Vec<Phase>,
     /// Not measured.
     pub warmup: Duration,
     pub measured: Duration,
     /// How long what is on its way may take after the last send.
     pub drain: Duration,
+    /// Those who were not among the first log in at this rate, from the beginning of the measured window.
+    pub logins_per_s: Option<f64>,
+    /// Every ack's moment and group is kept.
+    pub log_acks: bool,
+}
+
+impl Load {
+    /// One phase of sends.
+    pub fn steady(pace: Option<Loop>, warmup: Duration, measured: Duration, drain: Duration) -> Self {
+        Self { phases: vec![Phase::of(pace)], warmup, measured, drain, logins_per_s: None, log_acks: false }
+    }
+
+    /// The rate that is asked for in every phase, if all are open loops of the same one.
+    pub fn rate(&self) -> Option<f64> {
+        let rate = |phase: &Phase| match phase.pace {
+            Some(Loop::Open { per_second }) => Some(per_second),
+            _ => None,
+        };
+        let first = rate(self.phases.first()?)?;
+        self.phases.iter().all(|phase| rate(phase) == Some(first)).then_some(first)
+    }
 }
 
 /// What all workers need to know.
@@ -64,6 +108,8 @@ pub struct Setup {
     pub workers: usize,
     /// Logins under way at once, over all workers.
     pub logins: usize,
+    /// Users below this number log in before the load begins.
+    pub first: u32,
 }
 
 /// What workers tell while they run.
@@ -77,7 +123,7 @@ pub(crate) struct Shared {
     pub(crate) last_error: Mutex<Option<String>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Command {
     Login,
     Join,
@@ -119,6 +165,8 @@ pub struct Outcome {
     pub lanes: Vec<u32>,
     pub backlog_peak: u64,
     pub generator: Vec<WorkerLoad>,
+    /// If asked for, of every ack the moment on the engine's clock, and its group.
+    pub acks: Vec<(u64, u32)>,
 }
 
 /// How hard a worker worked in the measured window.
@@ -150,6 +198,7 @@ impl Outcome {
         self.lanes.iter_mut().zip(more.lanes).for_each(|(lane, sent)| *lane += sent);
         self.backlog_peak += more.backlog_peak;
         self.generator.extend(more.generator);
+        self.acks.extend(more.acks);
     }
 }
 
@@ -192,10 +241,10 @@ impl Engine {
         Ok(Self { clock, workers, commands, shared, seconds })
     }
 
-    fn tell(&self, command: Command) {
+    fn tell(&self, command: &Command) {
         for (sender, waker) in &self.commands {
             // A worker that ended takes no commands; its outcome says why.
-            let sent = sender.send(command).is_ok();
+            let sent = sender.send(command.clone()).is_ok();
             if sent {
                 let _ = waker.wake();
             }
@@ -204,7 +253,7 @@ impl Engine {
 
     /// Everybody connects and logs in.
     pub fn login(&self) {
-        self.tell(Command::Login);
+        self.tell(&Command::Login);
     }
 
     /// Users who are logged in now.
@@ -213,7 +262,7 @@ impl Engine {
     }
 
     pub fn join(&self) {
-        self.tell(Command::Join);
+        self.tell(&Command::Join);
     }
 
     /// Memberships whose deliveries have begun.
@@ -227,9 +276,9 @@ impl Engine {
     }
 
     /// Begins a load after a moment; returns when its measured window begins.
-    pub fn begin(&self, load: Load) -> Instant {
+    pub fn begin(&self, load: &Load) -> Instant {
         let begin_us = self.clock.now_us() + 20_000;
-        self.tell(Command::Begin(load, begin_us));
+        self.tell(&Command::Begin(load.clone(), begin_us));
         self.clock.0 + Duration::from_micros(begin_us) + load.warmup
     }
 
@@ -238,21 +287,23 @@ impl Engine {
         self.shared.ended.load(Ordering::Relaxed) >= self.workers.len() as u64
     }
 
+    /// The engine's clock.
+    pub fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
 
     /// The next second that a worker tells of; none at `deadline`.
     pub fn next_second(&self, deadline: Instant) -> Option<Second> {
-        match self.seconds.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(second) => Some(second),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.seconds.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Closes every connection; what everything came to.
     pub fn finish(self) -> io::Result<Outcome> {
-        self.tell(Command::Quit);
+        self.tell(&Command::Quit);
         let mut all = Outcome::default();
         for worker in self.workers {
             let ended = worker.join().map_err(|_| io::Error::other("a worker of the load generator panicked"))?;

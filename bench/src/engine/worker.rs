@@ -4,7 +4,7 @@ mod links;
 mod load;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::record::histogram;
 use super::timer::Alarm;
 use super::traffic::Traffic;
 use super::{Clock, Command, Outcome, Second, Setup, Shared};
-use crate::protocol::{Number, Protocol};
+use crate::protocol::{Ask, Number, Protocol};
 use links::Link;
 use load::Running;
 
@@ -34,6 +34,14 @@ pub(super) struct Ends {
     pub(super) commands: Receiver<Command>,
     pub(super) seconds: SyncSender<Second>,
     pub(super) shared: Arc<Shared>,
+}
+
+/// A request that is no send.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    user: u32,
+    what: Ask,
+    due_us: u64,
 }
 
 pub(super) struct Worker<P: Protocol> {
@@ -61,6 +69,9 @@ pub(super) struct Worker<P: Protocol> {
     running: Option<Running>,
     next_tick_us: u64,
     lag: Histogram<u64>,
+    /// Requests that are no sends, on their way.
+    asked: HashMap<u32, Asked>,
+    next_ask: u32,
     quit: bool,
 }
 
@@ -105,6 +116,8 @@ impl<P: Protocol> Worker<P> {
             running: None,
             next_tick_us: 0,
             lag: histogram(),
+            asked: HashMap::new(),
+            next_ask: 0,
             quit: false,
             setup,
         })
@@ -148,8 +161,11 @@ impl<P: Protocol> Worker<P> {
     fn obey(&mut self) {
         while let Ok(command) = self.ends.commands.try_recv() {
             match command {
-                Command::Login => self.to_log_in.extend(&self.users),
-                Command::Join => self.join(),
+                Command::Login => {
+                    let first = self.setup.first;
+                    self.to_log_in.extend(self.users.iter().filter(|user| **user < first));
+                }
+                Command::Join => self.join_all(),
                 Command::Begin(load, begin_us) => self.begin(load, begin_us),
                 Command::Quit => self.quit = true,
             }
@@ -160,13 +176,13 @@ impl<P: Protocol> Worker<P> {
     fn act(&mut self) {
         let now_us = self.clock.now_us();
         self.settle_effects(now_us);
+        self.pace(now_us);
         self.log_in(now_us);
         while let Some(Reverse((at_us, number))) = self.retries.peek().copied().filter(|r| r.0.0 <= now_us) {
             let _ = at_us;
             self.retries.pop();
             self.send_again(number);
         }
-        self.pace(now_us);
         self.send_lanes(now_us);
     }
 

@@ -188,7 +188,7 @@ impl Campanile {
             // A request while the login is being answered would be out of order.
             ServerFrame::Hello { .. } => self.resume(&std::mem::take(&mut session.have), out),
             ServerFrame::Resumed { conversations, .. } => {
-                for resumed in conversations {
+                for resumed in conversations.into_iter().filter(|resumed| !resumed.gone) {
                     let name = resumed.conversation.to_string();
                     if let Some(group) = self.place(name.as_bytes()) {
                         events(Event::Joined { group, after: Some(resumed.live_after) });
@@ -346,7 +346,7 @@ fn refused(re: Option<u64>, error: &WireError, events: &mut impl FnMut(Event<'_>
             let retry_after_ms = error.retryable.then(|| error.retry_after_ms.unwrap_or(RETRY_AFTER_MS));
             events(Event::Refused { number: Number::from_bits(re), retry_after_ms, unknown, why: &why });
         }
-        Some(re) if re & ASK == ASK => events(Event::Broken(format!("a request was refused: {why}"))),
+        Some(re) if re & ASK == ASK => events(Event::Declined { ask: re as u32, why: &why }),
         _ => events(Event::Failed(why)),
     }
 }

@@ -107,6 +107,8 @@ pub enum Event<'a> {
     Passed { group: u32, seq: u64 },
     /// The answer to [`Protocol::ask`].
     Answered { ask: u32 },
+    /// A request by [`Protocol::ask`] was refused: an error, no broken promise.
+    Declined { ask: u32, why: &'a str },
     /// Something that must not happen: counted, named in the report, and the run fails.
     Broken(String),
     /// This connection cannot go on, and why; the engine closes it and counts it as lost.

@@ -3,15 +3,22 @@
 //! A group is a subject of a stream with three replicas. A send is a JetStream publish with a `Nats-Msg-Id` (the server
 //! drops duplicates by it); its ack says that a majority stored it. The stream republishes what it stored, in its
 //! order and with its sequence, and members subscribe to that: the cheapest way in NATS in which all members see the
-//! same order, after commit.
+//! same order, after commit. [`session`] has what a client does about what is lost or repeated when a leader dies.
 
+mod session;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use wire::{Malformed, Message, Operation, leading_number, number};
 
+pub use self::session::NatsSession;
+use self::session::{Look, Seat};
 use super::{Ask, Event, Handshake, NUMBER_DIGITS, Number, Order, Outbox, Protocol};
 
 /// The subscription of a connection's own inbox; those of groups follow.
@@ -64,43 +71,77 @@ impl Nats {
         config.to_string()
     }
 
+    fn stream_of(&self, group: u32) -> u32 {
+        group % self.streams
+    }
+
     /// `g.…` is published to, `m.…` is what members see.
     fn push_subject(&self, out: &mut Vec<u8>, kind: u8, group: u32) {
         out.extend_from_slice(&[kind, b'.']);
         push_number(out, self.run.into());
         out.push(b'.');
-        push_number(out, (group % self.streams).into());
+        push_number(out, self.stream_of(group).into());
         out.push(b'.');
         push_number(out, group.into());
     }
+
+    fn push_subscription(&self, out: &mut Vec<u8>, group: u32) {
+        out.extend_from_slice(b"SUB ");
+        self.push_subject(out, b'm', group);
+        out.push(b' ');
+        push_number(out, FIRST_GROUP + u64::from(group));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Asks the stream's leader for the first message of a group behind those that were seen.
+    fn push_question(&self, out: &mut Vec<u8>, user: u32, seat: &Seat) {
+        let mut question = format!("{{\"seq\":{},\"next_by_subj\":\"", seat.last + 1).into_bytes();
+        self.push_subject(&mut question, b'g', seat.group);
+        question.extend_from_slice(b"\"}");
+        self.push_request(out, "STREAM.MSG.GET", user, b'g', seat.group, &question);
+    }
+
+    /// A request about a group's stream, to be answered to the inbox `i.<user>.<kind><group>`.
+    fn push_request(&self, out: &mut Vec<u8>, api: &str, user: u32, kind: u8, group: u32, body: &[u8]) {
+        let stream = self.stream(self.stream_of(group));
+        out.extend_from_slice(format!("PUB $JS.API.{api}.{stream} ").as_bytes());
+        push_inbox(out, user);
+        out.push(kind);
+        push_number(out, group.into());
+        out.push(b' ');
+        push_number(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
-/// What is remembered of a connection.
-#[derive(Debug)]
-pub struct NatsSession {
-    user: u32,
-    greeted: bool,
-    /// Pings on their way, in order: `None` for the one that ends the login.
-    pings: VecDeque<Option<u32>>,
-    /// The beginning of an operation whose end is in the next frame.
-    partial: Vec<u8>,
-}
-
-/// The answer to a publish.
+/// The answer to a publish, or to a question for a message.
 #[derive(Deserialize)]
-struct PublishAnswer<'a> {
+struct Answer<'a> {
     #[serde(default)]
     seq: u64,
     #[serde(default)]
     duplicate: bool,
+    #[serde(borrow)]
+    message: Option<Stored<'a>>,
     #[serde(borrow)]
     error: Option<ApiError<'a>>,
 }
 
 #[derive(Deserialize)]
 struct ApiError<'a> {
+    code: u16,
     #[serde(borrow, default)]
-    description: std::borrow::Cow<'a, str>,
+    description: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Stored<'a> {
+    seq: u64,
+    /// The payload in base64.
+    #[serde(borrow, default)]
+    data: Cow<'a, str>,
 }
 
 impl Protocol for Nats {
@@ -116,36 +157,30 @@ impl Protocol for Nats {
     }
 
     fn session(&self, user: u32) -> NatsSession {
-        NatsSession { user, greeted: false, pings: VecDeque::new(), partial: Vec::new() }
+        NatsSession::new(user)
     }
 
-    /// The server begins.
-    fn opened(&self, session: &mut NatsSession, _have: &[(u32, u64)], _out: &mut Outbox<'_>) {
-        *session = self.session(session.user);
+    /// The server begins; what to go on from is asked for after that.
+    fn opened(&self, session: &mut NatsSession, have: &[(u32, u64)], _out: &mut Outbox<'_>) {
+        *session = NatsSession::new(session.user);
+        session.seats.extend(have.iter().map(|(group, last)| Seat::after_a_loss(*group, *last)));
     }
 
     /// Subscribes, then asks the stream's leader for its last sequence. The question follows the subscription on the
     /// way to the leader, so that its answer says that the leader's node knows of the subscription.
     fn join(&self, session: &mut NatsSession, group: u32, out: &mut Outbox<'_>) {
+        session.seats.push(Seat::new(group));
         out.binary(|out| {
-            out.extend_from_slice(b"SUB ");
-            self.push_subject(out, b'm', group);
-            out.push(b' ');
-            push_number(out, FIRST_GROUP + u64::from(group));
-            out.extend_from_slice(b"\r\nPUB $JS.API.STREAM.INFO.");
-            out.extend_from_slice(self.stream(group % self.streams).as_bytes());
-            out.push(b' ');
-            push_inbox(out, session.user);
-            out.push(b'j');
-            push_number(out, group.into());
-            out.extend_from_slice(b" 0\r\n\r\n");
+            self.push_subscription(out, group);
+            self.push_request(out, "STREAM.INFO", session.user, b'j', group, b"");
         });
     }
 
-    fn send(&self, session: &mut NatsSession, _number: Number, group: u32, text: &str, out: &mut Outbox<'_>) {
+    fn send(&self, session: &mut NatsSession, number: Number, group: u32, text: &str, out: &mut Outbox<'_>) {
         const HEADERS: &[u8] = b"NATS/1.0\r\nNats-Msg-Id: ";
         let digits = &text.as_bytes()[..NUMBER_DIGITS];
         let headers = HEADERS.len() + digits.len() + 4;
+        session.publishes.sent(number, self.stream_of(group));
         out.binary(|out| {
             out.extend_from_slice(b"HPUB ");
             self.push_subject(out, b'g', group);
@@ -182,13 +217,13 @@ impl Protocol for Nats {
         events: &mut impl FnMut(Event<'_>),
     ) {
         if session.partial.is_empty() {
-            let used = operations(session, message, out, events);
+            let used = self.operations(session, message, out, events);
             session.partial.extend_from_slice(&message[used..]);
             return;
         }
         let mut bytes = std::mem::take(&mut session.partial);
         bytes.extend_from_slice(message);
-        let used = operations(session, &bytes, out, events);
+        let used = self.operations(session, &bytes, out, events);
         if used < bytes.len() {
             bytes.drain(..used);
             session.partial = bytes;
@@ -196,87 +231,178 @@ impl Protocol for Nats {
     }
 }
 
-/// Acts on every whole operation; how many bytes they were.
-fn operations(
-    session: &mut NatsSession,
-    bytes: &[u8],
-    out: &mut Outbox<'_>,
-    events: &mut impl FnMut(Event<'_>),
-) -> usize {
-    let mut used = 0;
-    loop {
-        match wire::next(&bytes[used..]) {
-            Ok(Some((operation, end))) => {
-                used += end;
-                act(session, operation, out, events);
-            }
-            Ok(None) => return used,
-            Err(Malformed) => {
-                events(Event::Failed(Malformed.to_string()));
-                return bytes.len();
+impl Nats {
+    /// Acts on every whole operation; how many bytes they were.
+    fn operations(
+        &self,
+        session: &mut NatsSession,
+        bytes: &[u8],
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> usize {
+        let mut used = 0;
+        loop {
+            match wire::next(&bytes[used..]) {
+                Ok(Some((operation, end))) => {
+                    used += end;
+                    self.act(session, operation, out, events);
+                }
+                Ok(None) => return used,
+                Err(Malformed) => {
+                    events(Event::Failed(Malformed.to_string()));
+                    return bytes.len();
+                }
             }
         }
     }
-}
 
-fn act(session: &mut NatsSession, operation: Operation<'_>, out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
-    match operation {
-        Operation::Message(message) if message.subscription == INBOX => answered(message, events),
-        Operation::Message(message) => delivered(message, events),
-        Operation::Ping => out.binary(|out| out.extend_from_slice(b"PONG\r\n")),
-        Operation::Pong => match session.pings.pop_front() {
-            Some(None) => events(Event::Ready),
-            Some(Some(ask)) => events(Event::Answered { ask }),
-            None => events(Event::Broken("a PONG without a PING".to_owned())),
-        },
-        // Sent again whenever the cluster changes.
-        Operation::Info if session.greeted => {}
-        Operation::Info => {
-            session.greeted = true;
-            session.pings.push_back(None);
-            out.binary(|out| {
-                out.extend_from_slice(CONNECT);
-                out.extend_from_slice(b"SUB ");
-                push_inbox(out, session.user);
-                out.extend_from_slice(b"* 1\r\nPING\r\n");
-            });
+    fn act(
+        &self,
+        session: &mut NatsSession,
+        operation: Operation<'_>,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        match operation {
+            Operation::Message(message) if message.subscription == INBOX => {
+                self.answered(session, message, out, events);
+            }
+            Operation::Message(message) => self.delivered(session, message, out, events),
+            Operation::Ping => out.binary(|out| out.extend_from_slice(b"PONG\r\n")),
+            Operation::Pong => match session.pings.pop_front() {
+                Some(None) => events(Event::Ready),
+                Some(Some(ask)) => events(Event::Answered { ask }),
+                None => events(Event::Broken("a PONG without a PING".to_owned())),
+            },
+            // Sent again whenever the cluster changes.
+            Operation::Info if session.greeted => {}
+            Operation::Info => self.greet(session, out),
+            Operation::Ok => {}
+            Operation::Error(why) => events(Event::Failed(why.to_owned())),
         }
-        Operation::Ok => {}
-        Operation::Error(why) => events(Event::Failed(why.to_owned())),
     }
-}
 
-/// A member sees a message.
-fn delivered(message: Message<'_>, events: &mut impl FnMut(Event<'_>)) {
-    let group = message.subscription.checked_sub(FIRST_GROUP).and_then(|group| u32::try_from(group).ok());
-    let (Some(group), Some(number)) = (group, Number::of_text(message.payload)) else {
-        return events(Event::Broken("a message that is not of this run".to_owned()));
-    };
-    let seq = message.header_number(b"Nats-Sequence");
-    events(Event::Delivered { group, seq, number, text: message.payload });
-}
+    fn greet(&self, session: &mut NatsSession, out: &mut Outbox<'_>) {
+        session.greeted = true;
+        session.pings.push_back(None);
+        out.binary(|out| {
+            out.extend_from_slice(CONNECT);
+            out.extend_from_slice(b"SUB ");
+            push_inbox(out, session.user);
+            out.extend_from_slice(b"* 1\r\n");
+            for seat in &session.seats {
+                self.push_subscription(out, seat.group);
+                self.push_question(out, session.user, seat);
+            }
+            out.extend_from_slice(b"PING\r\n");
+        });
+    }
 
-/// The answer to a publish or to a join, by the last word of the inbox.
-fn answered(message: Message<'_>, events: &mut impl FnMut(Event<'_>)) {
-    let word = message.subject.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
-    if let Some(group) = word.strip_prefix(b"j").and_then(number).and_then(|group| u32::try_from(group).ok()) {
-        return match field(message.payload, b"\"last_seq\":") {
-            Some(after) => events(Event::Joined { group, after: Some(after) }),
-            None => events(Event::Failed(format!("no stream: {}", String::from_utf8_lossy(message.payload)))),
+    /// A member sees a message.
+    fn delivered(
+        &self,
+        session: &mut NatsSession,
+        message: Message<'_>,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        let user = session.user;
+        let group = message.subscription.wrapping_sub(FIRST_GROUP) as u32;
+        let seat = session.seats.iter_mut().find(|seat| seat.group == group);
+        let (Some(seat), Some(seq)) = (seat, message.header_number(b"Nats-Sequence")) else {
+            return events(Event::Broken("a message that no stream republished to a member".to_owned()));
         };
+        // Without this header it is the subject's first message.
+        let before = message.header_number(b"Nats-Last-Sequence").unwrap_or_default();
+        match seat.look(seq, before) {
+            Look::Take => report(group, seq, message.payload, events),
+            Look::Drop => {}
+            Look::Ask => out.binary(|out| self.push_question(out, user, seat)),
+        }
     }
-    let Some(number) = Number::of_text(word) else {
+
+    /// The answer to a publish, a join or a question, by the last word of the inbox.
+    fn answered(
+        &self,
+        session: &mut NatsSession,
+        message: Message<'_>,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        let word = message.subject.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+        let group = |digits| number(digits).and_then(|group| u32::try_from(group).ok());
+        match word.split_first() {
+            Some((b'j', digits)) => joined(session, group(digits), message, events),
+            Some((b'g', digits)) => self.found(session, group(digits), message, out, events),
+            _ => published(session, Number::of_text(word), message, events),
+        }
+    }
+
+    /// A message that was missing, or that there is none.
+    fn found(
+        &self,
+        session: &mut NatsSession,
+        group: Option<u32>,
+        message: Message<'_>,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        let user = session.user;
+        let seat = session.seats.iter_mut().find(|seat| Some(seat.group) == group);
+        let answer = serde_json::from_slice::<Answer<'_>>(message.payload);
+        let (Some(seat), Ok(answer)) = (seat, answer) else { return };
+        let (seq, text) = match (answer.message, answer.error) {
+            (Some(stored), _) => (Some(stored.seq), BASE64_STANDARD.decode(stored.data.as_bytes()).unwrap_or_default()),
+            (None, Some(ApiError { code: 404, .. })) => (None, Vec::new()),
+            // Nobody leads: messages that come later lead to the next question.
+            (None, _) => return,
+        };
+        if let Some(seq) = seq.filter(|seq| *seq > seat.last) {
+            report(seat.group, seq, &text, events);
+        }
+        if seat.found(seq) {
+            out.binary(|out| self.push_question(out, user, seat));
+        }
+    }
+}
+
+fn report(group: u32, seq: u64, text: &[u8], events: &mut impl FnMut(Event<'_>)) {
+    match Number::of_text(text) {
+        Some(number) => events(Event::Delivered { group, seq: Some(seq), number, text }),
+        None => events(Event::Broken("a message that is not of this run".to_owned())),
+    }
+}
+
+fn joined(session: &mut NatsSession, group: Option<u32>, message: Message<'_>, events: &mut impl FnMut(Event<'_>)) {
+    let seat = session.seats.iter_mut().find(|seat| Some(seat.group) == group);
+    let (Some(seat), Some(last)) = (seat, field(message.payload, b"\"last_seq\":")) else {
+        return events(Event::Failed(format!("no stream: {}", String::from_utf8_lossy(message.payload))));
+    };
+    seat.last = seat.last.max(last);
+    events(Event::Joined { group: seat.group, after: Some(seat.last) });
+}
+
+fn published(
+    session: &mut NatsSession,
+    number: Option<Number>,
+    message: Message<'_>,
+    events: &mut impl FnMut(Event<'_>),
+) {
+    let Some(number) = number else {
         return events(Event::Broken("an answer to no question".to_owned()));
     };
-    let refused = |why: &str, events: &mut dyn FnMut(Event<'_>)| {
+    let mut refused = |number: Number, why: &str| {
         // Whether the server took it or not, `Nats-Msg-Id` makes the next try safe.
         events(Event::Refused { number, retry_after_ms: Some(RETRY_AFTER_MS), unknown: true, why });
     };
-    if message.status() == Some(503) {
-        return refused("no leader", events);
+    let answer = serde_json::from_slice::<Answer<'_>>(message.payload);
+    // A new leader may answer what the old one answered.
+    if !session.publishes.answered(number, |lost| refused(lost, "no answer")) {
+        return;
     }
-    match serde_json::from_slice::<PublishAnswer<'_>>(message.payload) {
-        Ok(PublishAnswer { error: Some(error), .. }) => refused(&error.description, events),
+    match answer {
+        _ if message.status() == Some(503) => refused(number, "no leader"),
+        Ok(Answer { error: Some(error), .. }) => refused(number, &error.description),
         Ok(answer) => {
             events(Event::Acked { number, seq: Some(answer.seq), duplicate: answer.duplicate });
         }
@@ -308,95 +434,4 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out[start..].reverse();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a frame makes of a session: what is sent, and what is reported.
-    fn receive(nats: &Nats, session: &mut NatsSession, message: &[u8]) -> (String, Vec<String>) {
-        let (mut bytes, mut events) = (Vec::new(), Vec::new());
-        let mut report = |event: Event<'_>| events.push(format!("{event:?}"));
-        nats.receive(session, message, &mut Outbox::new(&mut bytes), &mut report);
-        (payload(&bytes), events)
-    }
-
-    /// The payload of a single frame shorter than 64 KiB.
-    fn payload(frame: &[u8]) -> String {
-        let header = match frame.get(1) {
-            None => 0,
-            Some(0xfe) => 8,
-            Some(_) => 6,
-        };
-        String::from_utf8_lossy(&frame[header..]).into_owned()
-    }
-
-    fn ready(nats: &Nats) -> NatsSession {
-        let mut session = nats.session(7);
-        let (sent, events) = receive(nats, &mut session, b"INFO {\"headers\":true} \r\n");
-        assert!(sent.starts_with("CONNECT {") && sent.ends_with("\r\nSUB i.7.* 1\r\nPING\r\n"), "{sent}");
-        assert!(events.is_empty());
-        assert_eq!(receive(nats, &mut session, b"PONG\r\n").1, ["Ready"]);
-        session
-    }
-
-    const NUMBER: Number = Number { lane: 3, place: 9 };
-
-    #[test]
-    fn a_member_subscribes_and_sees_what_was_stored() {
-        let nats = Nats::new(4, 16);
-        let mut session = ready(&nats);
-        let mut bytes = Vec::new();
-        nats.join(&mut session, 21, &mut Outbox::new(&mut bytes));
-        assert_eq!(payload(&bytes), "SUB m.4.5.21 23\r\nPUB $JS.API.STREAM.INFO.R4B5 i.7.j21 0\r\n\r\n");
-        let info = br#"{"type":"x","state":{"messages":0,"last_seq":40,"consumer_count":0}}"#;
-        let answer = [format!("MSG i.7.j21 1 {}\r\n", info.len()).as_bytes(), info, b"\r\n"].concat();
-        assert_eq!(receive(&nats, &mut session, &answer).1, ["Joined { group: 21, after: Some(40) }"]);
-
-        // Two messages in a frame and a half.
-        let stored = b"HMSG m.4.5.21 23 33 49\r\nNATS/1.0\r\nNats-Sequence: 41\r\n\r\n\r\n0000000300000009\r\n";
-        let stream = [&stored[..], b"PING\r\n", &stored[..]].concat();
-        let cut = stored.len() + 20;
-        let (sent, events) = receive(&nats, &mut session, &stream[..cut]);
-        assert_eq!((sent.as_str(), events.len()), ("PONG\r\n", 1));
-        assert!(events[0].starts_with("Delivered { group: 21, seq: Some(41), number: Number { lane: 3, place: 9 }"));
-        assert_eq!(receive(&nats, &mut session, &stream[cut..]).1, events);
-        assert!(session.partial.is_empty());
-    }
-
-    #[test]
-    fn a_publish_is_acked_or_tried_again() {
-        let nats = Nats::new(4, 1);
-        let mut session = ready(&nats);
-        let mut bytes = Vec::new();
-        nats.send(&mut session, NUMBER, 2, "0000000300000009 hello", &mut Outbox::new(&mut bytes));
-        let expected = "HPUB g.4.0.2 i.7.0000000300000009 43 65\r\nNATS/1.0\r\n\
-            Nats-Msg-Id: 0000000300000009\r\n\r\n0000000300000009 hello\r\n";
-        assert_eq!(payload(&bytes), expected);
-
-        let answer = |session: &mut NatsSession, body: &str| {
-            let frame = format!("MSG i.7.0000000300000009 1 {}\r\n{body}\r\n", body.len());
-            receive(&nats, session, frame.as_bytes()).1.concat()
-        };
-        let acked = "Acked { number: Number { lane: 3, place: 9 }, seq: Some(5), duplicate: ";
-        assert_eq!(answer(&mut session, r#"{"stream":"B0", "seq":5}"#), format!("{acked}false }}"));
-        let duplicate = answer(&mut session, r#"{"stream":"B0", "seq":5,"duplicate": true}"#);
-        assert_eq!(duplicate, format!("{acked}true }}"));
-        let error = r#"{"error":{"code":503,"description":"insufficient \"resources\""},"seq":0}"#;
-        assert!(answer(&mut session, error).starts_with("Refused"));
-        let nobody = b"HMSG i.7.0000000300000009 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
-        assert!(receive(&nats, &mut session, nobody).1[0].contains("no leader"));
-    }
-
-    #[test]
-    fn what_is_not_expected_is_reported() {
-        let nats = Nats::new(4, 1);
-        let mut session = ready(&nats);
-        assert!(receive(&nats, &mut session, b"-ERR 'Stale Connection'\r\n").1[0].starts_with("Failed"));
-        assert!(receive(&nats, &mut session, b"PONG\r\n").1[0].starts_with("Broken"));
-        assert!(receive(&nats, &mut session, b"MSG m.4.0.0 2 3\r\nabc\r\n").1[0].starts_with("Broken"));
-        assert!(receive(&nats, &mut session, b"MSG i.7.x 1 3\r\nabc\r\n").1[0].starts_with("Broken"));
-        assert!(receive(&nats, &mut session, b"nonsense\r\n").1[0].starts_with("Failed"));
-    }
 }

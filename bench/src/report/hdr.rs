@@ -23,6 +23,13 @@ pub enum HdrError {
     Log(String),
 }
 
+/// A latency's name as part of a file's name: a summary may come from anywhere.
+pub fn safe_name(name: &str) -> String {
+    name.chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '-' })
+        .collect()
+}
+
 /// As `Histogram.outputPercentileDistribution` of the Java implementation prints it, in milliseconds.
 pub fn percentiles(latency: &Latency) -> Result<String, HdrError> {
     let histogram = latency.histogram()?;
@@ -62,7 +69,8 @@ pub fn interval_log(summary: &Summary) -> Result<String, HdrError> {
     let measured = Duration::from_secs_f64(summary.window.measured_s.max(0.0));
     for (name, latency) in &summary.latencies {
         let histogram = latency.histogram()?;
-        let tag = Tag::new(name).ok_or_else(|| HdrError::Log(format!("{name} cannot be a tag")))?;
+        let name = safe_name(name);
+        let tag = Tag::new(&name).ok_or_else(|| HdrError::Log(format!("{name} cannot be a tag")))?;
         writer.write_histogram(&histogram, offset, measured, Some(tag)).map_err(|error| failed(&error))?;
     }
     String::from_utf8(bytes).map_err(|error| failed(&error))

@@ -6,6 +6,8 @@ pub mod charts;
 pub mod escape;
 pub mod scale;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 
@@ -45,13 +47,32 @@ pub fn document(title: &str, body: &str) -> String {
     )
 }
 
+/// A table whose cells are markup. The first column is text, the others are numbers.
+pub fn table(caption: &str, header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("<div class=\"scroll\"><table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
+    for name in header {
+        let _ = write!(text, "<th scope=\"col\">{}</th>", escape(name));
+    }
+    text += "</tr></thead>\n<tbody>\n";
+    for row in rows {
+        text += "<tr>";
+        for (at, cell) in row.iter().enumerate() {
+            let _ =
+                if at == 0 { write!(text, "<th scope=\"row\">{cell}</th>") } else { write!(text, "<td>{cell}</td>") };
+        }
+        text += "</tr>\n";
+    }
+    text + "</tbody></table></div>\n"
+}
+
 fn header(summary: &Summary) -> String {
     let verdict = terminal::verdict(summary);
     let class = if summary.exit_code == 0 { "good" } else { "bad" };
     let when = utc(summary.started_unix_ms);
     let mut text = format!(
-        "<header>\n<p class=\"verdict {class}\">{verdict}</p>\n<h1>{}</h1>\n<p class=\"lead\">{} · started <time>{when}</time></p>\n\
-         <p class=\"lead\">An ack means: {}.</p>\n",
+        "<header>\n<p class=\"verdict {class}\">{verdict}</p>\n<h1>{}</h1>\n\
+         <p class=\"lead\">{} · started <time>{when}</time></p>\n\
+         <p class=\"lead\">Promise: {}.</p>\n",
         escape(&terminal::title(summary)),
         escape(&terminal::parameters(summary)),
         escape(summary.system.promise.trim_end_matches('.')),

@@ -91,6 +91,7 @@ pub fn with_unit(value: f64, unit: Unit) -> String {
         Unit::Us => format!("{} µs", significant(value)),
         Unit::Bytes => bytes(value),
         Unit::Share => percent(value),
+        Unit::Count if value.fract() == 0.0 && value >= 0.0 => count(value as u64),
         Unit::Count => significant(value),
     }
 }
@@ -102,7 +103,8 @@ pub fn utc(unix_ms: u64) -> String {
     format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// Days since 1970 as year, month, day: `civil_from_days` of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+/// Days since 1970 as year, month, day: `civil_from_days` of Howard Hinnant's "chrono-Compatible Low-Level Date
+/// Algorithms".
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -137,6 +139,15 @@ mod tests {
         assert_eq!([0.0, 0.0312, 0.31, 1.7].map(percent), ["0 %", "3.1 %", "31 %", "170 %"]);
         assert_eq!([0.05, 0.5, 10.0, 2_000.0].map(short_ms), ["50 µs", "0.5 ms", "10 ms", "2 s"]);
         assert_eq!([0.0, 0.5, 250.0, 5_000.0, 12_500.0, 2e6].map(short), ["0", "0.5", "250", "5000", "12.5 k", "2 M"]);
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        assert_eq!((with_unit(82.0, Unit::Count), with_unit(2.5, Unit::Count)), ("82".to_owned(), "2.50".to_owned()));
+        assert_eq!(
+            (with_unit(0.31, Unit::Share), with_unit(17_712.0, Unit::PerSecond)),
+            ("31 %".to_owned(), "17,712 /s".to_owned())
+        );
     }
 
     #[test]

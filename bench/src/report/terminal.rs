@@ -30,17 +30,36 @@ pub fn verdict(summary: &Summary) -> &'static str {
 
 /// `failover on campanile 0.1.0 (3 nodes, no TLS)`
 pub fn title(summary: &Summary) -> String {
-    let System { name, version, nodes, tls, .. } = &summary.system;
+    let System { nodes, tls, .. } = &summary.system;
     let plural = if *nodes == 1 { "" } else { "s" };
     let tls = if *tls { "TLS" } else { "no TLS" };
-    format!("{} on {name} {version} ({nodes} node{plural}, {tls})", summary.scenario.name)
+    format!("{} on {} ({nodes} node{plural}, {tls})", summary.scenario.name, system(summary))
+}
+
+/// Name and version; not every system tells its version.
+pub fn system(summary: &Summary) -> String {
+    let System { name, version, .. } = &summary.system;
+    format!("{name} {version}").trim_end().to_owned()
 }
 
 /// `groups 50, members 10, …`
 pub fn parameters(summary: &Summary) -> String {
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let each = summary.scenario.parameters.iter().map(|(name, value)| format!("{name} {}", shown(value)));
+    let each = summary.scenario.parameters.iter().map(|(name, value)| format!("{name} {}", parameter(value)));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// Text without quotes, `500.0` as `500`, lists in brackets.
+pub fn parameter(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
+        Value::Array(values) => format!("({})", values.iter().map(parameter).collect::<Vec<_>>().join("; ")),
+        Value::Object(fields) => {
+            let each = fields.iter().map(|(name, value)| format!("{name} {}", parameter(value)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Value::Bool(_) | Value::Null => value.to_string(),
+    }
 }
 
 fn head(summary: &Summary) -> String {
@@ -48,7 +67,7 @@ fn head(summary: &Summary) -> String {
     let room = WIDTH.saturating_sub(title.chars().count());
     let mut text =
         if verdict.len() < room { format!("{title}{verdict:>room$}\n") } else { format!("{title}\n{verdict}\n") };
-    text += &paragraph("an ack means", &summary.system.promise);
+    text += &paragraph("promise", &summary.system.promise);
     text += &paragraph("workload", &parameters(summary));
     let window = &summary.window;
     let (warmup, measured, drain) = (window.warmup_s * 1e3, window.measured_s * 1e3, window.drain_s * 1e3);

@@ -25,6 +25,20 @@ fn the_terminal_table_fits_and_says_everything() {
 }
 
 #[test]
+fn parameters_are_told_as_people_would() {
+    let phases = serde_json::json!([{"name": "calm", "rate": 50.0}, {"name": "storm", "window": 8}]);
+    assert_eq!(terminal::parameter(&phases), "(name calm, rate 50; name storm, window 8)");
+    assert_eq!(terminal::parameter(&serde_json::json!(0.25)), "0.25");
+}
+
+#[test]
+fn a_system_without_a_version_has_a_name() {
+    let mut summary = sample::summary();
+    (summary.system.name, summary.system.version, summary.system.nodes) = ("bare".to_owned(), String::new(), 1);
+    assert_eq!(terminal::title(&summary), "failover on bare (1 node, no TLS)");
+}
+
+#[test]
 fn a_bottleneck_and_several_runs_are_told() {
     let mut run = sample::summary();
     run.generator.bottleneck = true;
@@ -87,14 +101,25 @@ fn hdr_files_read_back_as_what_was_recorded() {
 fn a_directory_holds_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("new/run");
-    write_all(&run, &sample::summary()).unwrap();
+    let mut summary = sample::summary();
+    let ack = summary.latencies["ack"].clone();
+    summary.latencies.insert("../a, b".to_owned(), ack);
+    write_all(&run, &summary).unwrap();
     let mut names: Vec<_> =
         std::fs::read_dir(&run).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    let wanted =
-        ["ack.hdr", "completion.hdr", "delivery.hdr", "latencies.hlog", "report.html", "summary.json", "timeline.csv"];
+    let wanted = [
+        "---a--b.hdr",
+        "ack.hdr",
+        "completion.hdr",
+        "delivery.hdr",
+        "latencies.hlog",
+        "report.html",
+        "summary.json",
+        "timeline.csv",
+    ];
     assert_eq!(names, wanted);
-    assert_eq!(Summary::read(&run).unwrap(), sample::summary());
+    assert_eq!(Summary::read(&run).unwrap(), summary);
     let error = write_all(&run.join("summary.json/x"), &sample::summary()).unwrap_err();
     assert!(error.to_string().starts_with("cannot write "), "{error}");
 }

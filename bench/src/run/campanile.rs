@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campanile_client::Client;
-use chat::ids::UserId;
+use chat::ids::{ConversationId, ShardId, UserId};
 use chat::limits;
 use chat::wire::Credentials;
 use futures_util::{StreamExt, TryStreamExt};
+use node::admin::NewUser;
 use node::auth::signer::TokenSigner;
 
 use super::watch::Conductor;
@@ -22,6 +23,7 @@ use crate::workload::Shape;
 
 /// Groups made at once.
 const GROUPS_AT_ONCE: usize = 8;
+const ACCOUNTS_AT_ONCE: usize = 64;
 const TOKEN_LIFETIME: Duration = Duration::from_secs(20 * 3_600);
 
 /// A cluster, and what its processes are.
@@ -31,13 +33,14 @@ pub struct Cluster {
     pub runtime: tokio::runtime::Runtime,
 }
 
-/// Users, groups and load, from the first login to the last check.
-pub fn run(
+/// Users, groups and load, from the first login to the last check. `conduct` is given the shard of each group; the
+/// conductor and the shards come back with what was measured.
+pub fn run<C: Conductor>(
     cluster: &Cluster,
     plan: &Plan,
-    conductor: &mut dyn Conductor,
+    conduct: impl FnOnce(&[ShardId]) -> Result<C, RunError>,
     progress: Progress,
-) -> Result<Measured, RunError> {
+) -> Result<(Measured, C, Vec<ShardId>), RunError> {
     let (run, began_ms) = (new_run(), unix_ms());
     let target = Target::new(cluster.options.clone())?;
     let users = user_names(run, plan.shape.users);
@@ -51,16 +54,46 @@ pub fn run(
         lane_users: plan.shape.lane_users(),
         device: "bench".to_owned(),
     }));
+    let mut conductor = conduct(&cluster.runtime.block_on(shards(cluster, &protocol, &places)))?;
+    if plan.accounts_first {
+        cluster.runtime.block_on(make_accounts(&target, &users))?;
+    }
     let connector = Connector::new(&cluster.options.urls, &cluster.options.ca_pem)?;
     let groups = plan.shape.groups.iter().filter(|group| !group.private);
     // A private conversation begins with its first message.
     let joining = groups.map(|group| group.members.len() as u64).sum();
     let stage = Stage { plan, connector, processes: &cluster.processes, joining, progress };
     let make = || cluster.runtime.block_on(make_groups(&target, &users, &places, &plan.shape));
-    let mut measured = stage.play(&protocol, make, conductor)?;
+    let mut measured = stage.play(&protocol, make, &mut conductor)?;
     let checking = verify::check(&target, &protocol, &users, plan, &mut measured, progress);
     cluster.runtime.block_on(checking)?;
-    Ok(measured)
+    let shards = cluster.runtime.block_on(shards(cluster, &protocol, &places));
+    Ok((measured, conductor, shards))
+}
+
+/// Of each place, its shard, as far as the cluster tells how many there are.
+async fn shards(cluster: &Cluster, protocol: &Campanile, places: &[Place]) -> Vec<ShardId> {
+    let Some(admin) = cluster.options.admins.first() else { return Vec::new() };
+    let Ok(status) = admin.status().await else { return Vec::new() };
+    // One of them is the metadata group.
+    let count = status.cluster.shards.len().saturating_sub(1) as u16;
+    let conversations = (0..places.len() as u32).map(|place| protocol.conversation(place).parse());
+    let shard = |id: Result<ConversationId, _>| Some(ShardId::of_conversation(&cluster.options.app, &id.ok()?, count));
+    conversations.filter_map(shard).collect()
+}
+
+/// Accounts without connections, by the admin listener.
+async fn make_accounts(target: &Target, users: &[String]) -> Result<(), RunError> {
+    let Some(admin) = target.admins.first() else {
+        return Err(RunError::Usage("accounts are made by the admin listener: give --admin and --admin-token".to_owned()));
+    };
+    let failed = |e: &dyn std::fmt::Display| RunError::Unhealthy(format!("an account could not be made: {e}"));
+    let making = users.iter().map(|user| async move {
+        let user = UserId::new(user.as_str()).map_err(|e| failed(&e))?;
+        let account = NewUser { app: target.app.clone(), user, password: None };
+        admin.add_user(&account).await.map_err(|e| failed(&e))
+    });
+    futures_util::stream::iter(making).buffer_unordered(ACCOUNTS_AT_ONCE).try_collect::<()>().await
 }
 
 fn user_names(run: u32, users: u32) -> Vec<String> {

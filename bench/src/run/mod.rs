@@ -4,7 +4,9 @@
 //! replicas afterwards. [`summarize`]: the run as a summary.
 
 pub mod campanile;
+pub mod failover;
 pub mod machine;
+pub mod rival;
 pub mod subject;
 pub mod summarize;
 pub mod verify;
@@ -54,13 +56,39 @@ pub struct Plan {
     pub parameters: BTreeMap<String, Value>,
     pub shape: Shape,
     pub load: Load,
+    /// Of the load's phases.
+    pub phase_names: Vec<String>,
     pub payload: usize,
     pub workers: usize,
     pub logins: usize,
+    /// Users below this number log in before the load begins.
+    pub first: u32,
+    /// Accounts are made before anybody connects, so that memory for them does not count as the connections'.
+    pub accounts_first: bool,
     /// How long everybody's login, and hearing of one's groups, may take.
     pub setup_within: Duration,
     /// Events of each group that are read back from every node at the end.
     pub read_back: usize,
+}
+
+impl Plan {
+    /// A plan with what is usual for everything else.
+    pub fn new(scenario: &str, shape: Shape, load: Load) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            parameters: BTreeMap::new(),
+            load,
+            phase_names: Vec::new(),
+            payload: 200,
+            workers: 1,
+            logins: 64,
+            first: shape.users,
+            accounts_first: false,
+            setup_within: Duration::from_secs(180),
+            read_back: 400,
+            shape,
+        }
+    }
 }
 
 /// What a load came to.
@@ -77,6 +105,8 @@ pub struct Measured {
     pub disk_bytes: Option<u64>,
     pub marks: Vec<Mark>,
     pub checks: Checks,
+    /// Why the run is not what it was meant to be, though no promise is broken.
+    pub unhealthy: Option<String>,
 }
 
 /// The part of a run that is the same for every system, between what is made before and what is checked after.
@@ -105,6 +135,7 @@ impl Stage<'_> {
             payload: plan.payload,
             workers: plan.workers,
             logins: plan.logins,
+            first: plan.first,
         };
         let before = resident(self.processes);
         let engine = Engine::start(protocol, setup)?;
@@ -125,11 +156,12 @@ impl Stage<'_> {
             disk_bytes: None,
             marks,
             checks: Checks::default(),
+            unhealthy: None,
         })
     }
 
     fn log_in(&self, engine: &Engine) -> Result<(), RunError> {
-        let (users, within) = (u64::from(self.plan.shape.users), self.plan.setup_within);
+        let (users, within) = (u64::from(self.plan.first), self.plan.setup_within);
         engine.login();
         if wait(within, || engine.ready() >= users) {
             return Ok(());

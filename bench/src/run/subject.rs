@@ -1,37 +1,26 @@
 //! What is loaded: a cluster of ours, of the run's own or one that runs already, or another system to compare with.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+
+use chat::ids::ShardId;
 
 use super::campanile::{self, Cluster};
-use super::watch::Conductor;
-use super::{Measured, Plan, RunError, Stage, machine};
-use crate::engine::Connector;
-use crate::ledger::new_run;
+use super::failover::{self, Failover, Kills};
+use super::rival::Rival;
+use super::watch::Quiet;
+use super::{Measured, Plan, RunError, machine};
 use crate::progress::Progress;
-use crate::protocol::Protocol;
-use crate::protocol::bare::Bare;
-use crate::protocol::nats::Nats;
-use crate::protocol::xmpp::Xmpp;
 use crate::spawn::{SpawnOptions, Spawned};
 use crate::summary;
-use crate::systems::{Running, System, room_prefix};
+use crate::systems::{Running, System};
 use crate::target::TargetOptions;
 use crate::usage::Process;
 
 /// What an ack of ours says.
 const PROMISE: &str = "ack: on the disks of a majority (fsync); order by the shard's leader, delivery after commit";
 
-/// A rival that runs.
-pub struct Rival {
-    pub system: System,
-    pub running: Running,
-    /// NATS: streams that the groups are dealt out to, if not as many as is best for it.
-    pub streams: Option<u32>,
-}
-
 pub enum Subject {
-    Ours { cluster: Cluster, spawned: Option<Spawned> },
+    Ours { cluster: Box<Cluster>, spawned: Option<Box<Spawned>> },
     Rival(Rival),
 }
 
@@ -42,12 +31,13 @@ impl Subject {
         let spawned = runtime.block_on(Spawned::start(options))?;
         progress.say(&format!("{} nodes in {}", options.nodes, spawned.dir().display()));
         let cluster = Cluster { options: spawned.target()?, processes: spawned.processes(), runtime };
-        Ok(Self::Ours { cluster, spawned: Some(spawned) })
+        Ok(Self::Ours { cluster: Box::new(cluster), spawned: Some(Box::new(spawned)) })
     }
 
     /// A cluster that runs already.
     pub fn target(options: TargetOptions, processes: Vec<Process>) -> Result<Self, RunError> {
-        Ok(Self::Ours { cluster: Cluster { options, processes, runtime: runtime()? }, spawned: None })
+        let cluster = Box::new(Cluster { options, processes, runtime: runtime()? });
+        Ok(Self::Ours { cluster, spawned: None })
     }
 
     pub fn rival(system: System, streams: Option<u32>, progress: Progress) -> Result<Self, RunError> {
@@ -58,16 +48,19 @@ impl Subject {
     }
 
     /// A run on users and groups of its own.
-    pub fn run(
-        &mut self,
-        plan: &Plan,
-        conductor: &mut dyn Conductor,
-        progress: Progress,
-    ) -> Result<Measured, RunError> {
+    pub fn run(&mut self, plan: &Plan, kills: Option<&Kills>, progress: Progress) -> Result<Measured, RunError> {
         let disk = self.dir().map(|dir| machine::bytes_below(&dir));
-        let mut measured = match self {
-            Self::Ours { cluster, .. } => campanile::run(cluster, plan, conductor, progress)?,
-            Self::Rival(rival) => rival.run(plan, conductor, progress)?,
+        let mut measured = match (&mut *self, kills) {
+            (Self::Ours { cluster, .. }, None) => campanile::run(cluster, plan, |_| Ok(Quiet), progress)?.0,
+            (Self::Ours { cluster, spawned: Some(spawned) }, Some(kills)) => {
+                cluster.processes = spawned.processes();
+                failover(cluster, spawned, plan, kills, progress)?
+            }
+            (Self::Rival(rival), None) => rival.run(plan, progress)?,
+            (Self::Rival(rival), Some(kills)) => rival.failover(plan, kills, progress)?,
+            (Self::Ours { .. }, Some(_)) => {
+                return Err(RunError::Usage("only a cluster of the run's own (--spawn) is ever killed".to_owned()));
+            }
         };
         let grown = self.dir().map(|dir| machine::bytes_below(&dir));
         measured.disk_bytes = disk.zip(grown).map(|(before, after)| after.saturating_sub(before));
@@ -77,7 +70,7 @@ impl Subject {
     /// Where the servers' files are, if they are ours to look at.
     fn dir(&self) -> Option<PathBuf> {
         match self {
-            Self::Ours { spawned, .. } => spawned.as_ref().map(Spawned::dir),
+            Self::Ours { spawned, .. } => spawned.as_ref().map(|spawned| spawned.dir()),
             Self::Rival(rival) => Some(rival.running.dir().to_owned()),
         }
     }
@@ -94,7 +87,7 @@ impl Subject {
             },
             Self::Rival(rival) => summary::System {
                 name: rival.name(),
-                version: String::new(),
+                version: rival.system.version(),
                 nodes: rival.running.urls().len() as u32,
                 tls: false,
                 promise: rival.system.promise().to_owned(),
@@ -102,53 +95,36 @@ impl Subject {
         }
     }
 
-    /// Stops what was started. The directory of a cluster of ours may be kept for a look at what went wrong.
+    /// Stops what was started. Its directory may be kept for a look at what went wrong.
     pub fn stop(self, keep: bool, progress: Progress) {
-        if let Self::Ours { cluster, spawned: Some(spawned) } = self
-            && let Some(kept) = cluster.runtime.block_on(spawned.stop(keep))
-        {
+        let kept = match self {
+            Self::Ours { cluster, spawned: Some(spawned) } => cluster.runtime.block_on(spawned.stop(keep)),
+            Self::Ours { spawned: None, .. } => None,
+            Self::Rival(rival) => rival.running.stop(keep),
+        };
+        if let Some(kept) = kept {
             progress.say(&format!("the nodes' data and output are kept in {}", kept.display()));
         }
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+/// A run with kills.
+fn failover(
+    cluster: &Cluster,
+    spawned: &mut Spawned,
+    plan: &Plan,
+    kills: &Kills,
+    progress: Progress,
+) -> Result<Measured, RunError> {
+    let handle = cluster.runtime.handle().clone();
+    let admins = cluster.options.admins.clone();
+    let until = plan.load.measured;
+    let conduct = |shards: &[ShardId]| Ok(Failover::new(spawned, admins, handle, kills.clone(), shards.to_vec(), until));
+    let (mut measured, conductor, shards) = campanile::run(cluster, plan, conduct, progress)?;
+    failover::record(&mut measured, &conductor.killed, conductor.troubles, &shards, kills.len());
+    Ok(measured)
 }
 
-impl Rival {
-    /// As on the command line.
-    fn name(&self) -> String {
-        let value = clap::ValueEnum::to_possible_value(&self.system);
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
-    fn run(&self, plan: &Plan, conductor: &mut dyn Conductor, progress: Progress) -> Result<Measured, RunError> {
-        let run = new_run();
-        let groups = plan.shape.groups.len() as u32;
-        let streams = self.system.streams(self.streams, groups).unwrap_or_default();
-        self.running.prepare(run, plan.shape.users, groups, streams)?;
-        match self.system {
-            System::NatsFsync | System::NatsDefault => self.play(Nats::new(run, streams), plan, conductor, progress),
-            System::Ejabberd => self.play(Xmpp::new(room_prefix(run)), plan, conductor, progress),
-            System::Bare => self.play(Bare, plan, conductor, progress),
-        }
-    }
-
-    fn play<P: Protocol>(
-        &self,
-        protocol: P,
-        plan: &Plan,
-        conductor: &mut dyn Conductor,
-        progress: Progress,
-    ) -> Result<Measured, RunError> {
-        let connector = Connector::new(&self.running.urls(), b"")?;
-        let named = self.running.processes().into_iter();
-        let processes: Vec<Process> = named.map(|(name, pid)| Process { name, pid }).collect();
-        let joining = plan.shape.memberships();
-        let stage = Stage { plan, connector, processes: &processes, joining, progress };
-        let mut measured = stage.play(&Arc::new(protocol), || Ok(()), conductor)?;
-        measured.checks.notes.push("what its nodes hold was not read back: only deliveries were checked".to_owned());
-        Ok(measured)
-    }
+fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::{Measured, Plan, machine, watch};
 use crate::check::Broken;
-use crate::engine::{Loop, WorkerLoad};
+use crate::engine::WorkerLoad;
 use crate::summary::{
     Checks, Cost, Counts, Generator, Latency, Rates, SCHEMA_VERSION, Scenario, Second, Server, ServerSecond, Summary,
     System, Tool, Window,
@@ -24,9 +24,15 @@ pub fn summarize(plan: &Plan, system: System, processes: u32, mut measured: Meas
     let rates = rates(plan, &measured);
     let cost = cost(&measured);
     let counts = counts(plan, &measured);
-    let unacked = measured.outcome.unanswered.len() as u64;
+    let unhealthy = !measured.outcome.unanswered.is_empty() || measured.unhealthy.is_some();
+    measured.checks.notes.extend(measured.unhealthy.take());
+    for span in measured.servers.iter().filter(|span| span.stopped > 0) {
+        let (name, seconds) = (&span.process.name, span.stopped);
+        let note = format!("{name} was stopped by a signal for about {seconds} s: the run's figures mean nothing");
+        measured.checks.notes.push(note);
+    }
     let checks = checks(&measured.outcome.broken, &measured.outcome.told, std::mem::take(&mut measured.checks));
-    let exit_code = match (checks.broken() > 0, unacked > 0) {
+    let exit_code = match (checks.broken() > 0, unhealthy) {
         (true, _) => 4,
         (false, true) => 3,
         (false, false) => 0,
@@ -97,12 +103,8 @@ fn counts(plan: &Plan, measured: &Measured) -> Counts {
 fn rates(plan: &Plan, measured: &Measured) -> Rates {
     let counters = &measured.outcome.counters;
     let per_s = |count: u64| count as f64 * 1e6 / measured.outcome.measured_us.max(1) as f64;
-    let intended_per_s = match plan.load.pace {
-        Loop::Open { per_second } => Some(per_second),
-        Loop::Closed { .. } => None,
-    };
     Rates {
-        intended_per_s,
+        intended_per_s: plan.load.rate(),
         sent_per_s: per_s(counters.sent),
         acked_per_s: per_s(counters.acked),
         delivered_per_s: per_s(counters.delivered),

@@ -10,7 +10,7 @@ use super::Stage;
 use crate::engine::interval::Counters;
 use crate::engine::{Engine, Second};
 use crate::progress::Progress;
-use crate::summary::Mark;
+use crate::summary::{Mark, MarkKind};
 use crate::usage::{Span, Watch};
 
 /// A second of the run.
@@ -74,6 +74,9 @@ fn merge(sum: &mut Option<Histogram<u64>>, more: Option<Histogram<u64>>) {
 pub trait Conductor {
     /// Called every few milliseconds; `at` counts from the beginning of the measured window.
     fn turn(&mut self, at: TimeFromWindow, scene: &mut Scene<'_>);
+
+    /// The load is over; whatever was broken is mended before the final checks.
+    fn finish(&mut self) {}
 }
 
 /// What a conductor may touch.
@@ -82,6 +85,14 @@ pub struct Scene<'a> {
     pub watch: &'a mut Watch,
     pub marks: &'a mut Vec<Mark>,
     pub progress: Progress,
+}
+
+impl Scene<'_> {
+    /// Something worth showing beside the curves.
+    pub fn mark(&mut self, at_s: f64, kind: MarkKind, text: String) {
+        self.progress.say(&text);
+        self.marks.push(Mark { at_s, kind, text });
+    }
 }
 
 /// Seconds, negative during the warm-up.
@@ -102,11 +113,16 @@ pub(super) fn watch(
     conductor: &mut dyn Conductor,
     marks: &mut Vec<Mark>,
 ) -> (Vec<Moment>, Vec<Span>) {
-    let (load, progress) = (stage.plan.load, stage.progress);
+    let (load, progress) = (&stage.plan.load, stage.progress);
     let mut watch = Watch::new(stage.processes, Instant::now());
     let from = engine.begin(load);
     let until = from + load.measured;
     let (mut begun, mut ended) = (false, false);
+    // More than one phase is worth a mark each.
+    let named = stage.plan.phase_names.iter().zip(&load.phases).skip(usize::from(load.phases.len() == 1));
+    for (name, phase) in named {
+        marks.push(Mark { at_s: phase.begin.as_secs_f64(), kind: MarkKind::Phase, text: name.clone() });
+    }
     let mut next_look = from - load.warmup + Duration::from_secs(1);
     let mut gathered = Gathered::default();
     while !engine.ended() {
@@ -133,6 +149,7 @@ pub(super) fn watch(
         gathered.add(second, engine.workers(), progress);
     }
     progress.live("");
+    conductor.finish();
     (gathered.timeline, watch.spans())
 }
 

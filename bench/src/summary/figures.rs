@@ -1,5 +1,5 @@
-//! Every single number that a summary can be asked for by name: what an SLO judges, what `compare` sets side by side, and
-//! what is kept of each of several runs.
+//! Every single number that a summary can be asked for by name: what an SLO judges, what `compare` sets side by side,
+//! and what is kept of each of several runs.
 
 use std::collections::BTreeMap;
 

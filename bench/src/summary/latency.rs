@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-/// What is waited for: from a send (open loop: from when it was due) to its ack, to each member's having it, to the last
-/// member's having it; a login; an answered read of state; a page of history; a lost connection's being back in
+/// What is waited for: from a send (open loop: from when it was due) to its ack, to each member's having it, to the
+/// last member's having it; a login; an answered read of state; a page of history; a lost connection's being back in
 /// service; no acks at all after a kill.
 pub const NAMES: [&str; 8] = ["ack", "delivery", "completion", "login", "read", "history", "reconnect", "pause"];
 /// The quantiles' names in metrics, and in [`Latency::quantile_ms`].

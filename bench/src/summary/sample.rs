@@ -35,16 +35,7 @@ pub(crate) fn summary() -> Summary {
             tls: false,
             promise: "an acked message is on the durable disks of a majority".to_owned(),
         },
-        scenario: Scenario {
-            name: "failover".to_owned(),
-            parameters: BTreeMap::from([
-                ("groups".to_owned(), json!(50)),
-                ("members".to_owned(), json!(10)),
-                ("senders".to_owned(), json!(2)),
-                ("rate".to_owned(), json!(500)),
-                ("payload_bytes".to_owned(), json!(200)),
-            ]),
-        },
+        scenario: scenario(),
         window: Window { warmup_s: 2.0, measured_s: 40.0, drain_s: 0.2 },
         counts: counts(),
         rates: Rates {
@@ -85,6 +76,19 @@ pub(crate) fn summary() -> Summary {
         ],
         runs: Vec::new(),
         exit_code: 0,
+    }
+}
+
+fn scenario() -> Scenario {
+    Scenario {
+        name: "failover".to_owned(),
+        parameters: BTreeMap::from([
+            ("groups".to_owned(), json!(50)),
+            ("members".to_owned(), json!(10)),
+            ("senders".to_owned(), json!(2)),
+            ("rate".to_owned(), json!(500)),
+            ("payload_bytes".to_owned(), json!(200)),
+        ]),
     }
 }
 

@@ -8,7 +8,8 @@ mod process;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use bare_server::serve as serve_bare;
@@ -55,6 +56,17 @@ impl System {
         }
     }
 
+    /// The version that is installed; empty if nothing tells it.
+    pub fn version(self) -> String {
+        let package = match self {
+            Self::NatsFsync | Self::NatsDefault => "nats-server",
+            Self::Ejabberd => "ejabberd",
+            Self::Bare => return env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    }
+
     /// NATS: the streams that so many groups are dealt out to, `wanted` or what is best for it (measured, see
     /// bench/systems/README.md). None for systems without streams.
     pub fn streams(self, wanted: Option<u32>, groups: u32) -> Option<u32> {
@@ -77,6 +89,8 @@ pub enum SystemError {
     Failed { what: String, output: String },
     #[error("{what} did not come up within {} s; its output: {output}", READY_WITHIN.as_secs())]
     NotReady { what: String, output: String },
+    #[error("there is no node {0}")]
+    NoSuchNode(u16),
     #[error("no free ports on loopback")]
     Ports,
     #[error("cannot write its files")]
@@ -142,12 +156,48 @@ impl Running {
         }
     }
 
-    /// SIGKILL to the node that leads most, where there is one.
-    pub fn kill_leader(&mut self) -> Result<Option<String>, SystemError> {
+    /// What a leader of can be killed, if anything: the streams of NATS.
+    pub fn killable(&mut self) -> Option<Killable<'_>> {
         match &mut self.kind {
-            Kind::Nats(cluster) => cluster.kill_leader().map(Some),
-            Kind::Ejabberd(_) | Kind::Bare { .. } => Ok(None),
+            Kind::Nats(cluster) => Some(Killable(cluster)),
+            Kind::Ejabberd(_) | Kind::Bare { .. } => None,
         }
+    }
+
+    /// Ends the processes. The directory goes too, unless it is kept for a look at what went wrong.
+    pub fn stop(self, keep: bool) -> Option<PathBuf> {
+        let Self { kind, dir } = self;
+        drop(kind);
+        keep.then(|| dir.keep())
+    }
+}
+
+/// A system whose nodes may be killed and started again. Nodes are numbered from 1.
+pub struct Killable<'a>(&'a mut NatsCluster);
+
+impl Killable<'_> {
+    /// Of each stream of a run, the node that leads it. Waits until there is one.
+    pub fn leaders(&self, nats: &Nats) -> Result<Vec<u16>, SystemError> {
+        self.0.leaders(nats)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: u16) -> Result<(), SystemError> {
+        self.0.kill(node)
+    }
+
+    pub fn start_again(&mut self, node: u16) -> Result<(), SystemError> {
+        self.0.start_again(node)
+    }
+
+    /// Whether a node that was started again has all it missed.
+    pub fn is_ready(&self, node: u16) -> bool {
+        self.0.is_ready(node)
+    }
+
+    /// Name and process id of every node, as they are now.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        self.0.processes().map(Process::named).collect()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Three NATS nodes with JetStream.
 
-use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -28,6 +27,8 @@ const FILES: [(&str, &str); 2] = [
 pub(super) struct NatsCluster {
     nodes: Vec<Process>,
     port: u16,
+    dir: PathBuf,
+    sync_interval: &'static str,
 }
 
 #[derive(Deserialize)]
@@ -48,22 +49,26 @@ struct ClusterInfo {
 }
 
 impl NatsCluster {
-    pub(super) fn start(dir: &Path, sync_interval: &str) -> Result<Self, SystemError> {
+    pub(super) fn start(dir: &Path, sync_interval: &'static str) -> Result<Self, SystemError> {
         for (name, text) in FILES {
             std::fs::write(dir.join(name), text)?;
         }
         let port = free_ports(NODES * PORTS)?;
-        let node = |number: u16| {
-            let script = dir.join("node.sh").display().to_string();
-            let arguments =
-                [script, number.to_string(), dir.display().to_string(), port.to_string(), sync_interval.to_owned()];
-            Process::start(&format!("node-{number}"), Path::new("sh"), &arguments, dir)
-        };
-        let nodes = (1..=NODES).map(node).collect::<Result<_, _>>()?;
-        let mut cluster = Self { nodes, port };
+        let mut cluster = Self { nodes: Vec::new(), port, dir: dir.to_owned(), sync_interval };
+        for number in 1..=NODES {
+            let node = cluster.start_node(number)?;
+            cluster.nodes.push(node);
+        }
         // JetStream takes requests once the nodes have a leader for them, and places replicas once it knows all three.
         wait_ready(&mut cluster.nodes, || Self::try_streams(port))?;
         Ok(cluster)
+    }
+
+    fn start_node(&self, number: u16) -> Result<Process, SystemError> {
+        let script = self.dir.join("node.sh").display().to_string();
+        let dir = self.dir.display().to_string();
+        let arguments = [script, number.to_string(), dir, self.port.to_string(), self.sync_interval.to_owned()];
+        Process::start(&format!("node-{number}"), Path::new("sh"), &arguments, &self.dir)
     }
 
     /// Whether a stream with three replicas can be made.
@@ -124,17 +129,35 @@ impl NatsCluster {
         }
     }
 
-    /// SIGKILL to the leader of the most streams; its name.
-    pub(super) fn kill_leader(&mut self) -> Result<String, SystemError> {
-        let mut led = BTreeMap::new();
-        for name in self.streams()? {
-            *led.entry(self.leader(&name)?).or_insert(0) += 1;
+    /// Of each stream, the number of the node that leads it (from 1), once there is one.
+    pub(super) fn leaders(&self, nats: &Nats) -> Result<Vec<u16>, SystemError> {
+        let number = |name: String| name.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default();
+        (0..nats.streams()).map(|stream| Ok(number(self.leader(&nats.stream(stream))?))).collect()
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self, number: u16) -> Result<(), SystemError> {
+        match usize::from(number).checked_sub(1).and_then(|place| self.nodes.get_mut(place)) {
+            Some(node) => node.kill(),
+            None => Err(SystemError::NoSuchNode(number)),
         }
-        let leader = led.into_iter().max_by_key(|(_, streams)| *streams).map(|(leader, _)| leader).unwrap_or_default();
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == leader) {
-            node.kill()?;
-        }
-        Ok(leader)
+    }
+
+    pub(super) fn start_again(&mut self, number: u16) -> Result<(), SystemError> {
+        self.nodes[usize::from(number - 1)] = self.start_node(number)?;
+        Ok(())
+    }
+
+    /// Whether a node that was started again has caught up (NATS' own `/healthz`).
+    pub(super) fn is_ready(&self, number: u16) -> bool {
+        let address = (Ipv4Addr::LOCALHOST, self.port + (number - 1) * PORTS + 3);
+        let mut answer = String::new();
+        let asked = TcpStream::connect(address).and_then(|mut stream| {
+            stream.set_read_timeout(Some(PROBE_WITHIN))?;
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut answer)
+        });
+        asked.is_ok() && answer.lines().next().is_some_and(|status| status.contains(" 200 "))
     }
 
     /// Asks any node that runs.

@@ -24,7 +24,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Its output goes to `<dir>/<name>.out`.
+    /// Its output is appended to `<dir>/<name>.out`.
     pub(super) fn start(
         name: &str,
         program: &Path,
@@ -32,7 +32,7 @@ impl Process {
         dir: &Path,
     ) -> Result<Self, SystemError> {
         let output = dir.join(format!("{name}.out"));
-        let file = File::create(&output)?;
+        let file = File::options().create(true).append(true).open(&output)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().map_err(|source| failed(program, source))?;
@@ -41,10 +41,6 @@ impl Process {
 
     pub(super) fn named(&self) -> (String, u32) {
         (self.name.clone(), self.child.id())
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     pub(super) fn ended(&mut self) -> bool {

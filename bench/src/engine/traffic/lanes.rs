@@ -6,9 +6,9 @@ use crate::check::marks::AHEAD;
 
 /// Messages that wait in a lane of an open loop; more are dropped, and counted as errors.
 const BACKLOG: usize = 100_000;
-/// Sends of a lane without an answer: as many as members can tell late ones from repeated ones, which is also what a
-/// session of ours may have.
-const UNACKED: u32 = AHEAD;
+/// How far a lane may be ahead of its first message without an answer: as far as members can tell late ones from
+/// repeated ones, which is also what a session of ours may have on its way.
+const UNANSWERED: u32 = AHEAD;
 /// Messages of an open loop's lane that are not acked or not yet everywhere.
 const ON_THE_WAY: u32 = 512;
 
@@ -17,10 +17,8 @@ const ON_THE_WAY: u32 = 512;
 pub(crate) enum Pace {
     /// As soon as one of so many is everywhere.
     Window(u32),
-    /// When it is due.
+    /// What is due; nothing, if nothing is.
     Open,
-    /// Nothing more.
-    Closed,
 }
 
 /// A message on its way. Free while `place` is 0.
@@ -54,7 +52,11 @@ pub(crate) struct Lane {
     /// Places given out; the last one's place.
     pub(crate) sent: u32,
     pub(crate) unacked: u32,
+    /// All places up to here are acked.
+    settled: u32,
     on_the_way: u32,
+    /// A message was sent again: one of the sender's may have overtaken another, and acks may come twice.
+    pub(crate) retried: bool,
     pace: Pace,
     waiting: VecDeque<u64>,
     /// A ring: place p is at p modulo its length, which is a power of two.
@@ -64,7 +66,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(sender: u32, group: u32, position: usize) -> Self {
         let (waiting, slots) = (VecDeque::new(), Vec::new());
-        Self { sender, group, position, sent: 0, unacked: 0, on_the_way: 0, pace: Pace::Closed, waiting, slots }
+        Self { sender, group, position, sent: 0, unacked: 0, settled: 0, on_the_way: 0, retried: false, pace: Pace::Open, waiting, slots }
     }
 
     pub(crate) fn open(&mut self, pace: Pace) {
@@ -73,11 +75,25 @@ impl Lane {
             // A place may be everywhere long before the one in front of it.
             Pace::Window(window) => (window * 4).next_power_of_two(),
             Pace::Open => ON_THE_WAY.next_power_of_two(),
-            Pace::Closed => return,
         };
-        if self.slots.is_empty() {
-            self.slots = vec![Slot::default(); slots as usize];
+        self.grow(slots as usize);
+    }
+
+    /// Lets out what waits, and nothing more.
+    pub(crate) fn close(&mut self) {
+        self.pace = Pace::Open;
+    }
+
+    /// More slots than before; what is on its way keeps its place.
+    fn grow(&mut self, slots: usize) {
+        if slots <= self.slots.len() {
+            return;
         }
+        let mut grown = vec![Slot::default(); slots];
+        for slot in self.slots.iter().filter(|slot| slot.place > 0) {
+            grown[slot.place as usize & (slots - 1)] = *slot;
+        }
+        self.slots = grown;
     }
 
     pub(crate) fn slot(&mut self, place: u32) -> Option<&mut Slot> {
@@ -112,13 +128,12 @@ impl Lane {
     pub(crate) fn next(&mut self, now_us: u64) -> Option<u32> {
         let place = self.sent + 1;
         let taken = self.slots.get(place as usize & self.slots.len().wrapping_sub(1)).is_none_or(|slot| slot.place > 0);
-        if taken || self.unacked >= UNACKED {
+        if taken || place - self.settled > UNANSWERED {
             return None;
         }
         let due_us = match self.pace {
             Pace::Window(window) => (self.on_the_way < window).then_some(now_us)?,
             Pace::Open => self.waiting.pop_front()?,
-            Pace::Closed => return None,
         };
         self.sent = place;
         self.unacked += 1;
@@ -126,6 +141,14 @@ impl Lane {
         let at = place as usize & (self.slots.len() - 1);
         self.slots[at] = Slot { place, arrived: 0, due_us, seq: 0, acked: false };
         Some(place)
+    }
+
+    /// A message without an ack so far has one.
+    pub(crate) fn acked(&mut self) {
+        self.unacked -= 1;
+        while self.settled < self.sent && self.slot(self.settled + 1).is_none_or(|slot| slot.acked) {
+            self.settled += 1;
+        }
     }
 
     pub(crate) fn free(&mut self, place: u32) {

@@ -12,10 +12,12 @@ use super::interval::Counters;
 use super::record::Record;
 use crate::check::{Arrival, Broken, Marks, Position};
 use crate::protocol::{Event, NUMBER_DIGITS, Number, Order};
-use crate::workload::Shape;
+use crate::workload::{GroupShape, Shape};
 use lanes::Lane;
 pub(crate) use lanes::Pace;
 
+/// Acks that are logged at most.
+const ACK_LOG: usize = 20_000_000;
 /// Broken promises told in words; more are only counted.
 const TOLD: usize = 20;
 
@@ -30,6 +32,7 @@ struct Seat {
 
 struct Group {
     members: u32,
+    private: bool,
     lanes: Vec<u32>,
     seats: Vec<u32>,
 }
@@ -45,8 +48,9 @@ pub(crate) struct Effects {
     pub(crate) ready: Vec<u32>,
     /// Users whose connection cannot go on.
     pub(crate) failed: Vec<(u32, String)>,
-    /// Users whose request was answered.
-    pub(crate) answered: Vec<(u32, u32)>,
+    /// Requests that are no sends.
+    pub(crate) answered: Vec<u32>,
+    pub(crate) declined: Vec<u32>,
 }
 
 pub(crate) struct Traffic {
@@ -60,8 +64,6 @@ pub(crate) struct Traffic {
     lanes_of: Vec<Vec<u32>>,
     /// What every text is after its number.
     filler: Vec<u8>,
-    /// Sends are tried again, so that one of a sender may overtake another.
-    pub(crate) retrying: bool,
     pub(crate) record: Record,
     pub(crate) counters: Counters,
     pub(crate) broken: Broken,
@@ -71,6 +73,8 @@ pub(crate) struct Traffic {
     pub(crate) joined: u64,
     /// Messages that are acked and everywhere.
     pub(crate) finished: u64,
+    /// If asked for, when which group had an ack.
+    pub(crate) ack_log: Option<Vec<(u64, u32)>>,
 }
 
 impl Traffic {
@@ -85,7 +89,6 @@ impl Traffic {
             seats_of: vec![Vec::new(); shape.users as usize],
             lanes_of: vec![Vec::new(); shape.users as usize],
             filler: filler(payload),
-            retrying: false,
             record: Record::default(),
             counters: Counters::default(),
             broken: Broken::default(),
@@ -94,15 +97,18 @@ impl Traffic {
             effects: Effects::default(),
             joined: 0,
             finished: 0,
+            ack_log: None,
         };
         for (number, group) in shape.groups.iter().enumerate() {
-            traffic.add(number as u32, &group.members, &group.senders, mine(number as u32));
+            traffic.add(number as u32, group, mine(number as u32));
         }
         traffic
     }
 
-    fn add(&mut self, number: u32, members: &[u32], senders: &[u32], mine: bool) {
-        let mut group = Group { members: members.len() as u32, lanes: Vec::new(), seats: Vec::new() };
+    fn add(&mut self, number: u32, shape: &GroupShape, mine: bool) {
+        let GroupShape { members, senders, private } = shape;
+        let mut group =
+            Group { members: members.len() as u32, private: *private, lanes: Vec::new(), seats: Vec::new() };
         for (position, sender) in senders.iter().enumerate() {
             let lane = self.lanes.len() as u32;
             group.lanes.push(lane);
@@ -132,10 +138,22 @@ impl Traffic {
         self.seats_of[user as usize].iter().map(|seat| self.seats[*seat as usize].group).collect()
     }
 
-    /// Positions from which a user's new connection goes on.
+    /// A group of the user with the last order number seen there, if the user has one: the one at this place.
+    pub(crate) fn seen(&self, user: u32, place: u64) -> Option<(u32, u64)> {
+        let seats = self.seats_of.get(user as usize).filter(|seats| !seats.is_empty())?;
+        let seat = &self.seats[seats[(place % seats.len() as u64) as usize] as usize];
+        Some((seat.group, seat.position.last().filter(|seq| *seq > 0)?))
+    }
+
+    /// Positions from which a user's new connection goes on. A private conversation that the user has heard nothing of
+    /// may have begun meanwhile, and is asked for from its beginning.
     pub(crate) fn have(&self, user: u32) -> Vec<(u32, u64)> {
         let seats = self.seats_of[user as usize].iter().map(|seat| &self.seats[*seat as usize]);
-        seats.filter_map(|seat| Some((seat.group, seat.position.last()?))).collect()
+        let position = |seat: &Seat| {
+            let begun = if self.groups[seat.group as usize].private { Some(0) } else { None };
+            Some((seat.group, seat.position.last().or(begun)?))
+        };
+        seats.filter_map(position).collect()
     }
 
     /// Something a user's connection said.
@@ -153,7 +171,11 @@ impl Traffic {
             }
             Event::Joined { group, after } => self.join(user, group, after),
             Event::Ready => self.effects.ready.push(user),
-            Event::Answered { ask } => self.effects.answered.push((user, ask)),
+            Event::Answered { ask } => self.effects.answered.push(ask),
+            Event::Declined { ask, why } => {
+                self.effects.declined.push(ask);
+                self.error(why.to_owned());
+            }
             Event::Failed(why) => self.effects.failed.push((user, why)),
             Event::Broken(what) => {
                 self.broken.other += 1;
@@ -183,8 +205,7 @@ impl Traffic {
         let duplicates = u64::from(!in_order);
         match self.marks[seat.marks + lane.position].arrive(number.place) {
             Arrival::Next => {}
-            Arrival::OutOfOrder if self.retrying => {}
-            Arrival::OutOfOrder => self.broken.reordered += 1,
+            Arrival::OutOfOrder => self.broken.reordered += u64::from(!lane.retried),
             // Counted once, whichever check saw it.
             Arrival::Again => return self.broken.duplicated += 1 - duplicates,
             Arrival::TooFar => self.broken.gaps += 1,
@@ -217,7 +238,7 @@ impl Traffic {
         };
         let Some(slot) = lane.slot(number.place).filter(|slot| !slot.acked) else {
             // After a retry both attempts may be answered.
-            if !self.retrying {
+            if !lane.retried {
                 self.phantom(number, "was acked twice");
             }
             return;
@@ -225,7 +246,11 @@ impl Traffic {
         slot.acked = true;
         let agrees = slot.agrees(seq);
         let (due_us, complete) = (slot.due_us, slot.arrived == members);
-        lane.unacked -= 1;
+        let group = lane.group;
+        lane.acked();
+        if let Some(log) = self.ack_log.as_mut().filter(|log| log.len() < ACK_LOG) {
+            log.push((now_us, group));
+        }
         self.broken.disagreed += u64::from(!agrees);
         self.counters.acked += 1;
         self.counters.duplicate_acks += u64::from(duplicate);
@@ -239,13 +264,9 @@ impl Traffic {
 
     fn refused(&mut self, number: Number, retry_after_ms: Option<u64>, unknown: bool, why: &str, now_us: u64) {
         let name = if unknown { format!("{why}, unknown") } else { why.to_owned() };
-        *self.errors.entry(name).or_default() += 1;
-        self.counters.errors += 1;
+        self.error(name);
         match retry_after_ms {
-            Some(after_ms) => {
-                self.retrying = true;
-                self.effects.retries.push((now_us + after_ms * 1_000, number));
-            }
+            Some(after_ms) => self.effects.retries.push((now_us + after_ms * 1_000, number)),
             None => self.tell(format!("message {number} was refused for good: {why}")),
         }
     }
@@ -260,6 +281,11 @@ impl Traffic {
     fn phantom(&mut self, number: Number, what: &str) {
         self.broken.phantom += 1;
         self.tell(format!("message {number} {what}"));
+    }
+
+    pub(crate) fn error(&mut self, what: String) {
+        *self.errors.entry(what).or_default() += 1;
+        self.counters.errors += 1;
     }
 
     pub(crate) fn tell(&mut self, what: String) {
@@ -281,13 +307,19 @@ impl Traffic {
         }
     }
 
+    /// Nothing more but what waits in open loops.
+    pub(crate) fn close_windows(&mut self, lanes: &[u32]) {
+        for lane in lanes {
+            self.lanes[*lane as usize].close();
+        }
+    }
+
     /// A message is due in a lane of an open loop.
     pub(crate) fn due(&mut self, lane: u32, due_us: u64) {
         if self.lanes[lane as usize].queue(due_us) {
             self.effects.lanes.push(lane);
         } else {
-            *self.errors.entry("backlog full".to_owned()).or_default() += 1;
-            self.counters.errors += 1;
+            self.error("backlog full".to_owned());
         }
     }
 
@@ -308,6 +340,7 @@ impl Traffic {
     pub(crate) fn again(&mut self, number: Number) -> Option<(u32, u32)> {
         let lane = self.lanes.get_mut(number.lane as usize)?;
         lane.slot(number.place).filter(|slot| !slot.acked)?;
+        lane.retried = true;
         Some((lane.sender, lane.group))
     }
 
@@ -362,3 +395,6 @@ fn filler(payload: usize) -> Vec<u8> {
     let text = b"the quick brown fox jumps over the lazy dog. ";
     (0..payload.max(NUMBER_DIGITS)).map(|at| text[at % text.len()]).collect()
 }
+
+#[cfg(test)]
+mod tests;

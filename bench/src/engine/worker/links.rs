@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use mio::{Interest, Token};
 
 use super::super::connection::{Connection, Step};
-use super::Worker;
-use crate::protocol::{Number, Protocol};
+use super::{Asked, Worker};
+use crate::protocol::{Ask, Number, Protocol};
 
 /// Before a lost connection is made again: doubled with each failure.
 const BACKOFF_US: u64 = 20_000;
@@ -49,8 +49,52 @@ impl<S> Link<S> {
 }
 
 impl<P: Protocol> Worker<P> {
+    /// Cuts the connections of a share of the users; nobody says goodbye.
+    pub(super) fn cut(&mut self, share: f64) {
+        for user in self.users.clone() {
+            // Spread over all users, the same ones each time.
+            let place = (u64::from(user).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64;
+            if place < share && self.links[user as usize].as_ref().is_some_and(|link| link.ready) {
+                self.lose(user, "cut by the scenario");
+            }
+        }
+    }
+
+    /// A user closes the app and opens it again.
+    pub(super) fn log_in_again(&mut self, user: u32, now_us: u64) {
+        let Some(link) = self.links.get_mut(user as usize).and_then(Option::as_mut) else { return };
+        let Some(mut connection) = link.connection.take_if(|_| link.ready) else { return };
+        // Fails only if it was never registered.
+        let _ = self.poll.registry().deregister(connection.socket());
+        link.ready = false;
+        // Whoever closes the app does not wait for answers.
+        self.asked.retain(|_, asked| asked.user != user);
+        self.ready -= 1;
+        self.ends.shared.ready.fetch_sub(1, Ordering::Relaxed);
+        self.reconnects.push(Reverse((now_us, user)));
+    }
+
+    /// Makes a request that is no send. False if this user cannot.
+    pub(super) fn ask(&mut self, user: u32, what: Ask, due_us: u64) -> bool {
+        let Some(link) = self.links.get_mut(user as usize).and_then(Option::as_mut) else { return false };
+        let Some(connection) = link.connection.as_mut().filter(|_| link.ready) else { return false };
+        let ask = self.next_ask;
+        if !self.protocol.ask(&mut link.session, ask, what, &mut connection.outbox()) {
+            return false;
+        }
+        self.next_ask = self.next_ask.wrapping_add(1);
+        self.asked.insert(ask, Asked { user, what, due_us });
+        if !std::mem::replace(&mut link.dirty, true) {
+            self.dirty.push(user);
+        }
+        true
+    }
+
     /// Begins as many logins as may be under way, and those whose time has come again.
     pub(super) fn log_in(&mut self, now_us: u64) {
+        while let Some((user, due_us)) = self.due_logins() {
+            self.connect(user, due_us);
+        }
         while let Some(Reverse((_, user))) = self.reconnects.peek().copied().filter(|r| r.0.0 <= now_us) {
             self.reconnects.pop();
             self.to_log_in.push_back(user);
@@ -62,10 +106,11 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn connect(&mut self, user: u32, now_us: u64) {
+    /// `began_us` is when the login was to begin: its latency counts from there.
+    fn connect(&mut self, user: u32, began_us: u64) {
         let Some(link) = self.links.get_mut(user as usize).and_then(Option::as_mut) else { return };
         link.session = self.protocol.session(user);
-        link.began_us = now_us;
+        link.began_us = began_us;
         self.logging_in += 1;
         let connected = self.setup.connector.connect(link.node).and_then(|mut connection| {
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -87,10 +132,12 @@ impl<P: Protocol> Worker<P> {
         if writable {
             result = connection.connected(self.setup.connector.host(link.node), &self.protocol.handshake());
         }
+        let known = link.known;
         let (session, traffic, protocol) = (&mut link.session, &mut self.traffic, &self.protocol);
         let result = result.and_then(|()| {
             connection.read(&mut self.buffers, |step, out| match step {
-                Step::Opened => protocol.opened(session, &traffic.have(user), out),
+                Step::Opened if known => protocol.opened(session, &traffic.have(user), out),
+                Step::Opened => protocol.opened(session, &[], out),
                 Step::Message(message) => {
                     protocol.receive(session, message, out, &mut |event| traffic.take(user, event, now_us));
                 }
@@ -125,11 +172,10 @@ impl<P: Protocol> Worker<P> {
         // Spread by the user's number, so that not everybody comes at once.
         let spread_us = wait_us * (u64::from(user) % 16) / 16;
         self.reconnects.push(Reverse((now_us + wait_us / 2 + spread_us, user)));
-        self.traffic.retrying = true;
-        self.traffic.counters.errors += 1;
         self.traffic.counters.reconnects += u64::from(link.known);
         let kind = if link.known { "connection lost" } else { "login failed" };
-        *self.traffic.errors.entry(format!("{kind}: {why}")).or_default() += 1;
+        self.traffic.error(format!("{kind}: {why}"));
+        self.asked.retain(|_, asked| asked.user != user);
         *self.ends.shared.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
@@ -147,6 +193,15 @@ impl<P: Protocol> Worker<P> {
         for (at_us, number) in std::mem::take(&mut self.traffic.effects.retries) {
             self.retries.push(Reverse((at_us, number)));
         }
+        for ask in std::mem::take(&mut self.traffic.effects.answered) {
+            if let Some(asked) = self.asked.remove(&ask) {
+                self.traffic.counters.answered += 1;
+                self.traffic.record.answer(asked.what, asked.due_us, now_us);
+            }
+        }
+        for ask in std::mem::take(&mut self.traffic.effects.declined) {
+            self.asked.remove(&ask);
+        }
         self.ends.shared.joined.store(self.traffic.joined, Ordering::Relaxed);
     }
 
@@ -155,7 +210,7 @@ impl<P: Protocol> Worker<P> {
         if link.connection.is_none() || std::mem::replace(&mut link.ready, true) {
             return;
         }
-        link.known = true;
+        let known = std::mem::replace(&mut link.known, true);
         link.failures = 0;
         self.logging_in -= 1;
         self.ready += 1;
@@ -168,23 +223,30 @@ impl<P: Protocol> Worker<P> {
         if let Some(connection) = &mut link.connection {
             connection.shrink();
         }
+        if known {
+            self.join(user);
+        }
         for number in self.traffic.unacked(user) {
             self.send_again(number);
         }
     }
 
     /// Everybody joins their groups.
-    pub(super) fn join(&mut self) {
+    pub(super) fn join_all(&mut self) {
         for user in self.users.clone() {
-            let groups = self.traffic.groups_of(user);
-            let Some(link) = self.links.get_mut(user as usize).and_then(Option::as_mut) else { continue };
-            let Some(connection) = link.connection.as_mut().filter(|_| link.ready) else { continue };
-            for group in groups {
-                self.protocol.join(&mut link.session, group, &mut connection.outbox());
-            }
-            if !std::mem::replace(&mut link.dirty, true) {
-                self.dirty.push(user);
-            }
+            self.join(user);
+        }
+    }
+
+    fn join(&mut self, user: u32) {
+        let groups = self.traffic.groups_of(user);
+        let Some(link) = self.links.get_mut(user as usize).and_then(Option::as_mut) else { return };
+        let Some(connection) = link.connection.as_mut().filter(|_| link.ready) else { return };
+        for group in groups {
+            self.protocol.join(&mut link.session, group, &mut connection.outbox());
+        }
+        if !std::mem::replace(&mut link.dirty, true) {
+            self.dirty.push(user);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The load of a worker: begun, paced, measured, ended.
+//! The load of a worker: begun, phase by phase, measured, ended.
 
 use std::sync::atomic::Ordering;
 
@@ -8,9 +8,12 @@ use super::super::interval::Counters;
 use super::super::pacing::Pacing;
 use super::super::record::histogram;
 use super::super::traffic::Pace;
-use super::super::{Load, Loop, Outcome, Second, WorkerLoad};
+use super::super::{Load, Loop, Outcome, Phase, Second, WorkerLoad};
 use super::Worker;
-use crate::protocol::{Number, Protocol};
+use crate::protocol::{Ask, Number, Protocol};
+
+/// Users that are tried for a request before it is given up: some have no connection, or nothing to read.
+const TRIES: u64 = 8;
 
 /// Counters and CPU at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +32,22 @@ enum Stage {
     Ended,
 }
 
+/// When the things of a phase are due.
+#[derive(Debug, Clone, Copy, Default)]
+struct Paces {
+    sends: Option<Pacing>,
+    reads: Option<Pacing>,
+    history: Option<Pacing>,
+    relogins: Option<Pacing>,
+}
+
+impl Paces {
+    fn next_us(&self) -> Option<u64> {
+        let all = [self.sends, self.reads, self.history, self.relogins];
+        all.into_iter().flatten().map(|pacing| pacing.next_us()).min()
+    }
+}
+
 pub(super) struct Running {
     load: Load,
     stage: Stage,
@@ -36,7 +55,12 @@ pub(super) struct Running {
     from_us: u64,
     until_us: u64,
     lanes: Vec<u32>,
-    pacing: Option<Pacing>,
+    /// Phases that have begun.
+    begun: usize,
+    paces: Paces,
+    logins: Option<Pacing>,
+    /// Those who log in during the load, the last one first.
+    late: Vec<u32>,
     from: Snapshot,
     until: Snapshot,
     second: Snapshot,
@@ -46,13 +70,21 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// When the next message is due, or the load begins.
+    /// When the next thing is due.
     pub(super) fn next_us(&self) -> Option<u64> {
         match self.stage {
             Stage::Waiting => Some(self.begin_us),
-            Stage::WarmUp | Stage::Measuring => self.pacing.as_ref().map(Pacing::next_us),
+            Stage::WarmUp | Stage::Measuring => {
+                let phase = self.load.phases.get(self.begun).map(|phase| self.phase_us(phase));
+                let logins = self.logins.as_ref().filter(|_| !self.late.is_empty()).map(Pacing::next_us);
+                [phase, self.paces.next_us(), logins].into_iter().flatten().min()
+            }
             Stage::Draining | Stage::Ended => None,
         }
+    }
+
+    fn phase_us(&self, phase: &Phase) -> u64 {
+        if self.begun == 0 { self.begin_us } else { self.from_us + phase.begin.as_micros() as u64 }
     }
 }
 
@@ -62,33 +94,41 @@ fn cpu_us() -> u64 {
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }
 
+/// Well spread numbers from a counter (splitmix64, Steele et al. 2014).
+fn spread(place: u64) -> u64 {
+    let mut z = place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl<P: Protocol> Worker<P> {
     pub(super) fn begin(&mut self, load: Load, begin_us: u64) {
-        let lanes = self.traffic.own_lanes();
-        let all = self.setup.shape.lane_users().len().max(1);
-        let pacing = match load.pace {
-            Loop::Open { per_second } if !lanes.is_empty() => {
-                Some(Pacing::new(begin_us, per_second * lanes.len() as f64 / all as f64))
-            }
-            _ => None,
-        };
         let from_us = begin_us + load.warmup.as_micros() as u64;
         let until_us = from_us + load.measured.as_micros() as u64;
         self.traffic.record.measure(from_us, until_us);
+        self.traffic.ack_log = load.log_acks.then(Vec::new);
+        let late: Vec<u32> = self.users.iter().copied().filter(|user| *user >= self.setup.first).rev().collect();
+        let all_late = self.setup.shape.users.saturating_sub(self.setup.first).max(1);
+        let share = late.len() as f64 / f64::from(all_late);
+        let logins = load.logins_per_s.filter(|_| !late.is_empty());
         self.running = Some(Running {
-            load,
             stage: Stage::Waiting,
             begin_us,
             from_us,
             until_us,
-            lanes,
-            pacing,
+            lanes: self.traffic.own_lanes(),
+            begun: 0,
+            paces: Paces::default(),
+            logins: logins.map(|per_s| Pacing::new(from_us, per_s * share)),
+            late,
             from: Snapshot::default(),
             until: Snapshot::default(),
             second: Snapshot::default(),
             next_second_us: begin_us + 1_000_000,
             backlog_peak: 0,
             drained_us: 0,
+            load,
         });
     }
 
@@ -102,35 +142,25 @@ impl<P: Protocol> Worker<P> {
         if running.stage == Stage::Waiting && now_us >= running.begin_us {
             running.stage = Stage::WarmUp;
             running.second = self.snapshot(now_us);
-            let pace = match running.load.pace {
-                Loop::Closed { window } => Pace::Window(window),
-                Loop::Open { .. } => Pace::Open,
-            };
-            self.traffic.open_lanes(&running.lanes, pace);
-            if running.pacing.is_none() {
-                self.traffic.effects.lanes.extend(&running.lanes);
-            }
         }
         if running.stage == Stage::WarmUp && now_us >= running.from_us {
             running.stage = Stage::Measuring;
             running.from = self.snapshot(now_us);
             self.lag = histogram();
         }
-        if let Some(pacing) = &mut running.pacing {
-            while let Some((place, due_us)) = pacing.due(now_us.min(running.until_us - 1)) {
-                self.traffic.due(running.lanes[place as usize % running.lanes.len()], due_us);
-            }
+        if matches!(running.stage, Stage::WarmUp | Stage::Measuring) {
+            self.begin_phases(&mut running, now_us);
+            let last_us = running.until_us - 1;
+            self.hand_out(&mut running, now_us.min(last_us));
         }
         if running.stage == Stage::Measuring && now_us >= running.until_us {
             running.stage = Stage::Draining;
             running.until = self.snapshot(now_us);
-            if running.pacing.is_none() {
-                self.traffic.open_lanes(&running.lanes, Pace::Closed);
-            }
+            self.traffic.close_windows(&running.lanes);
         }
         if running.stage == Stage::Draining {
             let late = now_us >= running.until_us + running.load.drain.as_micros() as u64;
-            if late || (self.traffic.outstanding() == 0 && self.traffic.backlog() == 0) {
+            if late || (self.traffic.outstanding() == 0 && self.traffic.backlog() == 0 && self.asked.is_empty()) {
                 running.stage = Stage::Ended;
                 running.drained_us = now_us;
                 self.traffic.settle();
@@ -138,6 +168,94 @@ impl<P: Protocol> Worker<P> {
             }
         }
         self.running = Some(running);
+    }
+
+    /// Phases whose time has come.
+    fn begin_phases(&mut self, running: &mut Running, now_us: u64) {
+        while let Some(phase) = running.load.phases.get(running.begun).cloned() {
+            let begin_us = running.phase_us(&phase);
+            if now_us < begin_us {
+                return;
+            }
+            // What is due until then belongs to the phase before.
+            self.hand_out(running, begin_us.saturating_sub(1));
+            running.begun += 1;
+            running.paces = self.paces(running, &phase, begin_us);
+            let pace = match phase.pace {
+                Some(Loop::Closed { window }) => Pace::Window(window),
+                // A phase without sends still lets out what waits.
+                Some(Loop::Open { .. }) | None => Pace::Open,
+            };
+            self.traffic.open_lanes(&running.lanes, pace);
+            self.traffic.effects.lanes.extend(&running.lanes);
+            if phase.cut > 0.0 {
+                self.cut(phase.cut);
+            }
+        }
+    }
+
+    /// This worker's share of a phase.
+    fn paces(&self, running: &Running, phase: &Phase, begin_us: u64) -> Paces {
+        let all_lanes = self.setup.shape.lane_users().len().max(1);
+        let of_lanes = running.lanes.len() as f64 / all_lanes as f64;
+        let of_users = self.users.len() as f64 / f64::from(self.setup.shape.users.max(1));
+        let pacing = |per_s: f64| (per_s > 0.0).then(|| Pacing::new(begin_us, per_s));
+        let sends = match phase.pace {
+            Some(Loop::Open { per_second }) => pacing(per_second * of_lanes),
+            Some(Loop::Closed { .. }) | None => None,
+        };
+        Paces {
+            sends,
+            reads: pacing(phase.reads_per_s * of_users),
+            history: pacing(phase.history_per_s * of_users),
+            relogins: pacing(phase.relogins_per_s * of_users),
+        }
+    }
+
+    /// Everything that is due by now.
+    fn hand_out(&mut self, running: &mut Running, now_us: u64) {
+        let Running { paces, lanes, .. } = running;
+        if let Some(pacing) = &mut paces.sends {
+            while let Some((place, due_us)) = pacing.due(now_us) {
+                self.traffic.due(lanes[place as usize % lanes.len()], due_us);
+            }
+        }
+        while let Some((place, due_us)) = paces.reads.as_mut().and_then(|pacing| pacing.due(now_us)) {
+            self.ask_somebody(place, due_us, |seen| match place % 4 {
+                0 => Some(Ask::Conversations),
+                _ => seen.map(|(group, seq)| Ask::Read { group, seq }),
+            });
+        }
+        while let Some((place, due_us)) = paces.history.as_mut().and_then(|pacing| pacing.due(now_us)) {
+            self.ask_somebody(place, due_us, |seen| seen.map(|(group, _)| Ask::History { group }));
+        }
+        while let Some((place, due_us)) = paces.relogins.as_mut().and_then(|pacing| pacing.due(now_us)) {
+            let user = self.users[(spread(place) % self.users.len() as u64) as usize];
+            self.log_in_again(user, due_us);
+        }
+    }
+
+    fn ask_somebody(&mut self, place: u64, due_us: u64, what: impl Fn(Option<(u32, u64)>) -> Option<Ask>) {
+        for attempt in 0..TRIES {
+            let chosen = spread(place * TRIES + attempt);
+            let user = self.users[(chosen % self.users.len() as u64) as usize];
+            let asked = what(self.traffic.seen(user, chosen >> 32)).is_some_and(|ask| self.ask(user, ask, due_us));
+            if asked {
+                return;
+            }
+        }
+        self.traffic.error("nobody to ask".to_owned());
+    }
+
+    /// Who logs in now, and since when that is due.
+    pub(super) fn due_logins(&mut self) -> Option<(u32, u64)> {
+        let now_us = self.clock.now_us();
+        let running = self.running.as_mut().filter(|running| running.stage == Stage::Measuring)?;
+        if running.late.is_empty() {
+            return None;
+        }
+        let (_, due_us) = running.logins.as_mut()?.due(now_us)?;
+        Some((running.late.pop()?, due_us))
     }
 
     /// Tells of the second that has passed.
@@ -166,13 +284,12 @@ impl<P: Protocol> Worker<P> {
     }
 
     pub(super) fn outcome(self) -> Outcome {
-        let lanes = self.traffic.own_lanes();
-        let mut sent = vec![0; self.setup.shape.lane_users().len()];
-        let mut unanswered: Vec<Number> = Vec::new();
         let mut traffic = self.traffic;
-        for lane in &lanes {
-            sent[*lane as usize] = traffic.sent(*lane);
+        let mut lanes = vec![0; self.setup.shape.lane_users().len()];
+        for lane in traffic.own_lanes() {
+            lanes[lane as usize] = traffic.sent(lane);
         }
+        let mut unanswered: Vec<Number> = Vec::new();
         for user in &self.users {
             unanswered.extend(traffic.unacked(*user));
         }
@@ -183,7 +300,8 @@ impl<P: Protocol> Worker<P> {
             told: traffic.told,
             errors: traffic.errors,
             unanswered,
-            lanes: sent,
+            lanes,
+            acks: traffic.ack_log.unwrap_or_default(),
             ..Outcome::default()
         };
         if let Some(running) = self.running {

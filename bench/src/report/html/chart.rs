@@ -32,8 +32,8 @@ pub struct Chart {
     pub y_title: String,
     pub series: Vec<Series>,
     pub marks: Vec<ChartMark>,
-    /// Up to here the run was warming up.
-    pub shade_until: Option<f64>,
+    /// What was not measured, and why: from, to.
+    pub shades: Vec<(f64, f64, &'static str)>,
     /// Text that appears over a part of the chart: from, to, what.
     pub hints: Vec<(f64, f64, String)>,
 }
@@ -90,7 +90,8 @@ impl Chart {
         for Series { name, colour, stroke, .. } in &self.series {
             let _ = writeln!(
                 text,
-                "<li><svg class=\"swatch\" viewBox=\"0 0 26 8\" aria-hidden=\"true\"><path class=\"line {colour} {}\" d=\"M1 4H25\"/></svg>{}</li>",
+                "<li><svg class=\"swatch\" viewBox=\"0 0 26 8\" aria-hidden=\"true\">\
+                 <path class=\"line {colour} {}\" d=\"M1 4H25\"/></svg>{}</li>",
                 stroke.class(),
                 escape(name)
             );
@@ -126,12 +127,16 @@ impl Chart {
     }
 
     fn shade(&self, text: &mut String) {
-        let Some(until) = self.shade_until.filter(|until| *until > self.x.ends().0) else { return };
-        let (width, height) = (self.x_of(until) - LEFT, self.height - TOP - BOTTOM);
-        let _ = writeln!(
-            text,
-            "<rect class=\"shade\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\"><title>warm-up, not measured</title></rect>"
-        );
+        let (height, (low, high)) = (self.height - TOP - BOTTOM, self.x.ends());
+        for (from, to, why) in self.shades.iter().filter(|(from, to, _)| *to > low && *from < high && to > from) {
+            let x = self.x_of(*from);
+            let width = self.x_of(*to) - x;
+            let _ = writeln!(
+                text,
+                "<rect class=\"shade\" x=\"{x:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\">\
+                 <title>{why}</title></rect>"
+            );
+        }
     }
 
     fn grid(&self, text: &mut String) {
@@ -219,7 +224,8 @@ impl Chart {
             let width = to - from;
             let _ = writeln!(
                 text,
-                "<rect class=\"hint\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\"><title>{}</title></rect>",
+                "<rect class=\"hint\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\">\
+                 <title>{}</title></rect>",
                 escape(what)
             );
         }

@@ -75,7 +75,7 @@ pub fn percentiles(id: &str, curves: &[Curve<'_>]) -> Option<Chart> {
         y_title: "latency".to_owned(),
         series,
         marks: Vec::new(),
-        shade_until: None,
+        shades: Vec::new(),
         hints: Vec::new(),
     })
 }
@@ -162,12 +162,19 @@ impl<'a> Timeline<'a> {
             width: HALF,
             height: LOW,
             x: Scale::time(first.into(), f64::from(last) + 1.0),
-            x_title: "seconds since measuring began".to_owned(),
+            x_title: "seconds since measuring began; shaded: not measured".to_owned(),
             y,
             y_title: y_title.to_owned(),
             series,
             marks: marks(self.summary),
-            shade_until: Some(0.0),
+            shades: vec![
+                (f64::from(first).min(0.0), 0.0, "warm-up, not measured"),
+                (
+                    self.summary.window.measured_s,
+                    f64::from(last) + 1.0,
+                    "waiting for what was on its way, not measured",
+                ),
+            ],
             hints,
         })
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::charts::class;
 use super::escape::escape;
+use super::table;
 use crate::report::numbers::{bytes, count, duration_ms, percent, significant, with_unit};
 use crate::report::terminal::{RUN_FIGURES, generator, in_order, slo_value};
 use crate::summary::figures::Figure;
@@ -47,29 +48,12 @@ pub(super) fn tiles(summary: &Summary) -> String {
     if !summary.runs.is_empty() {
         let _ = writeln!(
             text,
-            "<p class=\"note\">Medians of {} runs; curves and tables below show the run whose rate of acks is the median. Promises and errors are counted over all runs.</p>",
+            "<p class=\"note\">Medians of {} runs; curves and tables below show the run whose rate of acks is the median.\
+             \x20Promises and errors are counted over all runs.</p>",
             summary.runs.len()
         );
     }
     text
-}
-
-/// A table whose cells are markup. The first column is text, the others are numbers.
-fn table(caption: &str, header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut text = format!("<div class=\"scroll\"><table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
-    for name in header {
-        let _ = write!(text, "<th scope=\"col\">{}</th>", escape(name));
-    }
-    text += "</tr></thead>\n<tbody>\n";
-    for row in rows {
-        text += "<tr>";
-        for (at, cell) in row.iter().enumerate() {
-            let _ =
-                if at == 0 { write!(text, "<th scope=\"row\">{cell}</th>") } else { write!(text, "<td>{cell}</td>") };
-        }
-        text += "</tr>\n";
-    }
-    text + "</tbody></table></div>\n"
 }
 
 pub(super) fn slos(summary: &Summary) -> String {
@@ -135,7 +119,8 @@ pub(super) fn marks(summary: &Summary) -> String {
     let count = summary.marks.len();
     let open = if count > MARKS_OPEN { "" } else { " open" };
     format!(
-        "<section>\n<h2>What happened</h2>\n<details{open}>\n<summary>{count} marks: kills, leader changes, phases</summary>\n\
+        "<section>\n<h2>What happened</h2>\n<details{open}>\n\
+         <summary>{count} marks: kills, leader changes, phases</summary>\n\
          {list}</details>\n</section>\n"
     )
 }
