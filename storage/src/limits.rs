@@ -28,8 +28,8 @@ pub(crate) const SLED_FLUSH_MS: u64 = 500;
 pub(crate) const QUEUE_JOBS: usize = 4_096;
 pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// A commit that had this many log records or more is followed by one that waits [`GATHER_MS`] for company.
-pub(crate) const GATHER_RECORDS: u64 = 4;
-pub(crate) const GATHER_MS: u64 = 2;
+pub(crate) const GATHER_RECORDS: u64 = 6;
+pub(crate) const GATHER_MS: u64 = 3;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
