@@ -50,9 +50,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(300),
-            election_min: Duration::from_millis(900),
-            election_max: Duration::from_millis(1_200),
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(750),
         }
     }
 }

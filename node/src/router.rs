@@ -1,6 +1,6 @@
 //! From a session to the group actor that decides, on this node or on the one that leads the conversation's shard.
 //!
-//! Requests of one session enter the same conversation's mailbox in the order they were posted: all of [`Router::post`]
+//! Requests of one session enter the same conversation's mailbox in the order they were posted: all of [`Router::post_to_leader`]
 //! happens at once, notes to another node keep their order, and [`Desk::told`] puts them into the mailbox there.
 
 use std::collections::HashMap;
@@ -91,16 +91,20 @@ impl Router {
 
     /// Asks the conversation's group actor once, wherever it is. Does not wait; `reply` gets the answer. An answer that
     /// is lost because the other node hangs never comes: the asker watches the time.
-    pub(crate) fn post(&self, letter: Letter, reply: Reply) {
+    pub(crate) fn post_to_leader(&self, leader: Option<NodeId>, letter: Letter, reply: Reply) {
         let Letter { app, conversation, actor, ask } = letter;
-        let shard = self.cluster.conversation_shard(&app, &conversation);
-        match self.cluster.leader(shard) {
+        match leader {
             None => reply.send(Err(GroupFailure::NotLeader { leader: None })),
             Some(node) if node == self.cluster.node() => {
                 self.desk.directory.ask(GroupKey { app, conversation }, GroupRequest { actor, ask, reply });
             }
             Some(node) => self.post_to(node, reply, |number| Note::Ask { number, app, conversation, actor, ask }),
         }
+    }
+
+    /// Who leads the conversation's shard, as far as this node knows.
+    pub(crate) fn leader(&self, letter: &Letter) -> Option<NodeId> {
+        self.cluster.leader(self.cluster.conversation_shard(&letter.app, &letter.conversation))
     }
 
     fn post_to(&self, node: NodeId, reply: Reply, note: impl FnOnce(u64) -> Note) {
@@ -123,7 +127,7 @@ impl Router {
             sleep(RETRY).await;
             let (sender, answer) = oneshot::channel();
             // Whoever insists may have given up.
-            self.post(letter.clone(), Reply::new(|answer| _ = sender.send(answer)));
+            self.post_to_leader(self.leader(&letter), letter.clone(), Reply::new(|answer| _ = sender.send(answer)));
             let patience = if idempotent { deadline.min(Instant::now() + ATTEMPT) } else { deadline };
             let answer = match timeout_at(patience, answer).await {
                 Ok(Ok(answer)) => answer,

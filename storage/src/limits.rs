@@ -31,7 +31,7 @@ pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) const GATHER_RECORDS: u64 = 6;
 pub(crate) const GATHER_MS: u64 = 3;
 /// Bytes of one shard's newest log records kept in memory.
-pub(crate) const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
 pub(crate) const CHECKPOINT_MS: u64 = 1_000;
 /// Bytes of applied state that are checkpointed without waiting for [`CHECKPOINT_MS`].

@@ -134,9 +134,9 @@ impl Default for NodeConfig {
             cluster: ClusterSection {
                 id: String::new(),
                 shards: limits::SHARDS_DEFAULT,
-                heartbeat: Duration::from_millis(300),
-                election_min: Duration::from_millis(900),
-                election_max: Duration::from_millis(1_200),
+                heartbeat: Duration::from_millis(200),
+                election_min: Duration::from_millis(600),
+                election_max: Duration::from_millis(750),
                 members: Vec::new(),
             },
             client: ListenerSection {

@@ -162,8 +162,11 @@ impl Seat {
         match effect {
             Effect::Submit { ticket, conversation, ask } => {
                 let Identity { app, user: actor } = reader.who;
-                let reply = self.answers.reply(number, ticket);
-                self.services.router.post(Letter { app, conversation, actor, ask }, reply);
+                let letter = Letter { app, conversation, actor, ask };
+                let leader = self.services.router.leader(&letter);
+                if self.core.borrow_mut().posting(ticket, leader) {
+                    self.services.router.post_to_leader(leader, letter, self.answers.reply(number, ticket));
+                }
             }
             Effect::Insist { ticket, conversation, ask, within_ms, maybe_happened } => {
                 let router = self.services.router.clone();

@@ -3,7 +3,7 @@
 //! Where asking again is safe it is done before the client hears of a failure. Requests to one conversation keep their
 //! order meanwhile: what was asked after one that is asked again waits for it, and is posted once that one got through.
 
-use chat::ids::{ClientMsgId, ConversationId};
+use chat::ids::{ClientMsgId, ConversationId, NodeId};
 use chat::limits;
 
 use super::Effect;
@@ -27,6 +27,8 @@ struct Request {
     ask: GroupAsk,
     since_ms: u64,
     state: State,
+    /// Whom it was posted to.
+    leader: Option<NodeId>,
     /// An attempt ended without saying what it did.
     maybe_happened: bool,
 }
@@ -60,8 +62,23 @@ impl Asked {
             Effect::Submit { ticket, conversation, ask }
         });
         let (since_ms, maybe_happened) = (now_ms, false);
-        self.requests.push(Request { ticket, re, conversation, ask, since_ms, state, maybe_happened });
+        let leader = None;
+        self.requests.push(Request { ticket, re, conversation, ask, since_ms, state, leader, maybe_happened });
         effect
+    }
+
+    /// Whether the request may be posted to this leader. Not while an older one of its conversation is with another: it
+    /// waits for that one's answer then.
+    pub(super) fn posting(&mut self, ticket: u64, leader: Option<NodeId>) -> bool {
+        let Some(place) = self.place(ticket) else { return false };
+        let (older, rest) = self.requests.split_at_mut(place);
+        let Some(request) = rest.first_mut() else { return false };
+        let elsewhere = |other: &Request| {
+            other.conversation == request.conversation && (other.state != State::Posted || other.leader != leader)
+        };
+        let may = !older.iter().any(elsewhere);
+        (request.state, request.leader) = (if may { State::Posted } else { State::Waiting }, leader);
+        may
     }
 
     /// The answer to the first attempt.
@@ -145,7 +162,8 @@ impl Asked {
         let answer = answer.map_err(|failure| soften(failure, maybe_happened));
         let mut settled = vec![Settled { re, conversation: conversation.clone(), answer }];
         match state {
-            State::Posted => {}
+            State::Posted
+                if self.requests.iter().any(|r| r.conversation == conversation && r.state != State::Waiting) => {}
             // Somebody decides again: whoever waited behind is posted, in order.
             _ if decided => self.post(&conversation, effects),
             _ => settled.extend(self.advance(now_ms, &conversation, effects)),
@@ -263,6 +281,22 @@ mod tests {
         let unavailable = Err(GroupFailure::Unavailable);
         assert_eq!(answers(asked.insisted(6, 2, unavailable, &mut effects)), [(2, unavailable)]);
         assert_eq!(insisted(&mut effects), [4], "without a leader one after the other");
+    }
+
+    #[test]
+    fn what_another_leader_has_not_answered_is_not_overtaken() {
+        let mut asked = Asked::default();
+        let mut effects = Vec::new();
+        for re in 1..=3 {
+            asked.ask(0, re, group(1), send(u128::from(re)));
+        }
+        assert!(asked.posting(1, Some(1)) && asked.posting(2, Some(1)));
+        assert!(!asked.posting(3, Some(2)), "the leader has changed");
+        assert_eq!(answers(asked.answered(1, 1, DONE, &mut effects)), [(1, DONE)]);
+        assert_eq!(effects, []);
+        assert_eq!(answers(asked.answered(1, 2, DONE, &mut effects)), [(2, DONE)]);
+        assert!(matches!(effects[..], [Effect::Submit { ticket: 3, .. }]), "{effects:?}");
+        assert!(asked.posting(3, Some(2)));
     }
 
     #[test]

@@ -328,6 +328,11 @@ impl Core {
         }
     }
 
+    /// Whether a request may go to this leader now.
+    pub(super) fn posting(&mut self, ticket: u64, leader: Option<NodeId>) -> bool {
+        self.asked.posting(ticket, leader)
+    }
+
     /// The group actor's answer, unless the message's own event came first and was the answer.
     pub(super) fn submitted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
         let settled = self.asked.answered(now_ms, ticket, answer, &mut self.effects);
