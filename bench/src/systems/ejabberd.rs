@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::process::{Process, run};
-use super::{SystemError, free_ports, room_prefix, wait_ready};
+use super::{READY_WITHIN, SystemError, free_ports, room_prefix, wait_ready};
 
 const NODES: u16 = 3;
 const FILES: [(&str, &str); 4] = [
@@ -36,7 +36,7 @@ impl Ejabberd {
         for number in 1..=NODES {
             let join = cluster.scripts.join("join.sh");
             let ask = |question: &str| run(&join, &[question.to_owned(), number.to_string(), port.to_string()]);
-            wait_ready(&mut cluster.nodes, || ask("started").is_ok())?;
+            wait_ready(&mut cluster.nodes, READY_WITHIN, || ask("started").is_ok())?;
             if number > 1 {
                 ask("join")?;
             }

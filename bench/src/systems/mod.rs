@@ -87,8 +87,8 @@ pub enum SystemError {
     Run { what: String, source: io::Error },
     #[error("{what} failed: {output}")]
     Failed { what: String, output: String },
-    #[error("{what} did not come up within {} s; its output: {output}", READY_WITHIN.as_secs())]
-    NotReady { what: String, output: String },
+    #[error("it did not come up within {} s; its output: {output}", within.as_secs())]
+    NotReady { within: Duration, output: String },
     #[error("there is no node {0}")]
     NoSuchNode(u16),
     #[error("no free ports on loopback")]
@@ -212,14 +212,14 @@ fn start_bare(dir: &Path) -> Result<Kind, SystemError> {
     let arguments = ["bare-server".to_owned(), format!("127.0.0.1:{port}")];
     let server = Process::start("bare", &program, &arguments, dir)?;
     let mut started = [server];
-    wait_ready(&mut started, || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    wait_ready(&mut started, READY_WITHIN, || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
     let [server] = started;
     Ok(Kind::Bare { server, port })
 }
 
 /// Waits until `ready`, or until one of the processes is gone.
-fn wait_ready(processes: &mut [Process], mut ready: impl FnMut() -> bool) -> Result<(), SystemError> {
-    let deadline = Instant::now() + READY_WITHIN;
+fn wait_ready(processes: &mut [Process], within: Duration, mut ready: impl FnMut() -> bool) -> Result<(), SystemError> {
+    let deadline = Instant::now() + within;
     while !ready() {
         let ended = processes.iter_mut().find_map(|process| process.ended().then(|| process.output()));
         if let Some(output) = ended {
@@ -227,7 +227,7 @@ fn wait_ready(processes: &mut [Process], mut ready: impl FnMut() -> bool) -> Res
         }
         if Instant::now() > deadline {
             let output = processes.iter().map(Process::output).collect();
-            return Err(SystemError::NotReady { what: "the system".to_owned(), output });
+            return Err(SystemError::NotReady { within, output });
         }
         std::thread::sleep(ASKED_AGAIN_AFTER);
     }
