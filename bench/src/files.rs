@@ -14,10 +14,13 @@ pub fn raise(users: u32) -> Result<(), String> {
     }
     if limits.maximum.is_some_and(|hard| hard < needed) {
         let hard = limits.maximum.unwrap_or_default();
-        return Err(format!("{users} connections need {needed} open files, and {hard} is the hard limit: raise it first"));
+        return Err(format!(
+            "{users} connections need {needed} open files, and {hard} is the hard limit: raise it first"
+        ));
     }
     let wanted = Rlimit { current: limits.maximum.or(Some(needed)), maximum: limits.maximum };
-    setrlimit(Resource::Nofile, wanted).map_err(|error| format!("cannot raise the limit of open files to {needed}: {error}"))
+    setrlimit(Resource::Nofile, wanted)
+        .map_err(|error| format!("cannot raise the limit of open files to {needed}: {error}"))
 }
 
 #[cfg(test)]

@@ -86,7 +86,14 @@ impl Watch {
         let span = |process: &Process| {
             let first = process.usage().unwrap_or_default();
             let process = process.clone();
-            Span { process, first, last: first, peak_resident_bytes: first.resident_bytes, seconds: Vec::new(), stopped: 0 }
+            Span {
+                process,
+                first,
+                last: first,
+                peak_resident_bytes: first.resident_bytes,
+                seconds: Vec::new(),
+                stopped: 0,
+            }
         };
         let spans: Vec<Span> = processes.iter().map(span).collect();
         Self { before: spans.iter().map(|span| span.first).collect(), spans, looked: now }
@@ -156,7 +163,10 @@ mod tests {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 1 1 1";
         assert_eq!(cpu_us(stat), Some(2_000_000));
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!((kib(status, "VmRSS:"), kib(status, "VmHWM:"), kib(status, "VmSwap:")), (Some(1_024), Some(2_048), None));
+        assert_eq!(
+            (kib(status, "VmRSS:"), kib(status, "VmHWM:"), kib(status, "VmSwap:")),
+            (Some(1_024), Some(2_048), None)
+        );
         let own = Process { name: "self".into(), pid: std::process::id() };
         assert!(own.usage().unwrap().resident_bytes > 100_000);
     }

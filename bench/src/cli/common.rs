@@ -39,6 +39,9 @@ pub(super) struct CommonArgs {
     /// Threads of the generator [default: half the cores].
     #[arg(long, value_name = "COUNT", value_parser = args::workers)]
     pub(super) workers: Option<usize>,
+    /// Processes of the generator, each with a share of the groups.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = args::workers)]
+    pub(super) processes: usize,
     /// Logins under way at once.
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     pub(super) logins: usize,
@@ -114,14 +117,19 @@ impl CommonArgs {
     }
 
     pub(super) fn run_judged(&self, plan: &Plan, kills: Option<&Kills>, slos: &[Slo]) -> Result<u8, Failure> {
+        if self.processes > 1 && kills.is_some() {
+            return Err(anyhow::anyhow!("kills are made from one process: leave --processes out").into());
+        }
         self.with_subject(plan.shape.users, |subject, progress| {
             let mut summaries = Vec::new();
             for number in 1..=self.runs {
                 if self.runs > 1 {
                     progress.say(&format!("run {number} of {}", self.runs));
                 }
-                let measured = subject.run(plan, kills, progress)?;
-                summaries.push(summarize(plan, subject.described(), 1, measured));
+                summaries.push(match self.processes {
+                    1 => summarize(plan, subject.described(), 1, subject.run(plan, kills, progress)?),
+                    processes => subject.run_in_processes(plan, processes, progress)?,
+                });
             }
             Ok(Summary::of_runs(summaries).context("nothing was run")?)
         })

@@ -53,7 +53,8 @@ pub(super) struct Community {
 impl Group {
     pub(super) fn run(self) -> Result<u8, Failure> {
         check_senders(self.senders, self.members)?;
-        let parameters = [("groups", json!(self.groups)), ("members", json!(self.members)), ("senders", json!(self.senders))];
+        let parameters =
+            [("groups", json!(self.groups)), ("members", json!(self.members)), ("senders", json!(self.senders))];
         let shape = Shape::groups(self.groups, self.members, self.senders);
         let plan = self.common.plan("group", &parameters, shape, &self.pace);
         self.common.run(&plan, None)

@@ -108,4 +108,3 @@ fn options(replay: Replay) -> anyhow::Result<ReplayOptions> {
     options.progress = Progress::of_terminal();
     Ok(options)
 }
-

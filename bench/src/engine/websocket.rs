@@ -69,7 +69,11 @@ pub(crate) fn upgrade(host: &str, handshake: &Handshake) -> String {
 /// The length of the server's half once it is there, or why it is a refusal.
 pub(crate) fn upgraded(bytes: &[u8]) -> Result<Option<usize>, String> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if bytes.len() > ANSWER_MAX { Err("the answer to the upgrade never ends".to_owned()) } else { Ok(None) };
+        return if bytes.len() > ANSWER_MAX {
+            Err("the answer to the upgrade never ends".to_owned())
+        } else {
+            Ok(None)
+        };
     };
     let head = String::from_utf8_lossy(&bytes[..end]);
     let status = head.lines().next().unwrap_or_default();
@@ -121,6 +125,9 @@ mod tests {
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nrest";
         assert_eq!(upgraded(answer), Ok(Some(answer.len() - 4)));
         assert_eq!(upgraded(&answer[..40]), Ok(None));
-        assert_eq!(upgraded(b"HTTP/1.1 503 Busy\r\n\r\n"), Err("the upgrade was refused: HTTP/1.1 503 Busy".to_owned()));
+        assert_eq!(
+            upgraded(b"HTTP/1.1 503 Busy\r\n\r\n"),
+            Err("the upgrade was refused: HTTP/1.1 503 Busy".to_owned())
+        );
     }
 }

@@ -116,12 +116,14 @@ impl Campanile {
     fn delivered<'a>(&self, message: fast::Message<'a>) -> Result<Event<'a>, String> {
         let fast::Message { conversation, seq, from, id, text } = message;
         let told = |what: &str| format!("{what}: {} in {}", lossy(id), lossy(conversation));
-        let group = self.place(conversation).ok_or_else(|| told("a message of a conversation that is not the run's"))?;
+        let group =
+            self.place(conversation).ok_or_else(|| told("a message of a conversation that is not the run's"))?;
         let number = Number::of_text(text).ok_or_else(|| told("a message that was never sent"))?;
         if self.message_id(number) != id {
             return Err(told("a message under another id than its text says"));
         }
-        let sender = self.cast.lane_users.get(number.lane as usize).map(|user| self.cast.users[*user as usize].as_bytes());
+        let sender =
+            self.cast.lane_users.get(number.lane as usize).map(|user| self.cast.users[*user as usize].as_bytes());
         if sender != Some(from) {
             return Err(told("a message from somebody else"));
         }
@@ -149,7 +151,13 @@ impl Campanile {
         events(self.delivered(message).unwrap_or_else(Event::Broken));
     }
 
-    fn frame(&self, session: &mut Session, frame: ServerFrame, out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
+    fn frame(
+        &self,
+        session: &mut Session,
+        frame: ServerFrame,
+        out: &mut Outbox<'_>,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
         match frame {
             // A request while the login is being answered would be out of order.
             ServerFrame::Hello { .. } => self.resume(&std::mem::take(&mut session.have), out),
@@ -282,19 +290,15 @@ impl Protocol for Campanile {
         true
     }
 
-    fn receive(
-        &self,
-        session: &mut Session,
-        message: &[u8],
-        out: &mut Outbox<'_>,
-        events: &mut impl FnMut(Event<'_>),
-    ) {
+    fn receive(&self, session: &mut Session, message: &[u8], out: &mut Outbox<'_>, events: &mut impl FnMut(Event<'_>)) {
         match fast::read(message) {
             Some(fast::Frame::Message(message)) => events(self.delivered(message).unwrap_or_else(Event::Broken)),
             Some(fast::Frame::Ack { re, seq, duplicate }) => ack(re, seq, duplicate, events),
             None => match serde_json::from_slice(message) {
                 Ok(frame) => self.frame(session, frame, out, events),
-                Err(error) => events(Event::Failed(format!("not a frame of the protocol ({error}): {}", lossy(message)))),
+                Err(error) => {
+                    events(Event::Failed(format!("not a frame of the protocol ({error}): {}", lossy(message))))
+                }
             },
         }
     }

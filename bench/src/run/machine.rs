@@ -11,7 +11,10 @@ pub fn machine() -> Machine {
         cores: cores as u32,
         memory_bytes: field(&read("/proc/meminfo"), "MemTotal:").and_then(kib).unwrap_or_default(),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        cpu_model: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default().trim_start_matches([':', ' ']).to_owned(),
+        cpu_model: field(&read("/proc/cpuinfo"), "model name")
+            .unwrap_or_default()
+            .trim_start_matches([':', ' '])
+            .to_owned(),
     }
 }
 

@@ -100,7 +100,8 @@ fn play<P: Protocol>(
     conductor: &mut dyn Conductor,
     progress: Progress,
 ) -> Result<Measured, RunError> {
-    let stage = Stage { plan, connector, processes, joining: plan.shape.memberships(), progress };
+    let stage =
+        Stage { plan, connector, processes, joining: plan.shape.memberships(), progress, gate: super::open_gate };
     let mut measured = stage.play(&Arc::new(protocol), || Ok(()), conductor)?;
     measured.checks.notes.push("what its nodes hold was not read back: only deliveries were checked".to_owned());
     Ok(measured)

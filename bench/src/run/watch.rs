@@ -176,7 +176,8 @@ impl Gathered {
 }
 
 fn line(moment: &Moment) -> String {
-    let ms = |latency: Option<(u64, u64)>| latency.map_or("-".to_owned(), |(_, p99)| format!("{:.1}", p99 as f64 / 1e3));
+    let ms =
+        |latency: Option<(u64, u64)>| latency.map_or("-".to_owned(), |(_, p99)| format!("{:.1}", p99 as f64 / 1e3));
     let phase = if moment.second < 0 { "warm-up" } else { "" };
     let Counters { acked, delivered, errors, .. } = moment.counters;
     format!(

@@ -347,9 +347,9 @@ impl Traffic {
     /// A user's messages without an ack, to be sent again over a new connection.
     pub(crate) fn unacked(&mut self, user: u32) -> Vec<Number> {
         let lanes = self.lanes_of[user as usize].clone();
-        let unacked = lanes.iter().flat_map(|lane| {
-            self.lanes[*lane as usize].unacked_places().map(|place| Number { lane: *lane, place })
-        });
+        let unacked = lanes
+            .iter()
+            .flat_map(|lane| self.lanes[*lane as usize].unacked_places().map(|place| Number { lane: *lane, place }));
         unacked.collect()
     }
 

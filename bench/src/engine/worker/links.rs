@@ -34,7 +34,17 @@ pub(super) struct Link<S> {
 impl<S> Link<S> {
     pub(super) fn new(session: S, user: u32) -> Self {
         let node = user as usize;
-        Self { connection: None, session, began_us: 0, lost_us: None, node, failures: 0, ready: false, dirty: false, known: false }
+        Self {
+            connection: None,
+            session,
+            began_us: 0,
+            lost_us: None,
+            node,
+            failures: 0,
+            ready: false,
+            dirty: false,
+            known: false,
+        }
     }
 }
 

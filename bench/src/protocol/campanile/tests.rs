@@ -85,12 +85,8 @@ fn both_ways_of_reading_say_the_same() {
     let spaced: serde_json::Value = serde_json::from_slice(&frame).unwrap();
     let pretty = serde_json::to_vec_pretty(&spaced).unwrap();
     assert_eq!(fast::read(&pretty), None);
-    let expected = format!("{:?}", Event::Delivered {
-        group: 1,
-        seq: Some(42),
-        number: NUMBER,
-        text: text().as_bytes()
-    });
+    let expected =
+        format!("{:?}", Event::Delivered { group: 1, seq: Some(42), number: NUMBER, text: text().as_bytes() });
     assert_eq!((received(&frame), received(&pretty)), (vec![expected.clone()], vec![expected]));
 
     let conversation = ConversationId::Group(group_id(7, 1, 0));
