@@ -14,7 +14,7 @@ use bench::run::summarize::summarize;
 use bench::run::{Plan, RunError};
 use bench::slo::{self, Slo};
 use bench::summary::Summary;
-use bench::systems::System;
+use bench::systems::{Clients, System};
 use bench::workload::Shape;
 use clap::Args;
 use serde_json::{Value, json};
@@ -33,6 +33,9 @@ pub(super) struct CommonArgs {
     /// Load another system instead, started on this machine (its packages: bench/systems/install.sh).
     #[arg(long, value_enum, conflicts_with_all = ["spawn", "target"])]
     pub(super) system: Option<System>,
+    /// Clients of the other system connect over TLS.
+    #[arg(long, requires = "system")]
+    pub(super) tls: bool,
     /// NATS: streams that the groups are dealt out to [default: what is best for it].
     #[arg(long, value_name = "COUNT", requires = "system")]
     pub(super) streams: Option<u32>,
@@ -103,7 +106,8 @@ impl CommonArgs {
 
     pub(super) fn subject(&self, progress: Progress) -> Result<Subject, Failure> {
         if let Some(system) = self.system {
-            return Ok(Subject::rival(system, self.streams, progress)?);
+            let clients = if self.tls { Clients::Tls } else { Clients::Plain };
+            return Ok(Subject::rival(system, clients, self.streams, progress)?);
         }
         match self.cluster.spawn(!self.no_tls) {
             Some(spawn) => Ok(Subject::spawn(spawn, progress)?),

@@ -57,7 +57,7 @@ impl Rival {
     }
 
     fn play<P: Protocol>(&self, protocol: P, plan: &Plan, progress: Progress) -> Result<Measured, RunError> {
-        let connector = Connector::new(&self.running.urls(), b"")?;
+        let connector = Connector::new(&self.running.urls(), self.running.ca_pem())?;
         let processes = processes(self.running.processes());
         play(protocol, plan, connector, &processes, &mut Quiet, progress)
     }
@@ -66,7 +66,7 @@ impl Rival {
     pub fn failover(&mut self, plan: &Plan, kills: &Kills, progress: Progress) -> Result<Measured, RunError> {
         let run = new_run();
         let streams = self.prepare(run, plan)?;
-        let connector = Connector::new(&self.running.urls(), b"")?;
+        let connector = Connector::new(&self.running.urls(), self.running.ca_pem())?;
         let processes = processes(self.running.processes());
         let nodes = self.running.killable().ok_or_else(|| {
             RunError::Usage(

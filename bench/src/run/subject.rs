@@ -12,7 +12,7 @@ use super::{Measured, Plan, RunError, machine, open_gate, processes};
 use crate::progress::Progress;
 use crate::spawn::{SpawnOptions, Spawned};
 use crate::summary::{self, Summary};
-use crate::systems::{Running, System};
+use crate::systems::{Clients, Running, System};
 use crate::target::TargetOptions;
 use crate::usage::Process;
 
@@ -40,8 +40,13 @@ impl Subject {
         Ok(Self::Ours { cluster, spawned: None })
     }
 
-    pub fn rival(system: System, streams: Option<u32>, progress: Progress) -> Result<Self, RunError> {
-        let running = Running::start(system)?;
+    pub fn rival(
+        system: System,
+        clients: Clients,
+        streams: Option<u32>,
+        progress: Progress,
+    ) -> Result<Self, RunError> {
+        let running = Running::start(system, clients)?;
         let rival = Rival { system, running, streams };
         progress.say(&format!("{} in {}", rival.name(), rival.running.dir().display()));
         Ok(Self::Rival(rival))
@@ -106,7 +111,7 @@ impl Subject {
                 name: rival.name(),
                 version: rival.system.version(),
                 nodes: rival.running.urls().len() as u32,
-                tls: false,
+                tls: rival.running.is_tls(),
                 promise: rival.system.promise().to_owned(),
             },
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::process::Process;
-use super::{ASKED_AGAIN_AFTER, READY_WITHIN, SystemError, free_ports, wait_ready};
+use super::{ASKED_AGAIN_AFTER, Clients, READY_WITHIN, SystemError, free_ports, wait_ready};
 use crate::protocol::nats::wire::{self, Operation};
 use crate::protocol::nats::{CONNECT, Nats};
 
@@ -21,15 +21,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Requests before there is a leader are lost.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 4] = [
     ("node.sh", include_str!("../../systems/nats/node.sh")),
     ("nats.conf", include_str!("../../systems/nats/nats.conf")),
+    ("plain.conf", include_str!("../../systems/nats/plain.conf")),
+    ("tls.conf", include_str!("../../systems/nats/tls.conf")),
 ];
 
 pub(super) struct NatsCluster {
     nodes: Vec<Process>,
     port: u16,
     dir: PathBuf,
+    clients: Clients,
     sync_interval: &'static str,
 }
 
@@ -51,12 +54,12 @@ struct ClusterInfo {
 }
 
 impl NatsCluster {
-    pub(super) fn start(dir: &Path, sync_interval: &'static str) -> Result<Self, SystemError> {
+    pub(super) fn start(dir: &Path, clients: Clients, sync_interval: &'static str) -> Result<Self, SystemError> {
         for (name, text) in FILES {
             std::fs::write(dir.join(name), text)?;
         }
         let port = free_ports(NODES * PORTS)?;
-        let mut cluster = Self { nodes: Vec::new(), port, dir: dir.to_owned(), sync_interval };
+        let mut cluster = Self { nodes: Vec::new(), port, dir: dir.to_owned(), clients, sync_interval };
         let mut attempts = 1;
         loop {
             match cluster.form() {
@@ -91,7 +94,8 @@ impl NatsCluster {
     fn start_node(&self, number: u16) -> Result<Process, SystemError> {
         let script = self.dir.join("node.sh").display().to_string();
         let dir = self.dir.display().to_string();
-        let arguments = [script, number.to_string(), dir, self.port.to_string(), self.sync_interval.to_owned()];
+        let (clients, sync_interval) = (self.clients.word().to_owned(), self.sync_interval.to_owned());
+        let arguments = [script, number.to_string(), dir, self.port.to_string(), clients, sync_interval];
         Process::start(&format!("node-{number}"), Path::new("sh"), &arguments, &self.dir)
     }
 
