@@ -5,8 +5,8 @@
 //! is called through a pointer.
 
 pub mod bare;
-pub mod nats;
 pub mod campanile;
+pub mod nats;
 mod outbox;
 pub mod xmpp;
 
