@@ -86,7 +86,14 @@ impl Watch {
         let span = |process: &Process| {
             let first = process.usage().unwrap_or_default();
             let process = process.clone();
-            Span { process, first, last: first, peak_resident_bytes: first.resident_bytes, seconds: Vec::new(), stopped: 0 }
+            Span {
+                process,
+                first,
+                last: first,
+                peak_resident_bytes: first.resident_bytes,
+                seconds: Vec::new(),
+                stopped: 0,
+            }
         };
         let spans: Vec<Span> = processes.iter().map(span).collect();
         Self { before: spans.iter().map(|span| span.first).collect(), spans, looked: now }

@@ -30,7 +30,7 @@ pub(super) fn payload(text: &str) -> Result<usize, String> {
 
 pub(super) fn workers(text: &str) -> Result<usize, String> {
     let workers = text.parse().ok().filter(|workers| (1..=256).contains(workers));
-    workers.ok_or_else(|| "expected 1 to 256 threads".to_owned())
+    workers.ok_or_else(|| "expected 1 to 256".to_owned())
 }
 
 /// `NAME=PID`.

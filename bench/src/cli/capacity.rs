@@ -84,7 +84,10 @@ impl CapacityArgs {
                 let better = best.as_ref().and_then(|best| best.rates.intended_per_s).is_none_or(|best| rate >= best);
                 if summary.checks.broken() > 0 {
                     // A broken promise ends the search: no rate makes up for it.
-                    return Ok((Capacity { rate: None, confirmed: false, missed_at: Some(rate), ended: Ended::Lowest }, Some(summary)));
+                    return Ok((
+                        Capacity { rate: None, confirmed: false, missed_at: Some(rate), ended: Ended::Lowest },
+                        Some(summary),
+                    ));
                 }
                 if held && better {
                     best = Some(summary);
@@ -105,7 +108,10 @@ impl CapacityArgs {
         let load = Load::steady(Some(pace), self.warmup, self.duration, Duration::from_secs(30));
         let shape = Shape::groups(self.groups, self.members, self.senders);
         let plan = self.common.plan_of("capacity", parameters.into(), shape, load, self.payload);
-        let mut summary = summarize(&plan, subject.described(), 1, subject.run(&plan, None, progress)?);
+        let mut summary = match self.common.processes {
+            1 => summarize(&plan, subject.described(), 1, subject.run(&plan, None, progress)?),
+            processes => subject.run_in_processes(&plan, processes, progress)?,
+        };
         slo::judge_all(&self.common.slo, &mut summary);
         Ok(summary)
     }

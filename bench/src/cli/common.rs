@@ -14,7 +14,7 @@ use bench::run::summarize::summarize;
 use bench::run::{Plan, RunError};
 use bench::slo::{self, Slo};
 use bench::summary::Summary;
-use bench::systems::System;
+use bench::systems::{Clients, System};
 use bench::workload::Shape;
 use clap::Args;
 use serde_json::{Value, json};
@@ -33,12 +33,18 @@ pub(super) struct CommonArgs {
     /// Load another system instead, started on this machine (its packages: bench/systems/install.sh).
     #[arg(long, value_enum, conflicts_with_all = ["spawn", "target"])]
     pub(super) system: Option<System>,
+    /// Clients of the other system connect over TLS.
+    #[arg(long, requires = "system")]
+    pub(super) tls: bool,
     /// NATS: streams that the groups are dealt out to [default: what is best for it].
     #[arg(long, value_name = "COUNT", requires = "system")]
     pub(super) streams: Option<u32>,
     /// Threads of the generator [default: half the cores].
     #[arg(long, value_name = "COUNT", value_parser = args::workers)]
     pub(super) workers: Option<usize>,
+    /// Processes of the generator, each with a share of the groups.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = args::workers)]
+    pub(super) processes: usize,
     /// Logins under way at once.
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     pub(super) logins: usize,
@@ -100,7 +106,8 @@ impl CommonArgs {
 
     pub(super) fn subject(&self, progress: Progress) -> Result<Subject, Failure> {
         if let Some(system) = self.system {
-            return Ok(Subject::rival(system, self.streams, progress)?);
+            let clients = if self.tls { Clients::Tls } else { Clients::Plain };
+            return Ok(Subject::rival(system, clients, self.streams, progress)?);
         }
         match self.cluster.spawn(!self.no_tls) {
             Some(spawn) => Ok(Subject::spawn(spawn, progress)?),
@@ -114,14 +121,19 @@ impl CommonArgs {
     }
 
     pub(super) fn run_judged(&self, plan: &Plan, kills: Option<&Kills>, slos: &[Slo]) -> Result<u8, Failure> {
+        if self.processes > 1 && kills.is_some() {
+            return Err(anyhow::anyhow!("kills are made from one process: leave --processes out").into());
+        }
         self.with_subject(plan.shape.users, |subject, progress| {
             let mut summaries = Vec::new();
             for number in 1..=self.runs {
                 if self.runs > 1 {
                     progress.say(&format!("run {number} of {}", self.runs));
                 }
-                let measured = subject.run(plan, kills, progress)?;
-                summaries.push(summarize(plan, subject.described(), 1, measured));
+                summaries.push(match self.processes {
+                    1 => summarize(plan, subject.described(), 1, subject.run(plan, kills, progress)?),
+                    processes => subject.run_in_processes(plan, processes, progress)?,
+                });
             }
             Ok(Summary::of_runs(summaries).context("nothing was run")?)
         })

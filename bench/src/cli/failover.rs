@@ -57,7 +57,8 @@ impl Failover {
         ];
         let shape = Shape::groups(self.groups, self.members, self.senders);
         let pace = Loop::Open { per_second: self.rate };
-        let load = Load::steady(Some(pace), Duration::from_secs(2), self.every * (self.kills + 1), Duration::from_secs(60));
+        let load =
+            Load::steady(Some(pace), Duration::from_secs(2), self.every * (self.kills + 1), Duration::from_secs(60));
         let load = Load { log_acks: true, ..load };
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let mut plan = self.common.plan_of("failover", parameters, shape, load, self.payload);

@@ -61,6 +61,9 @@ enum Command {
     /// The highest rate that holds objectives.
     #[command(after_help = EXIT_CODES)]
     Capacity(Box<capacity::CapacityArgs>),
+    /// A share of a load, as `--processes` starts it.
+    #[command(hide = true)]
+    LoadShare,
     /// The broadcast server that stores nothing, as `--system bare` starts it.
     #[command(hide = true)]
     BareServer { address: std::net::SocketAddr },
@@ -100,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Failover(failover) => failover.run(),
         Command::Scenario(scenario) => scenario.run(),
         Command::Capacity(capacity) => capacity.run(),
+        Command::LoadShare => bench::run::processes::serve().map(|()| 0).map_err(Failure::from),
         Command::BareServer { address } => bare_server(address),
         Command::Replay(replay) => replay.run(),
         Command::Compare(compare) => compare.run(),

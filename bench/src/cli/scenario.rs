@@ -23,7 +23,8 @@ pub(super) struct ScenarioArgs {
 
 impl ScenarioArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        let text = std::fs::read_to_string(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let text =
+            std::fs::read_to_string(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         let scenario = Scenario::parse(&text).with_context(|| format!("{} is no scenario", self.file.display()))?;
         let asks = scenario.phases.iter().any(|phase| phase.reads_per_s > 0.0 || phase.history_per_s > 0.0);
         if asks && self.common.system.is_some() {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::Waker;
+use serde::{Deserialize, Serialize};
 
 pub use connector::{Connector, ConnectorError};
 use interval::Counters;
@@ -36,7 +37,7 @@ use crate::workload::Shape;
 const QUEUE: usize = 1_024;
 
 /// How messages are paced.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Loop {
     /// A lane sends its next message when fewer than so many of its own are on the way.
     Closed { window: u32 },
@@ -45,7 +46,7 @@ pub enum Loop {
 }
 
 /// A part of a load.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
     /// From the beginning of the measured window; the first phase begins with the warm-up.
     pub begin: Duration,
@@ -68,7 +69,7 @@ impl Phase {
 }
 
 /// A load, from its beginning to the last delivery.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     pub phases: Vec<Phase>,
     /// Not measured.

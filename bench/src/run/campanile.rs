@@ -31,6 +31,8 @@ pub struct Cluster {
     pub options: TargetOptions,
     pub processes: Vec<Process>,
     pub runtime: tokio::runtime::Runtime,
+    /// Called when everything is ready for the load; which begins when it returns.
+    pub gate: fn() -> Result<(), RunError>,
 }
 
 /// Users, groups and load, from the first login to the last check. `conduct` is given the shard of each group; the
@@ -62,7 +64,7 @@ pub fn run<C: Conductor>(
     let groups = plan.shape.groups.iter().filter(|group| !group.private);
     // A private conversation begins with its first message.
     let joining = groups.map(|group| group.members.len() as u64).sum();
-    let stage = Stage { plan, connector, processes: &cluster.processes, joining, progress };
+    let stage = Stage { plan, connector, processes: &cluster.processes, joining, progress, gate: cluster.gate };
     let make = || cluster.runtime.block_on(make_groups(&target, &users, &places, &plan.shape));
     let mut measured = stage.play(&protocol, make, &mut conductor)?;
     let checking = verify::check(&target, &protocol, &users, plan, &mut measured, progress);
@@ -85,7 +87,9 @@ async fn shards(cluster: &Cluster, protocol: &Campanile, places: &[Place]) -> Ve
 /// Accounts without connections, by the admin listener.
 async fn make_accounts(target: &Target, users: &[String]) -> Result<(), RunError> {
     let Some(admin) = target.admins.first() else {
-        return Err(RunError::Usage("accounts are made by the admin listener: give --admin and --admin-token".to_owned()));
+        return Err(RunError::Usage(
+            "accounts are made by the admin listener: give --admin and --admin-token".to_owned(),
+        ));
     };
     let failed = |e: &dyn std::fmt::Display| RunError::Unhealthy(format!("an account could not be made: {e}"));
     let making = users.iter().map(|user| async move {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chat::ids::{NodeId, ShardId};
 
-use super::watch::{Conductor, Scene, TimeFromWindow};
 use super::Measured;
+use super::watch::{Conductor, Scene, TimeFromWindow};
 use crate::spawn::Spawned;
 use crate::summary::MarkKind;
 use node::admin::{AdminClient, NodeStatus};
@@ -132,7 +132,9 @@ impl Conductor for Failover<'_> {
             self.troubles.push(trouble);
             self.down = None;
         }
-        let Some(kill) = self.kills.get(self.done).copied().filter(|kill| at_s >= kill.at.as_secs_f64()) else { return };
+        let Some(kill) = self.kills.get(self.done).copied().filter(|kill| at_s >= kill.at.as_secs_f64()) else {
+            return;
+        };
         // Two dead nodes are no majority of three: the kill waits until the last victim is ready again.
         if self.down.is_some() || at_s >= self.until_s {
             return;
@@ -269,7 +271,8 @@ mod tests {
             Killed { node: 1, at_us: 1_000, led: vec![true, true, false] },
             Killed { node: 2, at_us: 10_000, led: vec![false, false, true] },
         ];
-        let mut acks = vec![(900, 0), (1_100, 2), (1_900, 0), (2_000, 2), (5_000, 1), (6_000, 0), (9_900, 1), (9_950, 0)];
+        let mut acks =
+            vec![(900, 0), (1_100, 2), (1_900, 0), (2_000, 2), (5_000, 1), (6_000, 0), (9_900, 1), (9_950, 0)];
         acks.extend([(10_100, 0), (10_200, 2), (10_900, 2)]);
         let pauses = pauses(&killed, &acks, &shards, 11_000);
         assert_eq!(pauses[0], Pause { moved_us: 4_900, overall_us: 3_900 });

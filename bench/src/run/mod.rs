@@ -6,6 +6,7 @@
 pub mod campanile;
 pub mod failover;
 pub mod machine;
+pub mod processes;
 pub mod rival;
 pub mod subject;
 pub mod summarize;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::{Connector, Engine, Load, Outcome, Setup};
@@ -49,7 +51,7 @@ pub enum RunError {
 }
 
 /// What is run, whatever the scenario is called.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// Such as `group`, with what it was given: for the summary.
     pub scenario: String,
@@ -117,6 +119,13 @@ pub(crate) struct Stage<'a> {
     /// Members who are told of their groups before the load begins.
     pub(crate) joining: u64,
     pub(crate) progress: Progress,
+    /// Called when everything is ready for the load; which begins when it returns.
+    pub(crate) gate: fn() -> Result<(), RunError>,
+}
+
+/// The load begins at once.
+pub(crate) fn open_gate() -> Result<(), RunError> {
+    Ok(())
 }
 
 impl Stage<'_> {
@@ -143,8 +152,15 @@ impl Stage<'_> {
         let connected = resident(self.processes);
         make_groups()?;
         self.join(&engine)?;
+        (self.gate)()?;
         let mut marks = Vec::new();
         let (timeline, servers) = watch::watch(&engine, self, conductor, &mut marks);
+        // Who only connects is measured at rest; where logins go on, what they cost is not told apart.
+        let connected = match (plan.shape.groups.is_empty(), plan.first < plan.shape.users) {
+            (_, true) => None,
+            (true, false) => resident(self.processes),
+            (false, false) => connected,
+        };
         let outcome = engine.finish()?;
         Ok(Measured {
             started_unix_ms,

@@ -57,7 +57,7 @@ impl Rival {
     }
 
     fn play<P: Protocol>(&self, protocol: P, plan: &Plan, progress: Progress) -> Result<Measured, RunError> {
-        let connector = Connector::new(&self.running.urls(), b"")?;
+        let connector = Connector::new(&self.running.urls(), self.running.ca_pem())?;
         let processes = processes(self.running.processes());
         play(protocol, plan, connector, &processes, &mut Quiet, progress)
     }
@@ -66,7 +66,7 @@ impl Rival {
     pub fn failover(&mut self, plan: &Plan, kills: &Kills, progress: Progress) -> Result<Measured, RunError> {
         let run = new_run();
         let streams = self.prepare(run, plan)?;
-        let connector = Connector::new(&self.running.urls(), b"")?;
+        let connector = Connector::new(&self.running.urls(), self.running.ca_pem())?;
         let processes = processes(self.running.processes());
         let nodes = self.running.killable().ok_or_else(|| {
             RunError::Usage(
@@ -100,7 +100,8 @@ fn play<P: Protocol>(
     conductor: &mut dyn Conductor,
     progress: Progress,
 ) -> Result<Measured, RunError> {
-    let stage = Stage { plan, connector, processes, joining: plan.shape.memberships(), progress };
+    let stage =
+        Stage { plan, connector, processes, joining: plan.shape.memberships(), progress, gate: super::open_gate };
     let mut measured = stage.play(&Arc::new(protocol), || Ok(()), conductor)?;
     measured.checks.notes.push("what its nodes hold was not read back: only deliveries were checked".to_owned());
     Ok(measured)

@@ -8,11 +8,11 @@ use super::campanile::{self, Cluster};
 use super::failover::{self, Failover, Kills};
 use super::rival::Rival;
 use super::watch::Quiet;
-use super::{Measured, Plan, RunError, machine};
+use super::{Measured, Plan, RunError, machine, open_gate, processes};
 use crate::progress::Progress;
 use crate::spawn::{SpawnOptions, Spawned};
-use crate::summary;
-use crate::systems::{Running, System};
+use crate::summary::{self, Summary};
+use crate::systems::{Clients, Running, System};
 use crate::target::TargetOptions;
 use crate::usage::Process;
 
@@ -30,18 +30,23 @@ impl Subject {
         let runtime = runtime()?;
         let spawned = runtime.block_on(Spawned::start(options))?;
         progress.say(&format!("{} nodes in {}", options.nodes, spawned.dir().display()));
-        let cluster = Cluster { options: spawned.target()?, processes: spawned.processes(), runtime };
+        let cluster = Cluster { options: spawned.target()?, processes: spawned.processes(), runtime, gate: open_gate };
         Ok(Self::Ours { cluster: Box::new(cluster), spawned: Some(Box::new(spawned)) })
     }
 
     /// A cluster that runs already.
     pub fn target(options: TargetOptions, processes: Vec<Process>) -> Result<Self, RunError> {
-        let cluster = Box::new(Cluster { options, processes, runtime: runtime()? });
+        let cluster = Box::new(Cluster { options, processes, runtime: runtime()?, gate: open_gate });
         Ok(Self::Ours { cluster, spawned: None })
     }
 
-    pub fn rival(system: System, streams: Option<u32>, progress: Progress) -> Result<Self, RunError> {
-        let running = Running::start(system)?;
+    pub fn rival(
+        system: System,
+        clients: Clients,
+        streams: Option<u32>,
+        progress: Progress,
+    ) -> Result<Self, RunError> {
+        let running = Running::start(system, clients)?;
         let rival = Rival { system, running, streams };
         progress.say(&format!("{} in {}", rival.name(), rival.running.dir().display()));
         Ok(Self::Rival(rival))
@@ -67,6 +72,23 @@ impl Subject {
         Ok(measured)
     }
 
+    /// The same from several generator processes.
+    pub fn run_in_processes(&self, plan: &Plan, processes: usize, progress: Progress) -> Result<Summary, RunError> {
+        let Self::Ours { cluster, .. } = self else {
+            return Err(RunError::Usage("several processes load a cluster of ours, not another system".to_owned()));
+        };
+        if plan.first < plan.shape.users || plan.accounts_first {
+            return Err(RunError::Usage("a scenario of connections needs one process".to_owned()));
+        }
+        let before = self.dir().map(|dir| machine::bytes_below(&dir));
+        let mut summary = processes::run(cluster, &self.described(), plan, processes, progress)?;
+        let after = self.dir().map(|dir| machine::bytes_below(&dir));
+        let grown = before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64);
+        summary.cost.disk_bytes_per_message =
+            grown.filter(|_| summary.counts.acked > 0).map(|bytes| bytes / summary.counts.acked as f64);
+        Ok(summary)
+    }
+
     /// Where the servers' files are, if they are ours to look at.
     fn dir(&self) -> Option<PathBuf> {
         match self {
@@ -89,7 +111,7 @@ impl Subject {
                 name: rival.name(),
                 version: rival.system.version(),
                 nodes: rival.running.urls().len() as u32,
-                tls: false,
+                tls: rival.running.is_tls(),
                 promise: rival.system.promise().to_owned(),
             },
         }
@@ -119,7 +141,8 @@ fn failover(
     let handle = cluster.runtime.handle().clone();
     let admins = cluster.options.admins.clone();
     let until = plan.load.measured;
-    let conduct = |shards: &[ShardId]| Ok(Failover::new(spawned, admins, handle, kills.clone(), shards.to_vec(), until));
+    let conduct =
+        |shards: &[ShardId]| Ok(Failover::new(spawned, admins, handle, kills.clone(), shards.to_vec(), until));
     let (mut measured, conductor, shards) = campanile::run(cluster, plan, conduct, progress)?;
     failover::record(&mut measured, &conductor.killed, conductor.troubles, &shards, kills.len());
     Ok(measured)

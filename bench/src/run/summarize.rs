@@ -26,11 +26,8 @@ pub fn summarize(plan: &Plan, system: System, processes: u32, mut measured: Meas
     let counts = counts(plan, &measured);
     let unhealthy = !measured.outcome.unanswered.is_empty() || measured.unhealthy.is_some();
     measured.checks.notes.extend(measured.unhealthy.take());
-    for span in measured.servers.iter().filter(|span| span.stopped > 0) {
-        let (name, seconds) = (&span.process.name, span.stopped);
-        let note = format!("{name} was stopped by a signal for about {seconds} s: the run's figures mean nothing");
-        measured.checks.notes.push(note);
-    }
+    let frozen = frozen(&measured.servers);
+    measured.checks.notes.extend(frozen);
     let checks = checks(&measured.outcome.broken, &measured.outcome.told, std::mem::take(&mut measured.checks));
     let exit_code = match (checks.broken() > 0, unhealthy) {
         (true, _) => 4,
@@ -146,26 +143,20 @@ fn server(span: &Span) -> Server {
 /// The seconds of servers are taken from the beginning of the load, as those of the generator are.
 fn timeline(moments: &[watch::Moment], servers: &[Span]) -> Vec<Second> {
     let ms = |us: u64| us as f64 / 1e3;
-    let second = |(at, moment): (usize, &watch::Moment)| {
-        let server = |span: &Span| {
-            let seen = span.seconds.get(at).copied().flatten();
-            ServerSecond { cpu_share: seen.map(|seen| seen.0), rss_bytes: seen.map(|seen| seen.1) }
-        };
-        Second {
-            second: i32::try_from(moment.second).unwrap_or(i32::MAX),
-            sent: moment.counters.sent,
-            acked: moment.counters.acked,
-            delivered: moment.counters.delivered,
-            logins: moment.counters.logins,
-            errors: moment.counters.errors,
-            connections: moment.connections,
-            ack_p50_ms: moment.ack_us.map(|us| ms(us.0)),
-            ack_p99_ms: moment.ack_us.map(|us| ms(us.1)),
-            delivery_p50_ms: moment.delivery_us.map(|us| ms(us.0)),
-            delivery_p99_ms: moment.delivery_us.map(|us| ms(us.1)),
-            servers: servers.iter().map(server).collect(),
-            generator_cpu_share: moment.cpu_us as f64 / 1e6,
-        }
+    let second = |(at, moment): (usize, &watch::Moment)| Second {
+        second: i32::try_from(moment.second).unwrap_or(i32::MAX),
+        sent: moment.counters.sent,
+        acked: moment.counters.acked,
+        delivered: moment.counters.delivered,
+        logins: moment.counters.logins,
+        errors: moment.counters.errors,
+        connections: moment.connections,
+        ack_p50_ms: moment.ack_us.map(|us| ms(us.0)),
+        ack_p99_ms: moment.ack_us.map(|us| ms(us.1)),
+        delivery_p50_ms: moment.delivery_us.map(|us| ms(us.0)),
+        delivery_p99_ms: moment.delivery_us.map(|us| ms(us.1)),
+        servers: servers.iter().map(|span| server_second(span, at)).collect(),
+        generator_cpu_share: moment.cpu_us as f64 / 1e6,
     };
     moments.iter().enumerate().map(second).collect()
 }
@@ -177,6 +168,19 @@ fn generator(workers: &[WorkerLoad], processes: u32) -> Generator {
         workers.iter().map(|worker| of(&worker.lag)).max().unwrap_or_default() as f64 / 1e3
     };
     let timer_lag_p99_ms = lag_ms(&|lag| lag.value_at_quantile(0.99));
+    let (bottleneck, verdict) = verdict(&shares, timer_lag_p99_ms);
+    Generator {
+        processes,
+        worker_cpu_shares: shares,
+        timer_lag_p99_ms,
+        timer_lag_max_ms: lag_ms(&Histogram::max),
+        bottleneck,
+        verdict,
+    }
+}
+
+/// Whether the generator distorted what it measured, in words too.
+pub(super) fn verdict(shares: &[f64], timer_lag_p99_ms: f64) -> (bool, String) {
     let busiest = shares.iter().copied().fold(0.0, f64::max);
     let (busy, late) = (busiest > BUSY_SHARE, timer_lag_p99_ms > LAG_MS);
     let figures = format!("busiest worker {:.0} % of a core, timer lag p99 {timer_lag_p99_ms:.1} ms", busiest * 100.0);
@@ -187,14 +191,44 @@ fn generator(workers: &[WorkerLoad], processes: u32) -> Generator {
         ),
         (false, false) => format!("the generator was not the bottleneck: {figures}"),
     };
-    Generator {
-        processes,
-        worker_cpu_shares: shares,
-        timer_lag_p99_ms,
-        timer_lag_max_ms: lag_ms(&Histogram::max),
-        bottleneck: busy || late,
-        verdict,
+    (busy || late, verdict)
+}
+
+/// A server that somebody froze serves nobody: whoever reads the figures must know.
+pub(super) fn frozen(servers: &[Span]) -> Vec<String> {
+    let frozen = servers.iter().filter(|span| span.stopped > 0);
+    let note = |span: &Span| {
+        let (name, seconds) = (&span.process.name, span.stopped);
+        format!("{name} was stopped by a signal for about {seconds} s: the run's figures mean nothing")
+    };
+    frozen.map(note).collect()
+}
+
+/// Servers that were watched from elsewhere than the summary's load.
+pub(super) fn attach_servers(summary: &mut Summary, servers: &[Span]) {
+    summary.servers = servers.iter().map(server).collect();
+    for (at, second) in summary.timeline.iter_mut().enumerate() {
+        second.servers = servers.iter().map(|span| server_second(span, at)).collect();
     }
+}
+
+pub(super) fn cost_of_servers(summary: &Summary, servers: &[Span]) -> Cost {
+    let per = |us: f64, count: u64| (count > 0).then(|| us / count as f64);
+    let servers_us = (!servers.is_empty()).then(|| servers.iter().map(Span::cpu_us).sum::<u64>() as f64);
+    let own_us = summary.generator.worker_cpu_shares.iter().sum::<f64>() * summary.window.measured_s * 1e6;
+    let (acked, delivered) = (summary.counts.acked, summary.counts.delivered);
+    Cost {
+        server_cpu_us_per_ack: servers_us.and_then(|us| per(us, acked)),
+        server_cpu_us_per_delivery: servers_us.and_then(|us| per(us, delivered)),
+        generator_cpu_us_per_ack: per(own_us, acked),
+        generator_cpu_us_per_delivery: per(own_us, delivered),
+        ..Cost::default()
+    }
+}
+
+fn server_second(span: &Span, at: usize) -> ServerSecond {
+    let seen = span.seconds.get(at).copied().flatten();
+    ServerSecond { cpu_share: seen.map(|seen| seen.0), rss_bytes: seen.map(|seen| seen.1) }
 }
 
 /// What was seen while the load ran, with what was found afterwards.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::process::{Process, run};
-use super::{SystemError, free_ports, room_prefix, wait_ready};
+use super::{Clients, READY_WITHIN, SystemError, free_ports, room_prefix, wait_ready};
 
 const NODES: u16 = 3;
 const FILES: [(&str, &str); 4] = [
@@ -20,7 +20,7 @@ pub(super) struct Ejabberd {
 }
 
 impl Ejabberd {
-    pub(super) fn start(dir: &Path) -> Result<Self, SystemError> {
+    pub(super) fn start(dir: &Path, clients: Clients) -> Result<Self, SystemError> {
         for (name, text) in FILES {
             std::fs::write(dir.join(name), text)?;
         }
@@ -28,7 +28,8 @@ impl Ejabberd {
         let port = free_ports(NODES + 1)?;
         let node = |number: u16| {
             let script = dir.join("node.sh").display().to_string();
-            let arguments = [script, number.to_string(), dir.display().to_string(), port.to_string()];
+            let (own, clients) = (dir.display().to_string(), clients.word().to_owned());
+            let arguments = [script, number.to_string(), own, port.to_string(), clients];
             Process::start(&format!("node-{number}"), Path::new("sh"), &arguments, dir)
         };
         let nodes = (1..=NODES).map(node).collect::<Result<_, _>>()?;
@@ -36,7 +37,7 @@ impl Ejabberd {
         for number in 1..=NODES {
             let join = cluster.scripts.join("join.sh");
             let ask = |question: &str| run(&join, &[question.to_owned(), number.to_string(), port.to_string()]);
-            wait_ready(&mut cluster.nodes, || ask("started").is_ok())?;
+            wait_ready(&mut cluster.nodes, READY_WITHIN, || ask("started").is_ok())?;
             if number > 1 {
                 ask("join")?;
             }

@@ -87,19 +87,41 @@ pub enum SystemError {
     Run { what: String, source: io::Error },
     #[error("{what} failed: {output}")]
     Failed { what: String, output: String },
-    #[error("{what} did not come up within {} s; its output: {output}", READY_WITHIN.as_secs())]
-    NotReady { what: String, output: String },
+    #[error("it did not come up within {} s; its output: {output}", within.as_secs())]
+    NotReady { within: Duration, output: String },
     #[error("there is no node {0}")]
     NoSuchNode(u16),
+    #[error("the broadcast server has no TLS")]
+    NoTls,
     #[error("no free ports on loopback")]
     Ports,
     #[error("cannot write its files")]
     Files(#[from] io::Error),
 }
 
+/// How clients connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    Plain,
+    Tls,
+}
+
+impl Clients {
+    /// As the scripts call it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Tls => "tls",
+        }
+    }
+}
+
 /// A system that runs. Dropping it ends its processes.
 pub struct Running {
     kind: Kind,
+    clients: Clients,
+    /// Whom clients trust; empty without TLS.
+    ca_pem: Vec<u8>,
     dir: TempDir,
 }
 
@@ -111,16 +133,21 @@ enum Kind {
 
 impl Running {
     /// Ready for clients when this returns. Blocks.
-    pub fn start(system: System) -> Result<Self, SystemError> {
+    pub fn start(system: System, clients: Clients) -> Result<Self, SystemError> {
         let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir()?;
         let path = dir.path();
+        let ca_pem = match (clients, system) {
+            (Clients::Plain, _) => Vec::new(),
+            (Clients::Tls, System::Bare) => return Err(SystemError::NoTls),
+            (Clients::Tls, _) => certificate(path)?,
+        };
         let kind = match system {
-            System::NatsFsync => Kind::Nats(NatsCluster::start(path, "always")?),
-            System::NatsDefault => Kind::Nats(NatsCluster::start(path, "2m")?),
-            System::Ejabberd => Kind::Ejabberd(Ejabberd::start(path)?),
+            System::NatsFsync => Kind::Nats(NatsCluster::start(path, clients, "always")?),
+            System::NatsDefault => Kind::Nats(NatsCluster::start(path, clients, "2m")?),
+            System::Ejabberd => Kind::Ejabberd(Ejabberd::start(path, clients)?),
             System::Bare => start_bare(path)?,
         };
-        Ok(Self { kind, dir })
+        Ok(Self { kind, clients, ca_pem, dir })
     }
 
     /// Where its data and output are.
@@ -128,14 +155,23 @@ impl Running {
         self.dir.path()
     }
 
-    /// `ws://…` of every node.
+    pub fn is_tls(&self) -> bool {
+        self.clients == Clients::Tls
+    }
+
+    pub fn ca_pem(&self) -> &[u8] {
+        &self.ca_pem
+    }
+
+    /// `ws://…` or `wss://…` of every node.
     pub fn urls(&self) -> Vec<String> {
         let ports = match &self.kind {
             Kind::Nats(cluster) => cluster.ports(),
             Kind::Ejabberd(cluster) => cluster.ports(),
             Kind::Bare { port, .. } => vec![*port],
         };
-        ports.iter().map(|port| format!("ws://127.0.0.1:{port}")).collect()
+        let scheme = if self.is_tls() { "wss" } else { "ws" };
+        ports.iter().map(|port| format!("{scheme}://127.0.0.1:{port}")).collect()
     }
 
     /// Name and process id of every node.
@@ -166,7 +202,7 @@ impl Running {
 
     /// Ends the processes. The directory goes too, unless it is kept for a look at what went wrong.
     pub fn stop(self, keep: bool) -> Option<PathBuf> {
-        let Self { kind, dir } = self;
+        let Self { kind, dir, .. } = self;
         drop(kind);
         keep.then(|| dir.keep())
     }
@@ -206,20 +242,28 @@ pub fn room_prefix(run: u32) -> String {
     format!("r{run}-")
 }
 
+/// Makes the files that the nodes' configurations name; the CA.
+fn certificate(dir: &Path) -> Result<Vec<u8>, SystemError> {
+    let script = dir.join("certificate.sh");
+    std::fs::write(&script, include_str!("../../systems/certificate.sh"))?;
+    process::run(&script, &[dir.display().to_string()])?;
+    Ok(std::fs::read(dir.join("ca.pem"))?)
+}
+
 fn start_bare(dir: &Path) -> Result<Kind, SystemError> {
     let port = free_ports(1)?;
     let program = std::env::current_exe()?;
     let arguments = ["bare-server".to_owned(), format!("127.0.0.1:{port}")];
     let server = Process::start("bare", &program, &arguments, dir)?;
     let mut started = [server];
-    wait_ready(&mut started, || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    wait_ready(&mut started, READY_WITHIN, || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
     let [server] = started;
     Ok(Kind::Bare { server, port })
 }
 
 /// Waits until `ready`, or until one of the processes is gone.
-fn wait_ready(processes: &mut [Process], mut ready: impl FnMut() -> bool) -> Result<(), SystemError> {
-    let deadline = Instant::now() + READY_WITHIN;
+fn wait_ready(processes: &mut [Process], within: Duration, mut ready: impl FnMut() -> bool) -> Result<(), SystemError> {
+    let deadline = Instant::now() + within;
     while !ready() {
         let ended = processes.iter_mut().find_map(|process| process.ended().then(|| process.output()));
         if let Some(output) = ended {
@@ -227,7 +271,7 @@ fn wait_ready(processes: &mut [Process], mut ready: impl FnMut() -> bool) -> Res
         }
         if Instant::now() > deadline {
             let output = processes.iter().map(Process::output).collect();
-            return Err(SystemError::NotReady { what: "the system".to_owned(), output });
+            return Err(SystemError::NotReady { within, output });
         }
         std::thread::sleep(ASKED_AGAIN_AFTER);
     }

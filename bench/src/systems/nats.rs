@@ -8,26 +8,31 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::process::Process;
-use super::{ASKED_AGAIN_AFTER, READY_WITHIN, SystemError, free_ports, wait_ready};
+use super::{ASKED_AGAIN_AFTER, Clients, READY_WITHIN, SystemError, free_ports, wait_ready};
 use crate::protocol::nats::wire::{self, Operation};
 use crate::protocol::nats::{CONNECT, Nats};
 
 const NODES: u16 = 3;
 /// Of a node: WebSocket, NATS, cluster, monitoring (node.sh).
 const PORTS: u16 = 4;
+const FORMS_WITHIN: Duration = Duration::from_secs(15);
+const ATTEMPTS: u32 = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Requests before there is a leader are lost.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 4] = [
     ("node.sh", include_str!("../../systems/nats/node.sh")),
     ("nats.conf", include_str!("../../systems/nats/nats.conf")),
+    ("plain.conf", include_str!("../../systems/nats/plain.conf")),
+    ("tls.conf", include_str!("../../systems/nats/tls.conf")),
 ];
 
 pub(super) struct NatsCluster {
     nodes: Vec<Process>,
     port: u16,
     dir: PathBuf,
+    clients: Clients,
     sync_interval: &'static str,
 }
 
@@ -49,25 +54,48 @@ struct ClusterInfo {
 }
 
 impl NatsCluster {
-    pub(super) fn start(dir: &Path, sync_interval: &'static str) -> Result<Self, SystemError> {
+    pub(super) fn start(dir: &Path, clients: Clients, sync_interval: &'static str) -> Result<Self, SystemError> {
         for (name, text) in FILES {
             std::fs::write(dir.join(name), text)?;
         }
         let port = free_ports(NODES * PORTS)?;
-        let mut cluster = Self { nodes: Vec::new(), port, dir: dir.to_owned(), sync_interval };
-        for number in 1..=NODES {
-            let node = cluster.start_node(number)?;
-            cluster.nodes.push(node);
+        let mut cluster = Self { nodes: Vec::new(), port, dir: dir.to_owned(), clients, sync_interval };
+        let mut attempts = 1;
+        loop {
+            match cluster.form() {
+                Err(SystemError::NotReady { .. }) if attempts < ATTEMPTS => cluster.clear()?,
+                formed => return formed.map(|()| cluster),
+            }
+            attempts += 1;
         }
-        // JetStream takes requests once the nodes have a leader for them, and places replicas once it knows all three.
-        wait_ready(&mut cluster.nodes, || Self::try_streams(port))?;
-        Ok(cluster)
+    }
+
+    /// Starts the nodes. JetStream takes requests once they have a leader for them, and places replicas once it knows
+    /// all three.
+    fn form(&mut self) -> Result<(), SystemError> {
+        for number in 1..=NODES {
+            let node = self.start_node(number)?;
+            self.nodes.push(node);
+        }
+        let port = self.port;
+        wait_ready(&mut self.nodes, FORMS_WITHIN, || Self::try_streams(port))
+    }
+
+    /// Nodes that start at the same moment sometimes count their peers while one of their routes is being told to lead
+    /// to themselves, and then form a cluster of two for good (seen with 2.10.27). They begin anew, with nothing.
+    fn clear(&mut self) -> Result<(), SystemError> {
+        self.nodes.clear();
+        for number in 1..=NODES {
+            std::fs::remove_dir_all(self.dir.join(format!("node-{number}")))?;
+        }
+        Ok(())
     }
 
     fn start_node(&self, number: u16) -> Result<Process, SystemError> {
         let script = self.dir.join("node.sh").display().to_string();
         let dir = self.dir.display().to_string();
-        let arguments = [script, number.to_string(), dir, self.port.to_string(), self.sync_interval.to_owned()];
+        let (clients, sync_interval) = (self.clients.word().to_owned(), self.sync_interval.to_owned());
+        let arguments = [script, number.to_string(), dir, self.port.to_string(), clients, sync_interval];
         Process::start(&format!("node-{number}"), Path::new("sh"), &arguments, &self.dir)
     }
 

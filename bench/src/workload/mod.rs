@@ -3,4 +3,4 @@
 pub mod scenario;
 pub mod shape;
 
-pub use shape::{GroupShape, Shape};
+pub use shape::{GroupShape, Shape, shares};

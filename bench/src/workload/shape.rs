@@ -1,7 +1,9 @@
 //! Users, groups, members, senders: numbers only.
 
+use serde::{Deserialize, Serialize};
+
 /// A conversation of the run, a group or a private pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupShape {
     pub members: Vec<u32>,
     /// Some of the members; each sends to this group in a lane of its own.
@@ -9,7 +11,7 @@ pub struct GroupShape {
     pub private: bool,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Numbered from 0.
     pub users: u32,
@@ -76,6 +78,28 @@ impl Shape {
     }
 }
 
+/// Shapes that share nothing, at most `parts` of them: each user is in one, with all groups.
+pub fn shares(shape: &Shape, parts: usize) -> Vec<Shape> {
+    let part_of = shape.split(parts);
+    let mut shares = vec![Shape::default(); parts];
+    let numbers: Vec<u32> = part_of
+        .iter()
+        .map(|part| {
+            shares[*part].users += 1;
+            shares[*part].users - 1
+        })
+        .collect();
+    let renumber = |users: &[u32]| users.iter().map(|user| numbers[*user as usize]).collect();
+    for group in &shape.groups {
+        let Some(first) = group.members.first() else { continue };
+        let members = renumber(&group.members);
+        let senders = renumber(&group.senders);
+        shares[part_of[*first as usize]].groups.push(GroupShape { members, senders, private: group.private });
+    }
+    shares.retain(|share| share.users > 0);
+    shares
+}
+
 fn root(roots: &mut [u32], of: u32) -> u32 {
     let mut at = of;
     while roots[at as usize] != at {
@@ -96,6 +120,17 @@ mod tests {
         assert_eq!(shape.groups[1].members, [3, 4, 5]);
         assert_eq!(shape.lane_users(), [0, 1, 3, 4]);
         assert_eq!(Shape::pairs(2).lane_users(), [0, 2]);
+    }
+
+    #[test]
+    fn shares_hold_everybody_once() {
+        let shape = Shape::groups(5, 4, 2);
+        let parts = shares(&shape, 2);
+        assert_eq!(parts.iter().map(|part| part.users).sum::<u32>(), 20);
+        assert_eq!(parts.iter().map(|part| part.groups.len()).sum::<usize>(), 5);
+        let highest = |part: &Shape| part.groups.iter().flat_map(|group| group.members.clone()).max();
+        assert!(parts.iter().all(|part| highest(part) == Some(part.users - 1)));
+        assert_eq!(shares(&Shape::groups(1, 9, 1), 3).len(), 1, "a group is not torn apart");
     }
 
     #[test]

@@ -1,15 +1,18 @@
 #!/bin/sh
-# Becomes node NUMBER (1 to 3) of an ejabberd cluster on loopback. Usage: node.sh NUMBER DIRECTORY PORT
+# Becomes node NUMBER (1 to 3) of an ejabberd cluster on loopback. Usage: node.sh NUMBER DIRECTORY PORT plain|tls
 # PORT is node 1's WebSocket port, PORT + 1 node 2's, PORT + 2 node 3's, PORT + 3 the one of the Erlang distribution.
-# Nodes 2 and 3 are alone until join.sh was run for each.
+# For tls, certificate.sh was run for DIRECTORY. Nodes 2 and 3 are alone until join.sh was run for each.
 set -eu
 number=$1
 directory=$2
 port=$3
+tls=false
+if [ "$4" = tls ]; then tls=true; fi
 here=$(cd "$(dirname "$0")" && pwd)
 own=$directory/node-$number
 mkdir -p "$own/database"
-sed "s/@PORT@/$((port + number - 1))/" "$here/ejabberd.yml" >"$own/ejabberd.yml"
+sed "s/@PORT@/$((port + number - 1))/; s/@TLS@/$tls/" "$here/ejabberd.yml" >"$own/ejabberd.yml"
+if [ "$tls" = true ]; then printf 'certfiles:\n  - "%s/server.pem"\n' "$directory" >>"$own/ejabberd.yml"; fi
 
 export EJABBERD_CONFIG_PATH="$own/ejabberd.yml"
 export EJABBERD_LOG_PATH="$own/ejabberd.log"

@@ -66,7 +66,19 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(sender: u32, group: u32, position: usize) -> Self {
         let (waiting, slots) = (VecDeque::new(), Vec::new());
-        Self { sender, group, position, sent: 0, unacked: 0, settled: 0, on_the_way: 0, retried: false, pace: Pace::Open, waiting, slots }
+        Self {
+            sender,
+            group,
+            position,
+            sent: 0,
+            unacked: 0,
+            settled: 0,
+            on_the_way: 0,
+            retried: false,
+            pace: Pace::Open,
+            waiting,
+            slots,
+        }
     }
 
     pub(crate) fn open(&mut self, pace: Pace) {

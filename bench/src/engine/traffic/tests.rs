@@ -51,9 +51,9 @@ fn an_open_loop_counts_from_the_moment_a_message_was_due() {
     let mut traffic = traffic(Pace::Open);
     assert_eq!(traffic.next(0, 0), None, "nothing is due");
     traffic.due(0, 1_000);
-    let number = send(&mut traffic, 0, 5_000);
-    ack(&mut traffic, number, 2, 6_000);
-    assert_eq!(traffic.record.window.ack.max(), 5_000);
+    let number = send(&mut traffic, 0, 2_000);
+    ack(&mut traffic, number, 2, 2_500);
+    assert_eq!(traffic.record.window.ack.max(), 1_500);
 }
 
 #[test]

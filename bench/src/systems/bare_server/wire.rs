@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn frames_are_unmasked_in_place() {
         let mut bytes = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58, 0x82];
-        assert_eq!(frame(&mut bytes.clone()[..10]), Ok(None));
+        let mut part = bytes;
+        assert_eq!(frame(&mut part[..10]), Ok(None));
         assert_eq!(frame(&mut bytes), Ok(Some(Frame { opcode: 1, payload: b"Hello", end: 11 })));
         assert_eq!(frame(&mut [0x81, 0x05, 0, 0]), Err(Refused), "not masked");
         assert_eq!(frame(&mut [0x01, 0x85, 0, 0]), Err(Refused), "not whole");
