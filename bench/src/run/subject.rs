@@ -40,12 +40,7 @@ impl Subject {
         Ok(Self::Ours { cluster, spawned: None })
     }
 
-    pub fn rival(
-        system: System,
-        clients: Clients,
-        streams: Option<u32>,
-        progress: Progress,
-    ) -> Result<Self, RunError> {
+    pub fn rival(system: System, clients: Clients, streams: Option<u32>, progress: Progress) -> Result<Self, RunError> {
         let running = Running::start(system, clients)?;
         let rival = Rival { system, running, streams };
         progress.say(&format!("{} in {}", rival.name(), rival.running.dir().display()));
