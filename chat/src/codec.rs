@@ -61,7 +61,7 @@ fn config() -> impl bincode::config::Config {
 
 /// Encodes `value` in an envelope.
 pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Bytes, CodecError> {
-    encode_with(kind, value, |envelope| Bytes::copy_from_slice(envelope))
+    encode_with(kind, value, Bytes::copy_from_slice)
 }
 
 /// Encodes `value` in an envelope that `take` sees before it is forgotten.

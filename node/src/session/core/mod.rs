@@ -328,41 +328,6 @@ impl Core {
         }
     }
 
-    /// Whether a request may go to this leader now.
-    pub(super) fn posting(&mut self, ticket: u64, leader: Option<NodeId>) -> bool {
-        self.asked.posting(ticket, leader)
-    }
-
-    /// The group actor's answer, unless the message's own event came first and was the answer.
-    pub(super) fn submitted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
-        let settled = self.asked.answered(now_ms, ticket, answer, &mut self.effects);
-        self.settle(settled);
-    }
-
-    /// The last word on a request that was asked again.
-    pub(super) fn insisted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
-        let settled = self.asked.insisted(now_ms, ticket, answer, &mut self.effects);
-        self.settle(settled);
-    }
-
-    /// Tells the client what requests came to.
-    fn settle(&mut self, settled: Vec<Settled>) {
-        for Settled { re, conversation, answer } in settled {
-            match answer {
-                Ok(done) => self.ack(re, conversation, done.seq, done.duplicate),
-                Err(failure) => {
-                    let (code, message, retry_after_ms) = requests::failure(failure);
-                    self.error(Some(re), code, message, retry_after_ms);
-                }
-            }
-        }
-    }
-
-    fn ack(&mut self, re: u64, conversation: ConversationId, seq: u64, duplicate: bool) {
-        let epoch = self.service.epoch;
-        self.write(&ServerFrame::Ack { re, conversation, seq, epoch, duplicate });
-    }
-
     pub(super) fn page_read(&mut self, re: u64, page: Result<ByteString, ErrorCode>) {
         (self.reading, self.reading_page) = (false, false);
         match page {

@@ -185,6 +185,8 @@ fn an_unknown_outcome_is_said() {
     core.text(0, &send_frame(10));
     core.effects();
     core.submitted(0, 1, Err(GroupFailure::Unknown));
+    assert!(matches!(told(&mut core).1[..], [Effect::Insist { ticket: 1, maybe_happened: true, .. }]));
+    core.insisted(0, 1, Err(GroupFailure::Unavailable));
     assert_eq!(told(&mut core).0, ["error:outcome_unknown"]);
 }
 
