@@ -13,12 +13,12 @@ use chat::limits;
 use chat::render::parse_frame;
 use chat::wire::{ClientFrame, Credentials, Device, Limits, Position, Request, ServerFrame, WireError};
 
-use self::asked::{Asked, Settled};
+use self::asked::Asked;
 use super::cursors::Cursors;
 use super::encode;
 use super::message::SessionState;
 use super::requests::{self, Page, Refused, Sorted};
-use crate::group::{GroupAnswer, GroupAsk};
+use crate::group::GroupAsk;
 use crate::security::Counters;
 use crate::socket::Ended;
 
