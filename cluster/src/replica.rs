@@ -60,6 +60,9 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         election_timeout_min: timing.election_min.as_millis() as u64,
         election_timeout_max: timing.election_max.as_millis() as u64,
         enable_pre_vote: Some(true),
+        // A leader whose process was killed may lack entries that the others committed before its own disk had them: in its
+        // old term it would give their places to other entries.
+        enable_leader_restore: false,
         max_payload_entries: 64,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
@@ -150,5 +153,15 @@ impl Replica {
             Ok(Err(_)) => Err(ProposeError::Storage),
             Err(_) => Err(ProposeError::Unavailable),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_leader_needs_a_new_term() {
+        assert!(!config("c", Timing::default()).unwrap().enable_leader_restore);
     }
 }
