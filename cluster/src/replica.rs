@@ -62,7 +62,7 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         enable_pre_vote: Some(true),
         // A leader whose process was killed may lack entries that the others committed before its own disk had them: in its
         // old term it would give their places to other entries.
-        enable_leader_restore: false,
+        enable_leader_restore: Some(false),
         max_payload_entries: 64,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
@@ -162,6 +162,6 @@ mod tests {
 
     #[test]
     fn a_restarted_leader_needs_a_new_term() {
-        assert!(!config("c", Timing::default()).unwrap().enable_leader_restore);
+        assert_eq!(config("c", Timing::default()).unwrap().enable_leader_restore, Some(false));
     }
 }
