@@ -73,6 +73,11 @@ pub const PUMP_MAILBOX: usize = 64;
 pub const SESSION_CREDIT_BYTES: usize = 1024 * 1024;
 /// A connection that takes nothing for this long while bytes wait is cut, in milliseconds.
 pub const SLOW_CONSUMER_MS: u64 = 15_000;
+/// Bytes read from a client's socket at once, and how often before what they ask for is looked at.
+pub const READ_BYTES: usize = 16 * 1024;
+pub const READS_AT_ONCE: u32 = 2;
+/// After the last byte to a client, its end of the connection is waited for so long.
+pub const LINGER_MS: u64 = 500;
 /// A group actor without work for this long is dropped, in milliseconds.
 pub const GROUP_IDLE_MS: u64 = 60_000;
 

@@ -150,13 +150,29 @@ impl Disk {
     /// Everything written so far survives a power cut once this returns. Never repeated after an error:
     /// the kernel forgets what it could not write.
     pub(crate) fn commit(&self) -> Result<(), WriteError> {
+        self.db.flush()?;
+        self.file.sync_data()?;
+        Ok(())
+    }
+
+    /// A test's injected failure of the next commit.
+    pub(crate) fn check_fault(&self) -> Result<(), WriteError> {
         #[cfg(test)]
         if self.fail_next_commit.swap(false, std::sync::atomic::Ordering::SeqCst) {
             return Err(WriteError::Sync(std::io::Error::other("injected")));
         }
-        self.db.flush()?;
-        self.file.sync_data()?;
         Ok(())
+    }
+
+    /// The turn of the write-ahead log that had begun when this database was opened last.
+    pub(crate) fn turn(&self) -> Result<Option<u64>, StorageError> {
+        self.load(&key::named(key::ENGINE, key::meta::WAL))
+    }
+
+    /// Durable on return.
+    pub(crate) fn save_turn(&self, turn: u64) -> Result<(), WriteError> {
+        self.write(vec![self.seal(key::named(key::ENGINE, key::meta::WAL), &record::encode(&turn))])?;
+        self.commit()
     }
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! A node's data directory: `identity.toml`, `lock`, and the database in `db`.
+//! A node's data directory: `identity.toml`, `lock`, the database in `db`, and `wal.0` and
+//! `wal.1`, which hold what was committed last.
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -22,6 +23,7 @@ use crate::secret::NodeKey;
 use crate::shared::{FailureHook, Shared};
 use crate::state::{StateShared, StateStore};
 use crate::thread;
+use crate::wal::{Wal, WalError};
 
 const DATABASE: &str = "db";
 const CREATING: &str = "db.creating";
@@ -40,7 +42,7 @@ pub struct EngineOptions {
 /// What the engine has done since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct EngineStats {
-    /// Group commits: one flush and one fdatasync each.
+    /// Group commits: one fdatasync each.
     pub commits: u64,
     /// Log records made durable.
     pub records: u64,
@@ -82,6 +84,7 @@ impl Engine {
             fs::remove_dir_all(&creating).map_err(io_error("removing", &creating))?;
         }
         create_database(&creating, options).map_err(|error| write_failed(&creating, error))?;
+        Wal::create(dir).map_err(|error| wal_failed(dir, error))?;
         fs::rename(&creating, dir.join(DATABASE)).map_err(io_error("naming", &creating))?;
         identity::write(dir, &options.identity, &options.node_key)?;
         match dir.parent() {
@@ -100,18 +103,19 @@ impl Engine {
         let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key))
             .map_err(|error| write_failed(&database, error))?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
+        let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
-        Self::start(Shared::new(disk, lock)).map_err(io_error("starting the storage thread of", dir))
+        Self::start(Shared::new(disk, lock), wal).map_err(io_error("starting the storage thread of", dir))
     }
 
-    fn start(shared: Shared) -> std::io::Result<Self> {
+    fn start(shared: Shared, wal: Wal) -> std::io::Result<Self> {
         let shared = Arc::new(shared);
         let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
             let shared = shared.clone();
-            move || thread::run(shared)
+            move || thread::run(shared, wal)
         })?;
         let shards = Mutex::default();
         Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)) })))
@@ -149,7 +153,7 @@ impl Engine {
         EngineStats {
             commits: shared.counters.commits(),
             records: shared.counters.records(),
-            bytes_on_disk: shared.disk.bytes_on_disk(),
+            bytes_on_disk: shared.disk.bytes_on_disk() + shared.counters.wal_bytes(),
             queue_depth: shared.queue.depth(),
         }
     }
@@ -239,5 +243,13 @@ fn write_failed(place: &Path, error: WriteError) -> OpenError {
     match error {
         WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
         WriteError::Sled(error) => corrupt(place, error.to_string()),
+    }
+}
+
+fn wal_failed(dir: &Path, error: WalError) -> OpenError {
+    match error {
+        WalError::Io(path, source) => io_error("opening", &path)(source),
+        WalError::Corrupt(what) => corrupt(dir, what),
+        WalError::Write(error) => write_failed(dir, error),
     }
 }

@@ -26,6 +26,7 @@ mod shared;
 mod snapshot;
 mod state;
 mod thread;
+mod wal;
 
 pub use body::{BodyContext, BodySealer};
 pub use engine::{Engine, EngineOptions, EngineStats};

@@ -27,6 +27,13 @@ pub(crate) const SLED_FLUSH_MS: u64 = 500;
 /// Requests that wait for the storage thread, and their bytes. A caller past either waits.
 pub(crate) const QUEUE_JOBS: usize = 4_096;
 pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// A file of the write-ahead log takes its turn's end from here on, and no more than this.
+pub(crate) const WAL_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
+/// Bytes that wait for a commit nobody asked for, before there is one.
+pub(crate) const WAL_WAITING_BYTES: usize = 1024 * 1024;
+/// Bytes of memory that a commit's frame leaves for the next one.
+pub(crate) const WAL_KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 /// A commit that had this many log records or more is followed by one that waits [`GATHER_MS`] for company.
 pub(crate) const GATHER_RECORDS: u64 = 6;
 pub(crate) const GATHER_MS: u64 = 3;
@@ -50,5 +57,6 @@ const _: () = {
     assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
     assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");
     assert!(CHECKPOINT_BYTES < OVERLAY_BYTES);
+    assert!(WAL_BYTES + (QUEUE_BYTES as u64) < WAL_MAX_BYTES);
     assert!(VALUE_BYTES < QUEUE_BYTES && VALUE_BYTES < LOG_TAIL_BYTES);
 };

@@ -254,6 +254,10 @@ impl LogStore {
             (from..tail.records.first().map_or(to, |record| record.position.index), tail.records)
         };
         let mut fit = Fit::new(max_bytes);
+        if range.is_empty() {
+            // The usual case: what is read was appended just now.
+            return Ok(tail);
+        }
         for item in self.0.shared.disk.range(key::log_range(self.0.shard, range.clone())) {
             let (key, plain) = item?;
             let expected = range.start + fit.records.len() as u64;

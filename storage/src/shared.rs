@@ -52,16 +52,22 @@ fn waiter() -> (Durable, mpsc::Receiver<Result<(), StorageError>>) {
 pub(crate) struct Counters {
     commits: AtomicU64,
     records: AtomicU64,
+    wal_bytes: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn committed(&self, records: u64) {
+    pub(crate) fn committed(&self, records: u64, wal_bytes: u64) {
+        self.wal_bytes.store(wal_bytes, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn records(&self) -> u64 {

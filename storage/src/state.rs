@@ -67,6 +67,9 @@ struct Memory {
     changed: bool,
     /// Frozen and not yet in sled, oldest first.
     layers: Vec<Arc<Layer>>,
+    /// How many of them the storage thread froze: the records that those rest on are drained before they are written.
+    /// A copy freezes too, at any time.
+    ready: usize,
     /// Of what is in sled; the overlay above is newer.
     cache: Cache,
     /// Counts what became of the cache's ground: a value read before the last change may be an older one.
@@ -117,7 +120,9 @@ impl StateShared {
 
     /// What is applied by now becomes one checkpoint's content.
     pub(crate) fn freeze(&self) {
-        self.memory.lock().freeze();
+        let mut memory = self.memory.lock();
+        memory.freeze();
+        memory.ready = memory.layers.len();
     }
 
     /// Writes what is frozen, on the storage thread. False while the state is being copied.
@@ -127,7 +132,7 @@ impl StateShared {
             if memory.pins > 0 {
                 return Ok(false);
             }
-            (memory.layers.clone(), memory.generation)
+            (memory.layers[..memory.ready].to_vec(), memory.generation)
         };
         let Some(newest) = layers.last() else { return Ok(true) };
         let marker = StateMarker { generation, applied: newest.applied.clone() };
@@ -142,6 +147,7 @@ impl StateShared {
         disk.write_atomically(batch)?;
         let mut memory = self.memory.lock();
         memory.layers.drain(..layers.len());
+        memory.ready -= layers.len();
         memory.changes += 1;
         for (key, value) in writes {
             memory.cache.put(key, value);
@@ -229,20 +235,26 @@ impl Drop for Pinned {
 }
 
 impl Flip {
-    /// On the storage thread, between two checkpoints: nothing of the old generation can be written after it.
-    pub(crate) fn run(&self, disk: &Disk) -> Result<(), WriteError> {
+    /// What the write-ahead log and sled are to hold, all of it or nothing.
+    pub(crate) fn writes(&self, disk: &Disk) -> Vec<crate::disk::Write> {
         let shard = self.state.shard;
-        let mut memory = self.state.memory.lock();
         let mut batch = vec![
             disk.seal(key::named(shard, meta::APPLIED), &record::encode(&self.marker)),
             crate::disk::Write::remove(key::named(shard, meta::INSTALLING)),
         ];
         batch.extend(self.marker.applied.position.map(|position| self.state.log.purged_write(position)));
-        disk.write_atomically(batch)?;
+        batch
+    }
+
+    /// On the storage thread, between two checkpoints: nothing of the old generation can be written after it.
+    pub(crate) fn run(&self, disk: &Disk, writes: Vec<crate::disk::Write>) -> Result<(), WriteError> {
+        let mut memory = self.state.memory.lock();
+        disk.write_atomically(writes)?;
         memory.active.clear();
         memory.active_bytes = 0;
         memory.changed = false;
         memory.layers.clear();
+        memory.ready = 0;
         memory.cache.clear();
         memory.changes += 1;
         memory.generation = self.marker.generation;

@@ -1,10 +1,10 @@
-//! The storage thread: the one writer of a node. It drains the queue, writes everything in order, commits once for all
-//! shards, and then tells everybody.
+//! The storage thread: the one writer of a node. It drains the queue, makes everything durable in the write-ahead log
+//! with one commit for all shards, writes it to sled, which is made durable later, and tells everybody.
 //!
 //! **Invariant:** a state checkpoint at applied index `i` never becomes durable before the log records `≤ i` are. A
 //! state's overlay is frozen *before* the queue is drained; a record is appended before it is applied, so every record
-//! that the frozen overlay rests on is in the drained queue or written already, and goes to sled ahead of the
-//! checkpoint. sled recovers a prefix of one writer's operations.
+//! that the frozen overlay rests on is in the drained queue or written already, and is committed and goes to sled ahead
+//! of the checkpoint. sled recovers a prefix of one writer's operations.
 //!
 //! **Invariant:** nothing is answered `Ok` after a write, a flush or an fsync has failed. Nothing is tried again.
 
@@ -12,13 +12,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::disk::WriteError;
+use crate::disk::{Write, WriteError};
 use crate::error::StorageError;
-use crate::limits::{CHECKPOINT_MS, GATHER_MS, GATHER_RECORDS};
-use crate::log::Durable;
+use crate::limits::{CHECKPOINT_MS, GATHER_MS, GATHER_RECORDS, WAL_WAITING_BYTES};
+use crate::log::{Durable, LogShared};
 use crate::queue::{Job, Work};
 use crate::shared::Shared;
-use crate::state::StateShared;
+use crate::state::{Flip, StateShared};
+use crate::wal::Wal;
 
 /// A state with something to checkpoint, at the latest at `due`.
 struct Dirty {
@@ -26,8 +27,23 @@ struct Dirty {
     state: Arc<StateShared>,
 }
 
+/// In the write-ahead log's frame, and not in sled before that is durable.
+struct Pending {
+    writes: Vec<Write>,
+    /// Of log records: the log learns that they are in sled as far as `through`.
+    records: Option<Appended>,
+}
+
+struct Appended {
+    log: Arc<LogShared>,
+    through: u64,
+    epoch: u64,
+}
+
 struct Writer {
     shared: Arc<Shared>,
+    wal: Wal,
+    pending: Vec<Pending>,
     /// In the order of `due`.
     dirty: VecDeque<Dirty>,
     /// Checkpoints asked for by name, done in the next round, and who waits for them.
@@ -36,13 +52,15 @@ struct Writer {
     deferred: Vec<(Arc<StateShared>, Option<Durable>)>,
     /// Who is told after the next commit.
     waiting: Vec<Durable>,
+    /// Who is told once sled is durable by itself.
+    settling: Vec<Durable>,
     records: u64,
     /// Of the last commit.
     last_records: u64,
 }
 
-pub(crate) fn run(shared: Arc<Shared>) {
-    let mut ending = Ending { writer: Writer::new(shared), clean: false };
+pub(crate) fn run(shared: Arc<Shared>, wal: Wal) {
+    let mut ending = Ending { writer: Writer::new(shared, wal), clean: false };
     if let Err(error) = ending.writer.work() {
         ending.writer.fail(error.to_string());
     }
@@ -64,13 +82,16 @@ impl Drop for Ending {
 }
 
 impl Writer {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, wal: Wal) -> Self {
         Self {
             shared,
+            wal,
+            pending: Vec::new(),
             dirty: VecDeque::new(),
             asked: Vec::new(),
             deferred: Vec::new(),
             waiting: Vec::new(),
+            settling: Vec::new(),
             records: 0,
             last_records: 0,
         }
@@ -87,14 +108,15 @@ impl Writer {
             }
             let checkpoints = self.freeze(false);
             let drained = self.shared.queue.drain();
-            self.write_jobs(drained.jobs)?;
-            self.write_checkpoints(checkpoints)?;
-            if !self.waiting.is_empty() {
+            self.take_jobs(drained.jobs)?;
+            if !self.waiting.is_empty() || !checkpoints.is_empty() || self.wal.waiting() > WAL_WAITING_BYTES {
                 self.commit()?;
             }
+            self.write_checkpoints(checkpoints)?;
             if drained.closing {
                 return self.finish();
             }
+            self.wal.turn(&self.shared)?;
         }
     }
 
@@ -132,37 +154,59 @@ impl Writer {
         checkpoints
     }
 
-    fn write_jobs(&mut self, jobs: Vec<Job>) -> Result<(), WriteError> {
+    fn take_jobs(&mut self, jobs: Vec<Job>) -> Result<(), WriteError> {
         let mut jobs = jobs.into_iter();
         while let Some(Job { work, done }) = jobs.next() {
-            let written = match work {
-                Work::Checkpoint(state) => {
-                    self.asked.push((state, done));
-                    continue;
+            match work {
+                Work::Checkpoint(state) => self.asked.push((state, done)),
+                Work::Writes(writes) => {
+                    self.add(writes, None);
+                    self.waiting.extend(done);
                 }
-                Work::Writes(writes) => self.shared.disk.write(writes),
                 Work::Append { log, mut writes, through, epoch } => {
                     self.records += writes.len() as u64;
                     writes.extend(log.take_committed_write());
-                    self.shared.disk.write(writes).inspect(|()| log.written(through, epoch))
+                    self.add(writes, Some(Appended { log, through, epoch }));
+                    self.waiting.extend(done);
                 }
-                Work::Flip(flip) => flip.run(&self.shared.disk),
-            };
-            self.waiting.extend(done);
-            if let Err(error) = written {
-                // Those behind the failed one are answered with it.
-                self.waiting.extend(jobs.filter_map(|job| job.done));
-                return Err(error);
+                Work::Flip(flip) => {
+                    let flipped = self.flip(&flip);
+                    self.waiting.extend(done);
+                    if let Err(error) = flipped {
+                        // Those behind it are answered with it.
+                        self.waiting.extend(jobs.filter_map(|job| job.done));
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, writes: Vec<Write>, records: Option<Appended>) {
+        for write in &writes {
+            self.wal.add(write);
+        }
+        self.pending.push(Pending { writes, records });
+    }
+
+    /// The state's marker is in a frame only here, and checkpoints write it too: so sled must be durable before the
+    /// next of them, and the frame not be replayed after it.
+    fn flip(&mut self, flip: &Flip) -> Result<(), WriteError> {
+        let writes = flip.writes(&self.shared.disk);
+        for write in &writes {
+            self.wal.add(write);
+        }
+        self.commit()?;
+        flip.run(&self.shared.disk, writes)?;
+        self.wal.settle(&self.shared.disk)
     }
 
     fn write_checkpoints(&mut self, states: Vec<(Arc<StateShared>, Option<Durable>)>) -> Result<(), WriteError> {
         let mut states = states.into_iter();
         while let Some((state, done)) = states.next() {
             match state.checkpoint(&self.shared.disk) {
-                Ok(true) => self.waiting.extend(done),
+                Ok(true) => self.settling.extend(done),
                 Ok(false) if done.is_some() => self.deferred.push((state, done)),
                 Ok(false) => {}
                 Err(error) => {
@@ -171,17 +215,26 @@ impl Writer {
                 }
             }
         }
+        if !self.settling.is_empty() {
+            self.shared.disk.commit()?;
+            answer(&mut self.settling);
+        }
         Ok(())
     }
 
-    /// One flush and one fdatasync for everything written, then everybody's answer, in order.
+    /// One write and one fdatasync for everything that was added, then everybody's answer, in order.
     fn commit(&mut self) -> Result<(), WriteError> {
-        self.shared.disk.commit()?;
+        self.shared.disk.check_fault()?;
+        self.wal.commit()?;
         self.last_records = std::mem::take(&mut self.records);
-        self.shared.counters.committed(self.last_records);
-        for done in self.waiting.drain(..) {
-            done(Ok(()));
+        self.shared.counters.committed(self.last_records, self.wal.bytes_on_disk());
+        for Pending { writes, records } in self.pending.drain(..) {
+            self.shared.disk.write(writes)?;
+            if let Some(Appended { log, through, epoch }) = records {
+                log.written(through, epoch);
+            }
         }
+        answer(&mut self.waiting);
         Ok(())
     }
 
@@ -190,8 +243,9 @@ impl Writer {
         let announced = self.shared.queue.wait(Some(Instant::now()));
         self.take_note(announced);
         let checkpoints = self.freeze(true);
-        self.write_checkpoints(checkpoints)?;
         self.commit()?;
+        self.write_checkpoints(checkpoints)?;
+        self.wal.settle(&self.shared.disk)?;
         let left = self.shared.queue.end(StorageError::Closed).into_iter().filter_map(|job| job.done);
         // A state that is still being copied goes without its checkpoint: the log replays.
         let deferred = std::mem::take(&mut self.deferred).into_iter().filter_map(|(_, done)| done);
@@ -208,11 +262,18 @@ impl Writer {
         let left = self.shared.queue.end(error.clone());
         let asked = self.asked.drain(..).chain(self.deferred.drain(..)).filter_map(|(_, done)| done);
         let asked: Vec<Durable> = asked.collect();
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.append(&mut self.settling);
         for done in waiting.into_iter().chain(asked).chain(left.into_iter().filter_map(|job| job.done)) {
             done(Err(error.clone()));
         }
         self.dirty.clear();
         self.shared.failure.happened(error);
+    }
+}
+
+fn answer(waiting: &mut Vec<Durable>) {
+    for done in waiting.drain(..) {
+        done(Ok(()));
     }
 }

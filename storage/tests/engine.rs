@@ -298,3 +298,71 @@ fn half_a_snapshot_file_of_a_killed_open_is_removed() {
     open(dir.path()).close();
     assert!(!leftover.exists());
 }
+
+/// What a power cut leaves of `dir`, if everything that was written had reached the disk.
+fn copy(dir: &std::path::Path) -> tempfile::TempDir {
+    fn copy_into(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_into(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    copy_into(dir, to.path());
+    to
+}
+
+fn large(index: u64) -> std::sync::Arc<storage::LogRecord> {
+    let payload = storage::LogPayload::Batch(Bytes::from(vec![index as u8; 60_000]));
+    std::sync::Arc::new(storage::LogRecord { position: position(1, index), payload })
+}
+
+#[test]
+fn what_was_committed_is_there_after_many_turns_of_the_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = create(dir.path());
+    let log = engine.log(SHARD).unwrap();
+    // Three turns of 16 MiB and a piece.
+    for index in 0..900 {
+        append(&log, vec![large(index)]).unwrap();
+        if index % 300 == 299 {
+            log.save_vote(Bytes::from(format!("vote {index}"))).unwrap();
+            let cut = copy(dir.path());
+            let engine = open(cut.path());
+            let log = engine.log(SHARD).unwrap();
+            assert_eq!(log.bounds().last, Some(position(1, index)));
+            assert_eq!(log.vote().unwrap(), Some(Bytes::from(format!("vote {index}"))));
+            for index in 0..=index {
+                assert_eq!(log.get(index).unwrap(), Some(large(index)), "{index}");
+            }
+        }
+    }
+    assert!(engine.stats().bytes_on_disk > 900 * 60_000);
+}
+
+#[test]
+fn a_write_ahead_log_that_was_emptied_or_removed_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = create(dir.path());
+    append(&engine.log(SHARD).unwrap(), records(1, 0..10)).unwrap();
+    engine.close();
+    let files = ["wal.0", "wal.1"];
+    let emptied = copy(dir.path());
+    for file in files {
+        std::fs::write(emptied.path().join(file), []).unwrap();
+    }
+    let error = Engine::open(options(emptied.path())).err().unwrap();
+    assert!(matches!(&error, OpenError::Corrupt { what, .. } if what.contains("is empty")), "{error}");
+    for file in files {
+        let removed = copy(dir.path());
+        std::fs::remove_file(removed.path().join(file)).unwrap();
+        let error = Engine::open(options(removed.path())).err().unwrap();
+        assert!(matches!(&error, OpenError::Io { place, .. } if place.ends_with(file)), "{error}");
+    }
+    assert_eq!(open(dir.path()).log(SHARD).unwrap().bounds().last, Some(position(1, 9)));
+}

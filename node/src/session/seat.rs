@@ -257,10 +257,8 @@ impl Seat {
             security.session_ended(&visitor, &user.identity, &self.id, self.end.get(), duration_ms, counters);
         }
         // A pump that is not gone by now is frozen.
-        if self.connection.pipe.ended() != Some(Ended::Gone)
-            && let Some(cutter) = &self.connection.cutter
-        {
-            cutter.cut();
+        if self.connection.pipe.ended() != Some(Ended::Gone) {
+            self.connection.pipe.cut();
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The WebSocket edge: bytes in, bytes out, nothing decided.
 //!
+//! - [`listen`]: the listener, with or without TLS.
 //! - [`upgrade`]: the route; who may open a connection.
+//! - [`transport`]: the socket's bytes, once it is a WebSocket.
 //! - [`guard`]: frames that are too large cost no memory.
 //! - [`pump`]: the actix-web-actors actor. It forwards text to its session and writes what waits in the [`pipe`].
-//! - [`cutter`]: ends the connection of a client that does not read.
 
-mod cutter;
 mod guard;
+mod listen;
 mod pipe;
 mod pump;
+mod transport;
 mod upgrade;
 
 use std::net::IpAddr;
@@ -18,10 +20,8 @@ use std::time::Instant;
 use actix::Message;
 use bytestring::ByteString;
 
-pub(crate) use cutter::Cutter;
-pub use cutter::remember_socket;
+pub use listen::serve_clients;
 pub(crate) use pipe::{Ended, Pipe};
-pub use upgrade::configure;
 
 /// Monotonic milliseconds since the process began to ask. Orders timeouts, nothing else.
 pub(crate) fn now_ms() -> u64 {
@@ -52,5 +52,4 @@ pub(crate) struct Client {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) pipe: Pipe,
-    pub(crate) cutter: Option<Cutter>,
 }

@@ -1,7 +1,8 @@
 //! What a session and its pump share: they live on the same arbiter, one writes, the other takes.
 //!
 //! Frames wait here, counted in bytes, so that a pump which is frozen by a client that does not read (its mailbox and
-//! timers stand still then) costs at most the budget, and the session sees how long nothing was taken.
+//! timers stand still then) costs at most the budget, and the session sees how long nothing was taken. Cutting the
+//! connection is the last resort against such a client.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ struct State {
     ended: Option<Ended>,
     /// The session wants to be woken when bytes are taken.
     starved: bool,
+    /// The session is gone: whatever was not written stays unwritten.
+    cut: bool,
     pump: Option<Waker>,
     /// The pump was woken and has not come yet: once is enough for many frames.
     woken: bool,
@@ -76,6 +79,17 @@ impl Pipe {
         let mut state = self.0.borrow_mut();
         state.waiting.close.get_or_insert(code);
         state.wake();
+    }
+
+    /// Ends the connection without waiting for its client.
+    pub(crate) fn cut(&self) {
+        let mut state = self.0.borrow_mut();
+        state.cut = true;
+        state.wake();
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.borrow().cut
     }
 
     /// Bytes not taken yet.

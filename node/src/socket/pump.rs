@@ -1,7 +1,6 @@
 //! The WebSocket actor: a byte pump. All of our use of actix-web-actors is in this file and `upgrade`.
 //!
-//! It lives in the response body and stands still while its client does not read, so nothing that must happen in time
-//! is done here.
+//! It stands still while its client does not read, so nothing that must happen in time is done here.
 
 use std::cell::Cell;
 use std::pin::Pin;

@@ -1,59 +1,87 @@
 //! The route of the WebSocket endpoint.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use actix::Actor;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
-use actix_web::{HttpRequest, HttpResponse, web};
-use actix_web_actors::ws::WsResponseBuilder;
+use actix_codec::{AsyncRead, AsyncWrite, Framed};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::header::{HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use actix_http::{HttpMessage, Request, Response, StatusCode, h1, ws};
+use actix_web_actors::ws::WebsocketContext;
 use chat::errors::ErrorCode;
 use chat::limits;
 use chat::wire::{PATH, SUBPROTOCOL, WireError};
+use futures_util::SinkExt;
 
 use super::guard::Guarded;
 use super::pump::Pump;
-use super::{Client, Connection, Pipe, cutter, now_ms};
+use super::{Client, Connection, Pipe, now_ms, transport};
+use crate::directory::Slot;
 use crate::page::Page;
 use crate::session::{Floor, Services, Session};
 
-/// Adds the endpoint; the app must hold a `web::Data<Services>` and the worker's [`Floor`].
-pub fn configure(config: &mut web::ServiceConfig) {
-    config.route(PATH, web::get().to(connect));
+/// What the connections of one worker thread share.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) services: Arc<Services>,
+    pub(super) floor: Floor,
+    pub(super) page: Page,
 }
 
-async fn connect(request: HttpRequest, payload: web::Payload, services: web::Data<Services>) -> HttpResponse {
-    let page = request.app_data::<web::Data<Page>>().map(|page| page.get_ref());
-    if let Err(refusal) = admit(request.headers(), page) {
-        return refuse(StatusCode::BAD_REQUEST, refusal);
+impl Endpoint {
+    /// Serves one connection that asks to become a WebSocket, to its end.
+    pub(super) async fn serve<Io>(self, (request, mut framed): (Request, Framed<Io, h1::Codec>)) -> Result<(), Infallible>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        match self.admit(&request) {
+            Ok((response, client, slot)) => {
+                drop(request);
+                if framed.send((response, BodySize::None).into()).await.is_ok() {
+                    self.chat(framed, client, slot).await;
+                }
+            }
+            // Whoever is refused may be gone already.
+            Err(refusal) => drop(refuse(framed, refusal).await),
+        }
+        Ok(())
     }
-    let Some(address) = request.peer_addr() else {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            WireError::new(ErrorCode::Internal, "the peer's address is unknown", ""),
-        );
-    };
-    let Some(floor) = request.app_data::<Floor>().cloned() else {
-        let error = WireError::new(ErrorCode::Internal, "this worker serves no sessions", "");
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
-    };
-    let Some(slot) = services.sessions.slot() else {
-        let error = WireError::new(ErrorCode::TooManySessions, "this node has as many connections as it takes", "");
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
-    };
-    let client = Client { ip: address.ip(), port: address.port(), user_agent: user_agent(request.headers()) };
-    let pipe = Pipe::new(now_ms());
-    let (guarded, violated) = Guarded::new(payload);
-    let cutter = cutter::of(&request);
-    let session_pipe = pipe.clone();
-    let services = services.into_inner();
-    let open = Box::new(move || {
-        let connection = Connection { client, pipe: session_pipe, cutter };
-        Session::new(services, &floor, connection, slot).start().recipient()
-    });
-    WsResponseBuilder::new(Pump::new(pipe, violated, open), &request, guarded)
-        .protocols(&[SUBPROTOCOL])
-        .frame_size(limits::FRAME_BYTES)
-        .start()
-        .unwrap_or_else(|error| error.error_response())
+
+    fn admit(&self, request: &Request) -> Result<(Response<()>, Client, Slot), Response<BoxBody>> {
+        if request.path() != PATH {
+            let message = format!("the WebSocket endpoint is {PATH}");
+            return Err(refusal(StatusCode::NOT_FOUND, &WireError::new(ErrorCode::InvalidField, message, "")));
+        }
+        admit(request.headers(), Some(&self.page)).map_err(|error| refusal(StatusCode::BAD_REQUEST, &error))?;
+        let mut response = ws::handshake(request.head())?;
+        let Some(address) = request.peer_addr() else {
+            let error = WireError::new(ErrorCode::Internal, "the peer's address is unknown", "");
+            return Err(refusal(StatusCode::BAD_REQUEST, &error));
+        };
+        let Some(slot) = self.services.sessions.slot() else {
+            let error = WireError::new(ErrorCode::TooManySessions, "this node has as many connections as it takes", "");
+            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));
+        };
+        let client = Client { ip: address.ip(), port: address.port(), user_agent: user_agent(request.headers()) };
+        let response = response.insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)).finish().drop_body();
+        Ok((response, client, slot))
+    }
+
+    async fn chat<Io>(self, framed: Framed<Io, h1::Codec>, client: Client, slot: Slot)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let parts = framed.into_parts();
+        let (incoming, outgoing) = transport::split(parts.io, parts.read_buf.freeze());
+        let (guarded, violated) = Guarded::new(incoming);
+        let pipe = Pipe::new(now_ms());
+        let connection = Connection { client, pipe: pipe.clone() };
+        let open = Box::new(move || Session::new(self.services, &self.floor, connection, slot).start().recipient());
+        let codec = ws::Codec::new().max_size(limits::FRAME_BYTES);
+        let frames = WebsocketContext::with_codec(Pump::new(pipe.clone(), violated, open), guarded, codec);
+        outgoing.carry(frames, &pipe).await;
+    }
 }
 
 /// The subprotocol must be offered, and a browser must come from a page of this host, or from the chat page of
@@ -81,13 +109,28 @@ fn user_agent(headers: &HeaderMap) -> String {
     header(headers, &USER_AGENT).unwrap_or_default().chars().take(limits::USER_AGENT_BYTES).collect()
 }
 
-fn refuse(status: StatusCode, error: WireError) -> HttpResponse {
-    HttpResponse::build(status).json(error)
+fn refusal(status: StatusCode, error: &WireError) -> Response<BoxBody> {
+    let body = serde_json::to_string(error).expect("an error holds text and numbers");
+    Response::build(status).content_type("application/json").body(body).map_into_boxed_body()
+}
+
+async fn refuse<Io>(mut framed: Framed<Io, h1::Codec>, refusal: Response<BoxBody>) -> std::io::Result<()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut body = None;
+    let head = refusal.map_body(|_, whole: BoxBody| body = Some(whole));
+    let Some(body) = body else { return Ok(()) };
+    framed.send((head, body.size()).into()).await?;
+    if let Ok(bytes) = body.try_into_bytes() {
+        framed.send(h1::Message::Chunk(Some(bytes))).await?;
+    }
+    framed.close().await
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
+    use actix_http::header::HeaderValue;
 
     use super::*;
 

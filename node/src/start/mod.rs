@@ -2,7 +2,6 @@
 
 mod founding;
 
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Arbiter, ArbiterHandle};
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use anyhow::Context;
 use chat::limits;
 use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
@@ -27,7 +26,7 @@ use crate::history::{EventEncoder, History};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Services};
-use crate::{page, socket, tls};
+use crate::{socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -35,8 +34,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const CLOSING: Duration = Duration::from_millis(300);
 /// Between two looks for a replica that can no longer work.
 const WATCH: Duration = Duration::from_secs(1);
-/// Unwritten bytes that a connection buffers before its pump waits.
-const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// Exit code after a failure of storage or of a replica: restart the process and read its log.
 const EXIT_STORAGE: i32 = 70;
 
@@ -100,7 +97,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
         epoch,
     });
     let fan_out = node.fan_out.clone();
-    let clients = start_clients(&config, services, move || Floor::open(&fan_out, encoder.clone()))?;
+    let floor = move || Floor::open(&fan_out, encoder.clone());
+    let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
     stop_signal().await;
@@ -156,35 +154,6 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
     let server = admin::serve(config.admin.listen, tls, &token, backend)
         .with_context(|| format!("cannot listen for operators on {}", config.admin.listen))?;
     Ok(spawn(server))
-}
-
-/// `floor` makes what the sessions of one worker thread share.
-fn start_clients(
-    config: &NodeConfig,
-    services: Arc<Services>,
-    floor: impl Fn() -> Floor + Clone + Send + 'static,
-) -> anyhow::Result<ServerHandle> {
-    let services = web::Data::from(services);
-    let page = page::Page::new(config);
-    let app = move || {
-        App::new().app_data(services.clone()).app_data(floor()).configure(socket::configure).configure(page.routes())
-    };
-    let listen: SocketAddr = config.client.listen;
-    let server = HttpServer::new(app)
-        .workers(threads())
-        .max_connections(limits::NODE_SESSIONS)
-        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-        // An ack behind an event must not wait for the client's delayed TCP acknowledgement (40 ms).
-        .tcp_nodelay(true)
-        .on_connect(socket::remember_socket)
-        .disable_signals()
-        .shutdown_timeout(1);
-    let bound = if config.client.tls {
-        server.bind_rustls_0_23(listen, tls::server_config(&config.client.certificate, &config.client.private_key)?)
-    } else {
-        server.bind(listen)
-    };
-    Ok(spawn(bound.with_context(|| format!("cannot listen for clients on {listen}"))?.run()))
 }
 
 fn spawn(server: Server) -> ServerHandle {

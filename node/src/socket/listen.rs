@@ -1,0 +1,64 @@
+//! The listener for clients: the chat page over HTTP, and connections that become WebSockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_codec::Framed;
+use actix_http::{HttpService, Request, h1};
+use actix_service::{fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server};
+use anyhow::Context;
+use chat::limits;
+
+use super::upgrade::Endpoint;
+use crate::config::NodeConfig;
+use crate::page::Page;
+use crate::session::{Floor, Services};
+use crate::tls;
+
+/// A client may take this long to say what it wants, and to close when it is told to.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Listens with `workers` threads. `floor` makes what the sessions of one worker thread share.
+pub fn serve_clients(
+    config: &NodeConfig,
+    workers: usize,
+    services: Arc<Services>,
+    floor: impl Fn() -> Floor + Clone + Send + 'static,
+) -> anyhow::Result<Server> {
+    let page = Page::new(config);
+    let listen: SocketAddr = config.client.listen;
+    // Called once on each worker thread.
+    let endpoint = move || Endpoint { services: services.clone(), floor: floor(), page: page.clone() };
+    macro_rules! http {
+        ($endpoint:expr) => {{
+            let endpoint: Endpoint = $endpoint;
+            let app = App::new().configure(endpoint.page.routes());
+            HttpService::build()
+                .client_request_timeout(REQUEST_TIMEOUT)
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                // An ack behind an event must not wait for the client's delayed TCP acknowledgement (40 ms).
+                .tcp_nodelay(true)
+                .local_addr(listen)
+                .upgrade(fn_service(move |upgrade: (Request, Framed<_, h1::Codec>)| {
+                    Box::pin(endpoint.clone().serve(upgrade))
+                }))
+                .finish(map_config(app, |()| AppConfig::default()))
+        }};
+    }
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(limits::NODE_SESSIONS)
+        .disable_signals()
+        .shutdown_timeout(1);
+    let bound = if config.client.tls {
+        let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
+        server.bind("clients", listen, move || http!(endpoint()).rustls_0_23(tls.clone()))
+    } else {
+        server.bind("clients", listen, move || http!(endpoint()).tcp())
+    };
+    Ok(bound.with_context(|| format!("cannot listen for clients on {listen}"))?.run())
+}
