@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio_rustls::{TlsConnector, rustls};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// Longer than the login timeout of the service.
@@ -38,6 +38,27 @@ impl Raw {
 
     /// Connects with a socket of the caller's making.
     pub async fn connect_with(tcp: TcpSocket, url: &str, ca_pem: &[u8]) -> Result<Self> {
+        Ok(Self::dial(tcp, url, Some(chat::wire::SUBPROTOCOL), ca_pem).await??)
+    }
+
+    /// Status and body with which the service refuses a connection that offers `protocol`.
+    pub async fn refused(url: &str, protocol: Option<&str>, ca_pem: &[u8]) -> Result<(u16, Vec<u8>)> {
+        match Self::dial(TcpSocket::new_v4()?, url, protocol, ca_pem).await? {
+            Err(tungstenite::Error::Http(answer)) => {
+                let status = answer.status().as_u16();
+                Ok((status, answer.into_body().unwrap_or_default()))
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => bail!("the service took the connection"),
+        }
+    }
+
+    async fn dial(
+        tcp: TcpSocket,
+        url: &str,
+        protocol: Option<&str>,
+        ca_pem: &[u8],
+    ) -> Result<Result<Self, tungstenite::Error>> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem) {
             roots.add(certificate?)?;
@@ -48,13 +69,15 @@ impl Raw {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let mut request = url.into_client_request()?;
-        request.headers_mut().insert("sec-websocket-protocol", chat::wire::SUBPROTOCOL.parse()?);
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse()?);
+        }
         let host = request.uri().host().context("a host")?.to_owned();
         let port = request.uri().port_u16().context("a port")?;
         let tcp = tcp.connect(SocketAddr::new(host.parse()?, port)).await?;
         let tls = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host)?, tcp).await?;
-        let (socket, _) = tokio_tungstenite::client_async(request, tls).await?;
-        Ok(Self { socket })
+        let connected = tokio_tungstenite::client_async(request, tls).await;
+        Ok(connected.map(|(socket, _)| Self { socket }))
     }
 
     pub async fn text(&mut self, text: impl Into<String>) -> Result<()> {

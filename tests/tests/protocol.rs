@@ -147,6 +147,24 @@ async fn too_much(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+/// Requests that do not become a connection are told why over HTTP.
+async fn refused_at_the_door(scene: &Scene) -> Result<()> {
+    let ca = scene.stage.cluster.ca_pem();
+    let elsewhere = scene.url.replace("/v1/connect", "/v1/elsewhere");
+    for (url, protocol, status, says) in [
+        (&elsewhere, Some("campanile.v1.json"), 404, "/v1/connect"),
+        (&scene.url, Some("mqtt"), 400, "campanile.v1.json"),
+        (&scene.url, None, 400, "campanile.v1.json"),
+    ] {
+        let (found, body) = Raw::refused(url, protocol, ca).await?;
+        let error: Value = serde_json::from_slice(&body)?;
+        assert_eq!(found, status, "{error}");
+        assert_eq!(error["name"], "invalid_field");
+        assert!(error["message"].as_str().unwrap_or_default().contains(says), "{error}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn misuse_is_answered_and_disturbs_nobody() -> Result<()> {
     let stage = Stage::start(1, 4).await?;
@@ -155,6 +173,7 @@ async fn misuse_is_answered_and_disturbs_nobody() -> Result<()> {
     let (known, _) = stage.connect("known", &[1]).await?;
     let (peer, mut events) = stage.connect("peer", &[1]).await?;
     let scene = Scene { stage, url };
+    refused_at_the_door(&scene).await?;
     before_login(&scene).await?;
     after_login(&scene).await?;
     too_much(&scene).await?;

@@ -36,7 +36,7 @@ const HOMES: &[(&str, &str)] = &[
     ("actix", "node/"),
     ("actix_web", "node/"),
     ("actix_web_actors", "node/"),
-    ("actix_tls", "node/"),
+    ("actix_http", "node/"),
     ("bincode", "chat/src/codec.rs"),
 ];
 

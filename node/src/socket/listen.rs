@@ -7,10 +7,12 @@ use std::time::Duration;
 use actix_codec::Framed;
 use actix_http::{HttpService, Request, h1};
 use actix_service::{fn_service, map_config};
-use actix_web::App;
 use actix_web::dev::{AppConfig, Server};
+use actix_web::{App, HttpResponse, web};
 use anyhow::Context;
+use chat::errors::ErrorCode;
 use chat::limits;
+use chat::wire::{PATH, WireError};
 
 use super::upgrade::Endpoint;
 use crate::config::NodeConfig;
@@ -36,7 +38,7 @@ pub fn serve_clients(
     macro_rules! http {
         ($endpoint:expr) => {{
             let endpoint: Endpoint = $endpoint;
-            let app = App::new().configure(endpoint.page.routes());
+            let app = App::new().route(PATH, web::get().to(not_a_websocket)).configure(endpoint.page.routes());
             HttpService::build()
                 .client_request_timeout(REQUEST_TIMEOUT)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
@@ -61,4 +63,10 @@ pub fn serve_clients(
         server.bind("clients", listen, move || http!(endpoint()).tcp())
     };
     Ok(bound.with_context(|| format!("cannot listen for clients on {listen}"))?.run())
+}
+
+/// Requests that ask for a WebSocket never come here.
+async fn not_a_websocket() -> HttpResponse {
+    let message = "this is a WebSocket endpoint: send Connection: Upgrade and Upgrade: websocket";
+    HttpResponse::BadRequest().json(WireError::new(ErrorCode::InvalidField, message, ""))
 }

@@ -121,9 +121,9 @@ where
     let mut body = None;
     let head = refusal.map_body(|_, whole: BoxBody| body = Some(whole));
     let Some(body) = body else { return Ok(()) };
-    framed.send((head, body.size()).into()).await?;
+    framed.feed((head, body.size()).into()).await?;
     if let Ok(bytes) = body.try_into_bytes() {
-        framed.send(h1::Message::Chunk(Some(bytes))).await?;
+        framed.feed(h1::Message::Chunk(Some(bytes))).await?;
     }
     framed.close().await
 }
