@@ -89,10 +89,6 @@ pub const ENTRY_COMMANDS: usize = 256;
 pub const ENTRY_BYTES: usize = 60 * 1024;
 /// Log entries of one shard proposed and not yet applied.
 pub const ENTRIES_IN_FLIGHT: usize = 1;
-/// An entry that had this many commands or more is followed by one that waits [`ENTRY_GATHER_MS`] for company: under
-/// load an entry, which costs as much as dozens of messages, is worth more the more it carries.
-pub const ENTRY_GATHER_COMMANDS: usize = 6;
-pub const ENTRY_GATHER_MS: u64 = 3;
 /// Bytes of one value in storage; larger pages would leave sled's fsynced files.
 pub const VALUE_BYTES: usize = 64 * 1024;
 /// Bytes of one frame between nodes.

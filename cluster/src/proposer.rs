@@ -4,13 +4,13 @@
 //! little longer, so latency is kept when it is quiet and entries grow when it is not.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chat::codec::{self, Kind};
 use chat::command::{Command, EntryBatch, Outcome};
 use chat::ids::{NodeId, ShardId};
 use chat::limits::{
-    ENTRIES_IN_FLIGHT, ENTRY_BYTES, ENTRY_COMMANDS, ENTRY_GATHER_COMMANDS, ENTRY_GATHER_MS, PROPOSER_QUEUE,
+    ENTRIES_IN_FLIGHT, ENTRY_BYTES, ENTRY_COMMANDS, PROPOSER_QUEUE,
 };
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -106,7 +106,6 @@ impl Proposer {
 async fn run(shard: ShardId, raft: Raft, mut waiting: mpsc::Receiver<Pending>) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
     let mut held = None;
-    let mut last = 0;
     loop {
         let first = match held.take() {
             Some(pending) => pending,
@@ -116,14 +115,9 @@ async fn run(shard: ShardId, raft: Raft, mut waiting: mpsc::Receiver<Pending>) {
             },
         };
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
-        if last >= ENTRY_GATHER_COMMANDS && waiting.len() < ENTRY_COMMANDS {
-            tokio::time::sleep(Duration::from_millis(ENTRY_GATHER_MS)).await;
-        } else {
-            // Whoever else is ready to run may have something for the same entry.
-            tokio::task::yield_now().await;
-        }
+        // Whoever else is ready to run may have something for the same entry.
+        tokio::task::yield_now().await;
         let (commands, replies) = gather(first, &mut waiting, &mut held);
-        last = commands.len();
         propose(shard, &raft, commands, replies, permit).await;
     }
 }

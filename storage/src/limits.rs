@@ -34,9 +34,11 @@ pub(crate) const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
 pub(crate) const WAL_WAITING_BYTES: usize = 1024 * 1024;
 /// Bytes of memory that a commit's frame leaves for the next one.
 pub(crate) const WAL_KEPT_BUFFER_BYTES: usize = 1024 * 1024;
-/// A commit that had this many log records or more is followed by one that waits [`GATHER_MS`] for company.
+/// A commit that had this many log records or more is followed by one that waits [`GATHER_MS`] for company. Meanwhile the
+/// proposers gather too: a shard has one entry on its way, and what comes until it is durable goes into the next. So under
+/// load entries and commits, which cost as much as dozens of messages, carry more; a quiet node never waits.
 pub(crate) const GATHER_RECORDS: u64 = 6;
-pub(crate) const GATHER_MS: u64 = 3;
+pub(crate) const GATHER_MS: u64 = 8;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.

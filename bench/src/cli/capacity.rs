@@ -9,11 +9,11 @@ use bench::run::subject::Subject;
 use bench::run::summarize::summarize;
 use bench::slo;
 use bench::summary::Summary;
-use bench::workload::Shape;
 use clap::Args;
 use serde_json::json;
 
 use super::common::CommonArgs;
+use super::groups::GroupsArgs;
 use super::{Failure, args, print};
 
 /// A rate holds only if this share of it is acked.
@@ -21,15 +21,8 @@ const KEPT: f64 = 0.98;
 
 #[derive(Args)]
 pub(super) struct CapacityArgs {
-    /// Groups; no user is in two of them.
-    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    groups: u32,
-    /// Members of each group.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    members: u32,
-    /// Members of each group that send.
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    senders: u32,
+    #[command(flatten)]
+    groups: GroupsArgs,
     /// Messages a second that are tried first, least, at most.
     #[arg(long, value_name = "PER_SECOND", default_value = "1000", value_parser = args::rate)]
     first: f64,
@@ -69,7 +62,7 @@ impl CapacityArgs {
             probes_max: self.probes,
         };
         let mut search = Search::new(bounds).map_err(anyhow::Error::from)?;
-        let users = Shape::groups(self.groups, self.members, self.senders).users;
+        let users = self.groups.shape()?.users;
         let (found, best) = self.common.with_subject(users, |subject, progress| {
             let mut best: Option<Summary> = None;
             loop {
@@ -98,16 +91,11 @@ impl CapacityArgs {
     }
 
     fn probe(&self, subject: &mut Subject, rate: f64, progress: Progress) -> Result<Summary, Failure> {
-        let parameters = [
-            ("groups".to_owned(), json!(self.groups)),
-            ("members".to_owned(), json!(self.members)),
-            ("senders".to_owned(), json!(self.senders)),
-            ("rate".to_owned(), json!(rate)),
-        ];
+        let parameters = self.groups.parameters().into_iter().chain([("rate", json!(rate))]);
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).collect();
         let pace = Loop::Open { per_second: rate };
         let load = Load::steady(Some(pace), self.warmup, self.duration, Duration::from_secs(30));
-        let shape = Shape::groups(self.groups, self.members, self.senders);
-        let plan = self.common.plan_of("capacity", parameters.into(), shape, load, self.payload);
+        let plan = self.common.plan_of("capacity", parameters, self.groups.shape()?, load, self.payload);
         let mut summary = match self.common.processes {
             1 => summarize(&plan, subject.described(), 1, subject.run(&plan, None, progress)?),
             processes => subject.run_in_processes(&plan, processes, progress)?,

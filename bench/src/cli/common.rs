@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use bench::engine::{Load, Loop};
-use bench::files;
+use bench::{beside, files};
 use bench::progress::Progress;
 use bench::report::{self, terminal};
 use bench::run::failover::Kills;
@@ -16,7 +16,7 @@ use bench::slo::{self, Slo};
 use bench::summary::Summary;
 use bench::systems::{Clients, System};
 use bench::workload::Shape;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::cluster::ClusterArgs;
@@ -33,11 +33,15 @@ pub(super) struct CommonArgs {
     /// Load another system instead, started on this machine (its packages: bench/systems/install.sh).
     #[arg(long, value_enum, conflicts_with_all = ["spawn", "target"])]
     pub(super) system: Option<System>,
+    /// Load this system too, in turn with the first one and run by run, and show them side by side. May be given more
+    /// than once.
+    #[arg(long, value_enum, value_name = "SYSTEM", conflicts_with = "target")]
+    pub(super) beside: Vec<System>,
     /// Clients of the other system connect over TLS.
-    #[arg(long, requires = "system")]
+    #[arg(long)]
     pub(super) tls: bool,
     /// NATS: streams that the groups are dealt out to [default: what is best for it].
-    #[arg(long, value_name = "COUNT", requires = "system")]
+    #[arg(long, value_name = "COUNT")]
     pub(super) streams: Option<u32>,
     /// Threads of the generator [default: half the cores].
     #[arg(long, value_name = "COUNT", value_parser = args::workers)]
@@ -104,8 +108,8 @@ impl CommonArgs {
         }
     }
 
-    pub(super) fn subject(&self, progress: Progress) -> Result<Subject, Failure> {
-        if let Some(system) = self.system {
+    fn subject(&self, system: Option<System>, progress: Progress) -> Result<Subject, Failure> {
+        if let Some(system) = system {
             let clients = if self.tls { Clients::Tls } else { Clients::Plain };
             return Ok(Subject::rival(system, clients, self.streams, progress)?);
         }
@@ -123,6 +127,9 @@ impl CommonArgs {
     pub(super) fn run_judged(&self, plan: &Plan, kills: Option<&Kills>, slos: &[Slo]) -> Result<u8, Failure> {
         if self.processes > 1 && kills.is_some() {
             return Err(anyhow::anyhow!("kills are made from one process: leave --processes out").into());
+        }
+        if !self.beside.is_empty() {
+            return self.run_beside(plan, kills, slos);
         }
         self.with_subject(plan.shape.users, |subject, progress| {
             let mut summaries = Vec::new();
@@ -146,12 +153,63 @@ impl CommonArgs {
         users: u32,
         work: impl FnOnce(&mut Subject, Progress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.with_system(self.system, users, work)
+    }
+
+    fn with_system<T>(
+        &self,
+        system: Option<System>,
+        users: u32,
+        work: impl FnOnce(&mut Subject, Progress) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         files::raise(users).map_err(RunError::Usage)?;
         let progress = Progress::of_terminal();
-        let mut subject = self.subject(progress)?;
+        let mut subject = self.subject(system, progress)?;
         let done = work(&mut subject, progress);
         subject.stop(self.keep, progress);
         done
+    }
+
+    /// Each system anew for each run, in turn: what the machine does meanwhile, it does to all of them.
+    fn run_beside(&self, plan: &Plan, kills: Option<&Kills>, slos: &[Slo]) -> Result<u8, Failure> {
+        if self.processes > 1 {
+            return Err(anyhow::anyhow!("--beside loads from one process: leave --processes out").into());
+        }
+        let systems = std::iter::once(self.system).chain(self.beside.iter().copied().map(Some));
+        let mut all: Vec<_> = systems.map(|system| (system, Vec::new())).collect();
+        for number in 1..=self.runs {
+            for (system, summaries) in &mut all {
+                let plan = self.plan_for(*system, plan);
+                summaries.push(self.with_system(*system, plan.shape.users, |subject, progress| {
+                    progress.say(&format!("run {number} of {}: {}", self.runs, name(*system)));
+                    Ok(summarize(&plan, subject.described(), 1, subject.run(&plan, kills, progress)?))
+                })?);
+            }
+        }
+        let mut shown = Vec::new();
+        let mut code = 0;
+        for (number, (system, summaries)) in all.into_iter().enumerate() {
+            let mut summary = Summary::of_runs(summaries).context("nothing was run")?;
+            slo::judge_all(if number == 0 { slos } else { &[] }, &mut summary);
+            code = code.max(summary.exit_code);
+            if let Some(dir) = &self.out {
+                report::write_all(&dir.join(name(system)), &summary).context("the run's files")?;
+            }
+            shown.push((name(system), summary));
+        }
+        print(&beside::text(&shown));
+        Ok(code)
+    }
+
+    /// The same load as another system is set up for it.
+    fn plan_for(&self, system: Option<System>, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        if let Some(system) = system.filter(|_| self.system != system) {
+            plan.parameters.remove("shards");
+            let streams = system.streams(self.streams, plan.shape.groups.len() as u32);
+            plan.parameters.extend(streams.map(|streams| ("streams".to_owned(), json!(streams))));
+        }
+        plan
     }
 
     /// Judges, prints and writes a summary; the program's exit code.
@@ -163,6 +221,12 @@ impl CommonArgs {
         }
         Ok(summary.exit_code)
     }
+}
+
+/// As on the command line.
+fn name(system: Option<System>) -> String {
+    let value = system.as_ref().and_then(ValueEnum::to_possible_value);
+    value.map_or_else(|| "campanile".to_owned(), |value| value.get_name().to_owned())
 }
 
 impl From<RunError> for Failure {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bench::run::failover::leaders;
-use bench::workload::Shape;
 use clap::Args;
 use serde_json::json;
 
 use super::common::CommonArgs;
+use super::groups::GroupsArgs;
 use super::{Failure, args};
 use bench::engine::{Load, Loop};
 
@@ -25,15 +25,8 @@ pub(super) struct Failover {
     /// How long a killed node stays away.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = args::duration)]
     restart_after: Duration,
-    /// Groups; no user is in two of them.
-    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    groups: u32,
-    /// Members of each group.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    members: u32,
-    /// Members of each group that send.
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    senders: u32,
+    #[command(flatten)]
+    groups: GroupsArgs,
     /// Bytes of a message's text.
     #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = args::payload)]
     payload: usize,
@@ -51,17 +44,14 @@ impl Failover {
             ("kills", json!(self.kills)),
             ("every_s", json!(self.every.as_secs_f64())),
             ("restart_after_s", json!(self.restart_after.as_secs_f64())),
-            ("groups", json!(self.groups)),
-            ("members", json!(self.members)),
-            ("senders", json!(self.senders)),
         ];
-        let shape = Shape::groups(self.groups, self.members, self.senders);
+        let parameters = parameters.into_iter().chain(self.groups.parameters());
         let pace = Loop::Open { per_second: self.rate };
         let load =
             Load::steady(Some(pace), Duration::from_secs(2), self.every * (self.kills + 1), Duration::from_secs(60));
         let load = Load { log_acks: true, ..load };
-        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let mut plan = self.common.plan_of("failover", parameters, shape, load, self.payload);
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut plan = self.common.plan_of("failover", parameters, self.groups.shape()?, load, self.payload);
         // Whoever lost a connection does not queue.
         plan.logins = plan.shape.users as usize;
         self.common.run(&plan, Some(&leaders(self.kills, self.every, self.restart_after)))

@@ -6,19 +6,13 @@ use serde_json::json;
 
 use super::Failure;
 use super::common::CommonArgs;
+use super::groups::{GroupsArgs, check_senders};
 use super::pace::PaceArgs;
 
 #[derive(Args)]
 pub(super) struct Group {
-    /// Groups; no user is in two of them.
-    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    groups: u32,
-    /// Members of each group.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    members: u32,
-    /// Members of each group that send.
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    senders: u32,
+    #[command(flatten)]
+    groups: GroupsArgs,
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
@@ -52,11 +46,7 @@ pub(super) struct Community {
 
 impl Group {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        check_senders(self.senders, self.members)?;
-        let parameters =
-            [("groups", json!(self.groups)), ("members", json!(self.members)), ("senders", json!(self.senders))];
-        let shape = Shape::groups(self.groups, self.members, self.senders);
-        let plan = self.common.plan("group", &parameters, shape, &self.pace);
+        let plan = self.common.plan("group", &self.groups.parameters(), self.groups.shape()?, &self.pace);
         self.common.run(&plan, None)
     }
 }
@@ -76,9 +66,4 @@ impl Community {
         let plan = self.common.plan("community", &parameters, shape, &self.pace);
         self.common.run(&plan, None)
     }
-}
-
-fn check_senders(senders: u32, members: u32) -> anyhow::Result<()> {
-    anyhow::ensure!(senders <= members, "--senders: {members} members are not {senders} senders");
-    Ok(())
 }

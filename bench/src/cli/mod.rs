@@ -7,6 +7,7 @@ mod common;
 mod compare;
 mod connections;
 mod failover;
+mod groups;
 mod load;
 mod pace;
 mod replay;

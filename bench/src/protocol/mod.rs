@@ -182,3 +182,16 @@ mod tests {
         assert_eq!((Number::of_text(b"000000000000010"), Number::of_text(b"000000000000010g")), (None, None));
     }
 }
+
+#[cfg(test)]
+mod testing {
+    /// The payload of a single frame shorter than 64 KiB.
+    pub(super) fn payload(frame: &[u8]) -> String {
+        let header = match frame.get(1) {
+            None => 0,
+            Some(0xfe) => 8,
+            Some(_) => 6,
+        };
+        String::from_utf8_lossy(&frame[header..]).into_owned()
+    }
+}

@@ -255,6 +255,7 @@ fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::payload;
     use super::*;
 
     struct Client {
@@ -274,15 +275,6 @@ mod tests {
             self.xmpp.receive(&mut self.session, stanza.as_bytes(), &mut Outbox::new(&mut bytes), &mut report);
             (payload(&bytes), events)
         }
-    }
-
-    fn payload(frame: &[u8]) -> String {
-        let header = match frame.get(1) {
-            None => 0,
-            Some(0xfe) => 8,
-            Some(_) => 6,
-        };
-        String::from_utf8_lossy(&frame[header..]).into_owned()
     }
 
     fn written(write: impl FnOnce(&mut Outbox<'_>)) -> String {

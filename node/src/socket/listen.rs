@@ -1,6 +1,7 @@
 //! The listener for clients: the chat page over HTTP, and connections that become WebSockets.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub fn serve_clients(
     let page = Page::new(config);
     let listen: SocketAddr = config.client.listen;
     // Called once on each worker thread.
-    let endpoint = move || Endpoint { services: services.clone(), floor: floor(), page: page.clone() };
+    let endpoint = move || Endpoint { services: services.clone(), floor: floor(), page: Rc::new(page.clone()) };
     macro_rules! http {
         ($endpoint:expr) => {{
             let endpoint: Endpoint = $endpoint;

@@ -1,6 +1,7 @@
 //! The route of the WebSocket endpoint.
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Actor;
@@ -9,6 +10,7 @@ use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::{HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use actix_http::{HttpMessage, Request, Response, StatusCode, h1, ws};
 use actix_web_actors::ws::WebsocketContext;
+use bytes::Bytes;
 use chat::errors::ErrorCode;
 use chat::limits;
 use chat::wire::{PATH, SUBPROTOCOL, WireError};
@@ -26,7 +28,7 @@ use crate::session::{Floor, Services, Session};
 pub(super) struct Endpoint {
     pub(super) services: Arc<Services>,
     pub(super) floor: Floor,
-    pub(super) page: Page,
+    pub(super) page: Rc<Page>,
 }
 
 impl Endpoint {
@@ -72,8 +74,11 @@ impl Endpoint {
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let parts = framed.into_parts();
-        let (incoming, outgoing) = transport::split(parts.io, parts.read_buf.freeze());
+        let (incoming, outgoing) = {
+            let parts = framed.into_parts();
+            // A copy: the buffers of the handshake, 8 KiB each, end here.
+            transport::split(parts.io, Bytes::copy_from_slice(&parts.read_buf))
+        };
         let (guarded, violated) = Guarded::new(incoming);
         let pipe = Pipe::new(now_ms());
         let connection = Connection { client, pipe: pipe.clone() };

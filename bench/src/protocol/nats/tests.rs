@@ -1,3 +1,4 @@
+use super::super::testing::payload;
 use super::*;
 
 /// What a frame makes of a session: what is sent, and what is reported.
@@ -6,16 +7,6 @@ fn receive(nats: &Nats, session: &mut NatsSession, message: &[u8]) -> (String, V
     let mut report = |event: Event<'_>| events.push(format!("{event:?}"));
     nats.receive(session, message, &mut Outbox::new(&mut bytes), &mut report);
     (payload(&bytes), events)
-}
-
-/// The payload of a single frame shorter than 64 KiB.
-fn payload(frame: &[u8]) -> String {
-    let header = match frame.get(1) {
-        None => 0,
-        Some(0xfe) => 8,
-        Some(_) => 6,
-    };
-    String::from_utf8_lossy(&frame[header..]).into_owned()
 }
 
 fn ready(nats: &Nats) -> NatsSession {
