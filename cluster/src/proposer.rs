@@ -9,9 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chat::codec::{self, Kind};
 use chat::command::{Command, EntryBatch, Outcome};
 use chat::ids::{NodeId, ShardId};
-use chat::limits::{
-    ENTRIES_IN_FLIGHT, ENTRY_BYTES, ENTRY_COMMANDS, PROPOSER_QUEUE,
-};
+use chat::limits::{ENTRIES_IN_FLIGHT, ENTRY_BYTES, ENTRY_COMMANDS, PROPOSER_QUEUE};
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};

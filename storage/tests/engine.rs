@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use chat::ids::ShardId;
 use storage::{Engine, EngineOptions, Identity, NodeKey, OpenError, StorageError};
-use support::{append, applied, create, indexes, open, options, position, record, records, write};
+use support::{append, applied, copy, create, indexes, open, options, position, record, records, write};
 
 const SHARD: ShardId = ShardId(3);
 
@@ -297,24 +297,6 @@ fn half_a_snapshot_file_of_a_killed_open_is_removed() {
     std::fs::write(&leftover, b"half").unwrap();
     open(dir.path()).close();
     assert!(!leftover.exists());
-}
-
-/// What a power cut leaves of `dir`, if everything that was written had reached the disk.
-fn copy(dir: &std::path::Path) -> tempfile::TempDir {
-    fn copy_into(from: &std::path::Path, to: &std::path::Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-            let to = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                copy_into(&entry.path(), &to);
-            } else {
-                std::fs::copy(entry.path(), to).unwrap();
-            }
-        }
-    }
-    let to = tempfile::tempdir().unwrap();
-    copy_into(dir, to.path());
-    to
 }
 
 fn large(index: u64) -> std::sync::Arc<storage::LogRecord> {

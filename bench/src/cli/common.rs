@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use bench::engine::{Load, Loop};
-use bench::{beside, files};
 use bench::progress::Progress;
 use bench::report::{self, terminal};
 use bench::run::failover::Kills;
@@ -16,6 +15,7 @@ use bench::slo::{self, Slo};
 use bench::summary::Summary;
 use bench::systems::{Clients, System};
 use bench::workload::Shape;
+use bench::{beside, files};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 

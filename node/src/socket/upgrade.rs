@@ -33,7 +33,10 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Serves one connection that asks to become a WebSocket, to its end.
-    pub(super) async fn serve<Io>(self, (request, mut framed): (Request, Framed<Io, h1::Codec>)) -> Result<(), Infallible>
+    pub(super) async fn serve<Io>(
+        self,
+        (request, mut framed): (Request, Framed<Io, h1::Codec>),
+    ) -> Result<(), Infallible>
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {

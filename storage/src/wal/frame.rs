@@ -70,7 +70,8 @@ impl Builder {
 
 /// The whole frame at the beginning of `bytes`, if there is one: its head, and its writes' bytes.
 pub(super) fn parse(bytes: &[u8]) -> Option<(Head, &[u8])> {
-    let number = |at: usize| bytes.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()));
+    let number =
+        |at: usize| bytes.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()));
     let short = |at: usize| bytes.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()));
     if bytes.get(..4)? != MAGIC {
         return None;

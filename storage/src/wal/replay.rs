@@ -33,7 +33,8 @@ pub(super) fn read(files: [&[u8]; 2]) -> Result<Replay, String> {
         }
     }
     let Some((last, _)) = newest else { return Ok(Replay { writes: Vec::new(), last: None }) };
-    let needed: Vec<_> = turns.iter().flat_map(|turn| &turn.frames).filter(|(head, _)| head.epoch >= last.oldest).collect();
+    let needed: Vec<_> =
+        turns.iter().flat_map(|turn| &turn.frames).filter(|(head, _)| head.epoch >= last.oldest).collect();
     if let Some(gap) = needed.windows(2).find(|pair| pair[0].0.seq + 1 != pair[1].0.seq) {
         return Err(format!("write-ahead log: frame {} does not follow {}", gap[1].0.seq, gap[0].0.seq));
     }

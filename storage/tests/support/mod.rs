@@ -68,3 +68,21 @@ pub(crate) fn indexes(records: &[Arc<LogRecord>]) -> Vec<u64> {
 pub(crate) fn write(key: &str, value: Option<&str>) -> (Bytes, Option<Bytes>) {
     (Bytes::copy_from_slice(key.as_bytes()), value.map(|value| Bytes::copy_from_slice(value.as_bytes())))
 }
+
+/// What a power cut leaves of `dir`, if everything that was written had reached the disk.
+pub(crate) fn copy(dir: &Path) -> tempfile::TempDir {
+    fn copy_into(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_into(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    copy_into(dir, to.path());
+    to
+}
