@@ -133,6 +133,8 @@ where
     if let Ok(bytes) = body.try_into_bytes() {
         framed.feed(h1::Message::Chunk(Some(bytes))).await?;
     }
+    // Closing alone would leave unwritten what was fed.
+    framed.flush().await?;
     framed.close().await
 }
 
