@@ -39,6 +39,8 @@ pub(crate) const WAL_KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 /// load entries and commits, which cost as much as dozens of messages, carry more; a quiet node never waits.
 pub(crate) const GATHER_RECORDS: u64 = 6;
 pub(crate) const GATHER_MS: u64 = 8;
+/// Requests for which nobody waits longer.
+pub(crate) const GATHER_ENOUGH: usize = 12;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
@@ -58,7 +60,7 @@ const _: () = {
     assert!(CHUNK_BYTES < PLAIN_BYTES);
     assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
     assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");
-    assert!(CHECKPOINT_BYTES < OVERLAY_BYTES);
+    assert!(CHECKPOINT_BYTES < OVERLAY_BYTES && GATHER_ENOUGH < QUEUE_JOBS);
     assert!(WAL_BYTES + (QUEUE_BYTES as u64) < WAL_MAX_BYTES);
     assert!(VALUE_BYTES < QUEUE_BYTES && VALUE_BYTES < LOG_TAIL_BYTES);
 };

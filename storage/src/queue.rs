@@ -127,11 +127,11 @@ impl Queue {
         std::mem::take(&mut waiting.dirty)
     }
 
-    /// Waits for more to come; not longer than it takes for the queue to fill.
-    pub(crate) fn linger(&self, time: Duration) {
+    /// Waits for more to come, until there are `enough` requests.
+    pub(crate) fn linger(&self, time: Duration, enough: usize) {
         let until = Instant::now() + time;
         let mut waiting = self.waiting.lock();
-        while !waiting.closing && waiting.jobs.len() < QUEUE_JOBS / 2 && waiting.bytes < QUEUE_BYTES / 2 {
+        while !waiting.closing && waiting.jobs.len() < enough && waiting.bytes < QUEUE_BYTES / 2 {
             if self.arrived.wait_until(&mut waiting, until).timed_out() {
                 break;
             }

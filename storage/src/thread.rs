@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::{Write, WriteError};
 use crate::error::StorageError;
-use crate::limits::{CHECKPOINT_MS, GATHER_MS, GATHER_RECORDS, WAL_WAITING_BYTES};
+use crate::limits::{CHECKPOINT_MS, GATHER_ENOUGH, GATHER_MS, GATHER_RECORDS, WAL_WAITING_BYTES};
 use crate::log::{Durable, LogShared};
 use crate::queue::{Job, Work};
 use crate::shared::Shared;
@@ -104,7 +104,7 @@ impl Writer {
             self.take_note(announced);
             // Under load a commit is worth more the more it carries; a quiet node's lone record never waits.
             if self.last_records >= GATHER_RECORDS {
-                self.shared.queue.linger(Duration::from_millis(GATHER_MS));
+                self.shared.queue.linger(Duration::from_millis(GATHER_MS), GATHER_ENOUGH);
             }
             let checkpoints = self.freeze(false);
             let drained = self.shared.queue.drain();
