@@ -1,5 +1,7 @@
 //! Limits of the storage engine, each with its unit. What the whole service shares is in [`chat::limits`].
 
+use std::time::Duration;
+
 use chat::limits::{ENTRY_BYTES, VALUE_BYTES};
 
 /// Bytes that sealing adds to a value: format, key id, nonce, tag.
@@ -34,11 +36,13 @@ pub(crate) const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
 pub(crate) const WAL_WAITING_BYTES: usize = 1024 * 1024;
 /// Bytes of memory that a commit's frame leaves for the next one.
 pub(crate) const WAL_KEPT_BUFFER_BYTES: usize = 1024 * 1024;
-/// A commit that had this many log records or more is followed by one that waits [`GATHER_MS`] for company. Meanwhile the
-/// proposers gather too: a shard has one entry on its way, and what comes until it is durable goes into the next. So under
-/// load entries and commits, which cost as much as dozens of messages, carry more; a quiet node never waits.
+/// A commit that had this many log records or more is followed by one that waits for company, as long as so many of the
+/// last one took and no longer than [`GATHER_MAX`]. Meanwhile the proposers gather too: a shard has one entry on its way,
+/// and what comes until it is durable goes into the next. So on a busy machine, where a commit takes long, entries and
+/// commits, which cost as much as dozens of messages, carry more; where it takes little, so does the wait.
 pub(crate) const GATHER_RECORDS: u64 = 6;
-pub(crate) const GATHER_MS: u64 = 8;
+pub(crate) const GATHER_COMMITS: u32 = 2;
+pub(crate) const GATHER_MAX: Duration = Duration::from_millis(8);
 /// Requests for which nobody waits longer.
 pub(crate) const GATHER_ENOUGH: usize = 12;
 /// Bytes of one shard's newest log records kept in memory.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::{Write, WriteError};
 use crate::error::StorageError;
-use crate::limits::{CHECKPOINT_MS, GATHER_ENOUGH, GATHER_MS, GATHER_RECORDS, WAL_WAITING_BYTES};
+use crate::limits::{CHECKPOINT_MS, GATHER_COMMITS, GATHER_ENOUGH, GATHER_MAX, GATHER_RECORDS, WAL_WAITING_BYTES};
 use crate::log::{Durable, LogShared};
 use crate::queue::{Job, Work};
 use crate::shared::Shared;
@@ -55,8 +55,9 @@ struct Writer {
     /// Who is told once sled is durable by itself.
     settling: Vec<Durable>,
     records: u64,
-    /// Of the last commit.
+    /// Of the last commit, and how long it took.
     last_records: u64,
+    last_commit: Duration,
 }
 
 pub(crate) fn run(shared: Arc<Shared>, wal: Wal) {
@@ -94,6 +95,7 @@ impl Writer {
             settling: Vec::new(),
             records: 0,
             last_records: 0,
+            last_commit: Duration::ZERO,
         }
     }
 
@@ -104,7 +106,8 @@ impl Writer {
             self.take_note(announced);
             // Under load a commit is worth more the more it carries; a quiet node's lone record never waits.
             if self.last_records >= GATHER_RECORDS {
-                self.shared.queue.linger(Duration::from_millis(GATHER_MS), GATHER_ENOUGH);
+                let time = (self.last_commit * GATHER_COMMITS).min(GATHER_MAX);
+                self.shared.queue.linger(time, GATHER_ENOUGH);
             }
             let checkpoints = self.freeze(false);
             let drained = self.shared.queue.drain();
@@ -225,6 +228,7 @@ impl Writer {
     /// One write and one fdatasync for everything that was added, then everybody's answer, in order.
     fn commit(&mut self) -> Result<(), WriteError> {
         self.shared.disk.check_fault()?;
+        let begun = Instant::now();
         self.wal.commit()?;
         self.last_records = std::mem::take(&mut self.records);
         self.shared.counters.committed(self.last_records, self.wal.bytes_on_disk());
@@ -234,6 +238,7 @@ impl Writer {
                 log.written(through, epoch);
             }
         }
+        self.last_commit = begun.elapsed();
         answer(&mut self.waiting);
         Ok(())
     }
