@@ -41,7 +41,7 @@ pub(crate) const WAL_KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 /// and what comes until it is durable goes into the next. So on a busy machine, where a commit takes long, entries and
 /// commits, which cost as much as dozens of messages, carry more; where it takes little, so does the wait.
 pub(crate) const GATHER_RECORDS: u64 = 6;
-pub(crate) const GATHER_COMMITS: u32 = 2;
+pub(crate) const GATHER_COMMITS: u32 = 4;
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(8);
 /// Requests for which nobody waits longer.
 pub(crate) const GATHER_ENOUGH: usize = 12;
