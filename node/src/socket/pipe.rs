@@ -85,6 +85,8 @@ impl Pipe {
     pub(crate) fn cut(&self) {
         let mut state = self.0.borrow_mut();
         state.cut = true;
+        // Woken for what waits it may have been long ago, and was not able to take it.
+        state.woken = false;
         state.wake();
     }
 

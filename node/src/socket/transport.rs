@@ -161,18 +161,28 @@ mod tests {
     #[actix_web::test]
     async fn a_connection_whose_client_takes_nothing_can_be_cut() {
         let (mut client, server) = duplex(16);
-        let (_incoming, outgoing) = split(server, Bytes::new());
-        let frames = stream::iter([Frame::Ok(Bytes::from(vec![7; 1000]))]).chain(stream::pending());
+        let (incoming, outgoing) = split(server, Bytes::new());
         let pipe = Pipe::new(0);
-        // Registers the connection's waker, as the pump does.
-        poll_fn(|cx| Poll::Ready(pipe.take(0, cx.waker()))).await;
-        let cut = async {
-            tokio::task::yield_now().await;
-            pipe.cut();
-        };
-        tokio::time::timeout(LINGER * 4, async { tokio::join!(outgoing.carry(frames, &pipe), cut) }).await.unwrap();
+        let carried = actix_web::rt::spawn({
+            let pipe = pipe.clone();
+            async move {
+                let taken = pipe.clone();
+                // As the pump does: the pipe learns whom to wake.
+                let first = stream::poll_fn(move |cx| {
+                    taken.take(0, cx.waker());
+                    Poll::Ready(Some(Frame::Ok(Bytes::from(vec![7; 1000]))))
+                });
+                outgoing.carry(first.take(1).chain(stream::pending()), &pipe).await;
+            }
+        });
+        tokio::task::yield_now().await;
+        // What the session says meanwhile wakes the connection once, and nobody takes it.
+        pipe.push("unheard".into(), 0);
+        tokio::task::yield_now().await;
+        pipe.cut();
+        tokio::time::timeout(LINGER * 4, carried).await.unwrap().unwrap();
         let mut said = Vec::new();
-        drop(_incoming);
+        drop(incoming);
         client.read_to_end(&mut said).await.unwrap();
         assert!(said.len() <= 16, "{}", said.len());
     }
