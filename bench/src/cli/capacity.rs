@@ -54,6 +54,9 @@ impl CapacityArgs {
         if self.common.slo.is_empty() {
             return Err(anyhow::anyhow!("capacity: name the objectives, such as --slo 'ack_p99<50ms'").into());
         }
+        if !self.common.beside.is_empty() {
+            return Err(anyhow::anyhow!("capacity looks at one system at a time: leave --beside out").into());
+        }
         let bounds = Bounds {
             first: self.first,
             lowest: self.lowest,

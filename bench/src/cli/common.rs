@@ -16,7 +16,7 @@ use bench::summary::Summary;
 use bench::systems::{Clients, System};
 use bench::workload::Shape;
 use bench::{beside, files};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::cluster::ClusterArgs;
@@ -24,6 +24,7 @@ use super::pace::PaceArgs;
 use super::{Failure, args, print};
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("others").args(["system", "beside"]).multiple(true))]
 pub(super) struct CommonArgs {
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -38,10 +39,10 @@ pub(super) struct CommonArgs {
     #[arg(long, value_enum, value_name = "SYSTEM", conflicts_with = "target")]
     pub(super) beside: Vec<System>,
     /// Clients of the other system connect over TLS.
-    #[arg(long)]
+    #[arg(long, requires = "others")]
     pub(super) tls: bool,
     /// NATS: streams that the groups are dealt out to [default: what is best for it].
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", requires = "others")]
     pub(super) streams: Option<u32>,
     /// Threads of the generator [default: half the cores].
     #[arg(long, value_name = "COUNT", value_parser = args::workers)]
@@ -91,12 +92,7 @@ impl CommonArgs {
         payload: usize,
     ) -> Plan {
         all.insert("payload_bytes".to_owned(), json!(payload));
-        if let Some(streams) = self.system.and_then(|system| system.streams(self.streams, shape.groups.len() as u32)) {
-            all.insert("streams".to_owned(), json!(streams));
-        }
-        if self.system.is_none() && self.cluster.spawn.is_some() {
-            all.insert("shards".to_owned(), json!(self.cluster.shards));
-        }
+        all.extend(self.setting(self.system, &shape));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Plan {
             parameters: all,
@@ -204,12 +200,22 @@ impl CommonArgs {
     /// The same load as another system is set up for it.
     fn plan_for(&self, system: Option<System>, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
-        if let Some(system) = system.filter(|_| self.system != system) {
-            plan.parameters.remove("shards");
-            let streams = system.streams(self.streams, plan.shape.groups.len() as u32);
-            plan.parameters.extend(streams.map(|streams| ("streams".to_owned(), json!(streams))));
+        if let Some((name, _)) = self.setting(self.system, &plan.shape) {
+            plan.parameters.remove(&name);
         }
+        plan.parameters.extend(self.setting(system, &plan.shape));
         plan
+    }
+
+    /// The parameter that says how a system of the run's own is set up, if it has one.
+    fn setting(&self, system: Option<System>, shape: &Shape) -> Option<(String, Value)> {
+        match system {
+            Some(system) => {
+                let streams = system.streams(self.streams, shape.groups.len() as u32)?;
+                Some(("streams".to_owned(), json!(streams)))
+            }
+            None => self.cluster.spawn.map(|_| ("shards".to_owned(), json!(self.cluster.shards))),
+        }
     }
 
     /// Judges, prints and writes a summary; the program's exit code.
