@@ -1,7 +1,7 @@
 //! One shard's proposer: many commands into one log entry, a few entries in flight.
 //!
-//! When nothing is in flight a command leaves at once; under load commands gather behind the entry in flight, and a
-//! little longer, so latency is kept when it is quiet and entries grow when it is not.
+//! When nothing is in flight a command leaves at once; under load commands gather behind the entry in flight, so
+//! latency is kept when it is quiet and entries grow when it is not.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -253,11 +253,11 @@ impl LogStore {
             let _ = memory.tail.range(from..to).try_for_each(|(_, record)| tail.take(record.clone()).then_some(()));
             (from..tail.records.first().map_or(to, |record| record.position.index), tail.records)
         };
-        let mut fit = Fit::new(max_bytes);
         if range.is_empty() {
             // The usual case: what is read was appended just now.
             return Ok(tail);
         }
+        let mut fit = Fit::new(max_bytes);
         for item in self.0.shared.disk.range(key::log_range(self.0.shard, range.clone())) {
             let (key, plain) = item?;
             let expected = range.start + fit.records.len() as u64;

@@ -227,6 +227,14 @@ impl Writer {
 
     /// One write and one fdatasync for everything that was added, then everybody's answer, in order.
     fn commit(&mut self) -> Result<(), WriteError> {
+        if self.wal.waiting() > 0 {
+            self.commit_frame()?;
+        }
+        answer(&mut self.waiting);
+        Ok(())
+    }
+
+    fn commit_frame(&mut self) -> Result<(), WriteError> {
         self.shared.disk.check_fault()?;
         let begun = Instant::now();
         self.wal.commit()?;
@@ -239,7 +247,6 @@ impl Writer {
             }
         }
         self.last_commit = begun.elapsed();
-        answer(&mut self.waiting);
         Ok(())
     }
 

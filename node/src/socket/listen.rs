@@ -36,6 +36,7 @@ pub fn serve_clients(
     let listen: SocketAddr = config.client.listen;
     // Called once on each worker thread.
     let endpoint = move || Endpoint { services: services.clone(), floor: floor(), page: Rc::new(page.clone()) };
+    // The service with and without TLS: its type has no name that a function could give back.
     macro_rules! http {
         ($endpoint:expr) => {{
             let endpoint: Endpoint = $endpoint;

@@ -92,7 +92,7 @@ impl Wal {
         self.head.epoch = epoch;
         self.head.oldest = epoch;
         self.offset = 0;
-        self.write_frame()
+        self.commit()
     }
 
     /// The next commit makes `write` durable.
@@ -107,10 +107,6 @@ impl Wal {
 
     /// Everything added survives a power cut once this returns. Never repeated after an error.
     pub(crate) fn commit(&mut self) -> Result<(), WriteError> {
-        if self.frame.is_empty() { Ok(()) } else { self.write_frame() }
-    }
-
-    fn write_frame(&mut self) -> Result<(), WriteError> {
         let file = &self.files[self.active];
         let bytes = self.frame.seal(self.head);
         file.write_all_at(bytes, self.offset)?;
