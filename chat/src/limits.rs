@@ -87,8 +87,10 @@ pub const PROPOSER_QUEUE: usize = 4_096;
 pub const ENTRY_COMMANDS: usize = 256;
 /// Bytes of one log entry. With its header and seal it stays below [`VALUE_BYTES`].
 pub const ENTRY_BYTES: usize = 60 * 1024;
-/// Log entries of one shard proposed and not yet applied.
-pub const ENTRIES_IN_FLIGHT: usize = 1;
+/// How long a leader that has lost touch with the majority tries to get an entry written before it refuses it, in milliseconds.
+pub const LEASE_WAIT_MS: u64 = 1_000;
+/// Sessions whose order a group actor remembers twice over; one that is forgotten asks again.
+pub const GROUP_TURNS: usize = 4_096;
 /// Bytes of one value in storage; larger pages would leave sled's fsynced files.
 pub const VALUE_BYTES: usize = 64 * 1024;
 /// Bytes of one frame between nodes.
@@ -122,7 +124,8 @@ const _: () = {
     assert!(INVITE_USERS * (ID_BYTES + 8) < FRAME_BYTES, "one invite must fit one frame");
     assert!(TEXT_BYTES * 3 < FRAME_BYTES, "escaped text must fit one frame in ordinary cases");
     assert!(HISTORY_PAGE_BYTES * 2 <= SERVER_FRAME_BYTES);
-    assert!(ENTRIES_IN_FLIGHT * ENTRY_BYTES < PEER_FRAME_BYTES);
+    assert!(ENTRY_BYTES < PEER_FRAME_BYTES);
+    assert!(LEASE_WAIT_MS < PEER_TIMEOUT_MS, "refused before it is given up");
     assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);

@@ -21,7 +21,7 @@ use crate::consensus::state_machine::ShardView;
 use crate::peer::lane::{CallError, Lane, LaneOptions};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, Handler, ServerOptions};
-use crate::proposer::{ProposeError, ProposeReply, Proposed};
+use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
     ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover, heartbeat,
@@ -162,10 +162,21 @@ impl Cluster {
         self.inner.lanes.get(&node).ok_or(CallError::Unreachable)?.tell(note)
     }
 
-    /// Proposes on this node, which must lead the shard; `reply` is called with what came of it, once, from the
-    /// cluster's runtime or at once. It must not block.
-    pub fn propose_then(&self, shard: ShardId, command: Command, reply: ProposeReply) {
-        self.inner.propose_then(shard, command, reply);
+    /// Under which a row of commands may be proposed here now, none of them without those before it.
+    pub fn fence(&self, shard: ShardId) -> Option<Fence> {
+        self.inner.replica(shard).map(|replica| replica.proposer.fence())
+    }
+
+    /// Proposes on this node, which must lead the shard. Unless that is refused at once, `reply` is called with what came
+    /// of it, once, from the cluster's runtime. It must not block.
+    pub fn propose_then(
+        &self,
+        shard: ShardId,
+        fence: Fence,
+        command: Command,
+        reply: ProposeReply,
+    ) -> Result<(), ProposeError> {
+        self.inner.propose_then(shard, fence, command, reply)
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -325,13 +336,17 @@ impl Inner {
         }
     }
 
-    fn propose_then(&self, shard: ShardId, command: Command, reply: ProposeReply) {
-        match self.replica(shard) {
-            None => reply(Err(ProposeError::Unavailable)),
-            Some(replica) => match replica.leader() {
-                Some(node) if node == self.node => replica.proposer.propose_then(command, reply),
-                leader => reply(Err(ProposeError::NotLeader { leader })),
-            },
+    fn propose_then(
+        &self,
+        shard: ShardId,
+        fence: Fence,
+        command: Command,
+        reply: ProposeReply,
+    ) -> Result<(), ProposeError> {
+        let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
+        match replica.leader() {
+            Some(node) if node == self.node => replica.proposer.propose_then(Some(fence), command, reply),
+            leader => Err(ProposeError::NotLeader { leader }),
         }
     }
 

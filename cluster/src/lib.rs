@@ -28,7 +28,7 @@ pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
-pub use proposer::{ProposeError, ProposeReply, Proposed};
+pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 
 /// A member of the cluster and where its peers reach it.

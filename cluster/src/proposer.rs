@@ -1,21 +1,26 @@
-//! One shard's proposer: many commands into one log entry, a few entries in flight.
+//! One shard's proposer: many commands into one log entry, one entry in flight.
 //!
 //! When nothing is in flight a command leaves at once; under load commands gather behind the entry in flight, so
 //! latency is kept when it is quiet and entries grow when it is not.
+//!
+//! Commands enter the log in the order they came, and none after one that did not: whoever depends on that names the
+//! [`Fence`] under which it began. A refused entry ends the fence.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use chat::codec::{self, Kind};
 use chat::command::{Command, EntryBatch, Outcome};
 use chat::ids::{NodeId, ShardId};
-use chat::limits::{ENTRIES_IN_FLIGHT, ENTRY_BYTES, ENTRY_COMMANDS, PROPOSER_QUEUE};
-use openraft::errors::ClientWriteError;
-use openraft::impls::ProgressResponder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use chat::limits::{ENTRY_BYTES, ENTRY_COMMANDS, LEASE_WAIT_MS, PROPOSER_QUEUE};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
-use crate::consensus::serve::Raft;
-use crate::consensus::types::{Proposal, Types};
+/// Between two attempts to write while the leader's lease has run out.
+const LEASE_PAUSE: Duration = Duration::from_millis(5);
+const LEASE_WAIT: Duration = Duration::from_millis(LEASE_WAIT_MS);
 
 /// What a command came to, and the log index it was decided at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,11 @@ pub enum ProposeError {
     Storage,
 }
 
+/// A stretch in which no entry of the shard's proposer on this node was refused. A command that names one which is over
+/// is answered [`ProposeError::Unavailable`]: an earlier one may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence(pub u64);
+
 /// Called once with what became of a command; must not block.
 pub type ProposeReply = Box<dyn FnOnce(Result<Proposed, ProposeError>) + Send>;
 
@@ -66,43 +76,82 @@ impl Drop for Reply {
 
 struct Pending {
     command: Command,
+    fence: Option<Fence>,
     reply: Reply,
+}
+
+/// An entry that is applied: its place in the log, and what its commands came to.
+pub(crate) struct Written {
+    pub(crate) index: u64,
+    pub(crate) outcomes: Arc<[Outcome]>,
+}
+
+/// Why an entry was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteRefused {
+    NotLeader {
+        leader: Option<NodeId>,
+    },
+    /// This node leads, and has not heard from a majority for a while. Nothing was written.
+    LeaseExpired,
+    /// It was in this leader's log when it lost its place: another leader may have committed it.
+    Unknown,
+    Storage,
+}
+
+/// The shard's log as the proposer sees it.
+pub(crate) trait EntryLog: Send + Sync + 'static {
+    /// Returns once the entry is applied here, or will not be.
+    fn write(&self, entry: Bytes) -> impl Future<Output = Result<Written, WriteRefused>> + Send;
 }
 
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Pending>,
+    fence: Arc<AtomicU64>,
 }
 
 impl Proposer {
-    pub(crate) fn start(shard: ShardId, raft: Raft) -> Self {
+    pub(crate) fn start(shard: ShardId, log: impl EntryLog) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSER_QUEUE);
-        tokio::spawn(run(shard, raft, waiting));
-        Self { queue }
+        let fence = Arc::new(AtomicU64::new(0));
+        tokio::spawn(run(shard, log, waiting, fence.clone()));
+        Self { queue, fence }
+    }
+
+    /// The one that holds now.
+    pub(crate) fn fence(&self) -> Fence {
+        Fence(self.fence.load(Ordering::Acquire))
     }
 
     pub(crate) async fn propose(&self, command: Command) -> Result<Proposed, ProposeError> {
         let (sender, outcome) = oneshot::channel();
         // A caller that gave up closed its end.
-        self.propose_then(command, Box::new(|result| drop(sender.send(result))));
+        self.propose_then(None, command, Box::new(|result| drop(sender.send(result))))?;
         outcome.await.unwrap_or(Err(ProposeError::Unknown))
     }
 
-    pub(crate) fn propose_then(&self, command: Command, reply: ProposeReply) {
-        let refused = match self.queue.try_send(Pending { command, reply: Reply(Some(reply)) }) {
-            Ok(()) => return,
+    /// An error is the answer; `reply` is not called then.
+    pub(crate) fn propose_then(
+        &self,
+        fence: Option<Fence>,
+        command: Command,
+        reply: ProposeReply,
+    ) -> Result<(), ProposeError> {
+        let refused = match self.queue.try_send(Pending { command, fence, reply: Reply(Some(reply)) }) {
+            Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
-        let (error, pending) = match refused {
+        let (error, mut pending) = match refused {
             mpsc::error::TrySendError::Full(pending) => (ProposeError::Overloaded, pending),
             mpsc::error::TrySendError::Closed(pending) => (ProposeError::Storage, pending),
         };
-        pending.reply.send(Err(error));
+        pending.reply.0 = None;
+        Err(error)
     }
 }
 
-async fn run(shard: ShardId, raft: Raft, mut waiting: mpsc::Receiver<Pending>) {
-    let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+async fn run(shard: ShardId, log: impl EntryLog, mut waiting: mpsc::Receiver<Pending>, fence: Arc<AtomicU64>) {
     let mut held = None;
     loop {
         let first = match held.take() {
@@ -112,16 +161,32 @@ async fn run(shard: ShardId, raft: Raft, mut waiting: mpsc::Receiver<Pending>) {
                 None => return,
             },
         };
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
         // Whoever else is ready to run may have something for the same entry.
         tokio::task::yield_now().await;
-        let (commands, replies) = gather(first, &mut waiting, &mut held);
-        propose(shard, &raft, commands, replies, permit).await;
+        let (commands, replies) = gather(Fence(fence.load(Ordering::Relaxed)), first, &mut waiting, &mut held);
+        if commands.is_empty() {
+            continue;
+        }
+        match propose(shard, &log, commands).await {
+            Ok(Written { index, outcomes }) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes.iter()) {
+                    reply.send(Ok(Proposed { outcome: outcome.clone(), index }));
+                }
+            }
+            Err(error) => {
+                // Before anybody hears of it: whoever begins anew does so under the next one.
+                fence.fetch_add(1, Ordering::Release);
+                for reply in replies {
+                    reply.send(Err(error));
+                }
+            }
+        }
     }
 }
 
 /// Takes what waits, up to one entry's limits. What no longer fits is held for the next.
 fn gather(
+    fence: Fence,
     first: Pending,
     waiting: &mut mpsc::Receiver<Pending>,
     held: &mut Option<Pending>,
@@ -131,61 +196,161 @@ fn gather(
     let mut next = Some(first);
     while let Some(pending) = next {
         let size = pending.command.size_bound();
-        if !commands.is_empty() && bytes + size > ENTRY_BYTES {
+        if pending.fence.is_some_and(|named| named != fence) {
+            pending.reply.send(Err(ProposeError::Unavailable));
+        } else if !commands.is_empty() && bytes + size > ENTRY_BYTES {
             *held = Some(pending);
             break;
+        } else {
+            bytes += size;
+            commands.push(pending.command);
+            replies.push(pending.reply);
         }
-        bytes += size;
-        commands.push(pending.command);
-        replies.push(pending.reply);
         next = if commands.len() < ENTRY_COMMANDS { waiting.try_recv().ok() } else { None };
     }
     (commands, replies)
 }
 
-async fn propose(
-    shard: ShardId,
-    raft: &Raft,
-    commands: Vec<Command>,
-    replies: Vec<Reply>,
-    permit: OwnedSemaphorePermit,
-) {
+async fn propose(shard: ShardId, log: &impl EntryLog, commands: Vec<Command>) -> Result<Written, ProposeError> {
     let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64);
-    let bytes = match codec::encode(Kind::Entry, &EntryBatch { time_ms, commands }) {
-        Ok(bytes) if bytes.len() <= ENTRY_BYTES => bytes,
-        // `size_bound` is an upper bound, so this is a fault of ours: nothing was proposed, and it is said.
-        Ok(bytes) => return refuse(shard, replies, &format!("an entry of {} bytes", bytes.len())),
-        Err(error) => return refuse(shard, replies, &error.to_string()),
+    // `size_bound` is an upper bound, so what is too large is a fault of ours: nothing was proposed, and it is said.
+    let fault = |reason: String| {
+        tracing::error!(%shard, reason, "a batch could not be proposed");
+        ProposeError::Overloaded
     };
-    let (responder, outcome) = ProgressResponder::<Types, _>::complete_only();
-    if raft.client_write_ff(Proposal(bytes), Some(responder)).await.is_err() {
-        return answer(replies, Err(ProposeError::Storage));
+    let entry = codec::encode(Kind::Entry, &EntryBatch { time_ms, commands }).map_err(|e| fault(e.to_string()))?;
+    if entry.len() > ENTRY_BYTES {
+        return Err(fault(format!("an entry of {} bytes", entry.len())));
     }
-    tokio::spawn(async move {
-        match outcome.await {
-            Ok(Ok(written)) => {
-                let index = written.log_id.index;
-                for (reply, outcome) in replies.into_iter().zip(written.data.outcomes.iter()) {
-                    reply.send(Ok(Proposed { outcome: outcome.clone(), index }));
-                }
-            }
-            Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
-                answer(replies, Err(ProposeError::NotLeader { leader: to.leader_id }));
-            }
-            // The entry was in this leader's log when it lost its place: another leader may have committed it.
-            Ok(Err(_)) | Err(_) => answer(replies, Err(ProposeError::Unknown)),
+    let since = Instant::now();
+    loop {
+        let refused = match log.write(entry.clone()).await {
+            Ok(written) => return Ok(written),
+            Err(refused) => refused,
+        };
+        match refused {
+            // On a machine that is short of time this passes with the next heartbeat, and nobody needs to hear of it.
+            WriteRefused::LeaseExpired if since.elapsed() < LEASE_WAIT => sleep(LEASE_PAUSE).await,
+            WriteRefused::LeaseExpired => return Err(ProposeError::NotLeader { leader: None }),
+            WriteRefused::NotLeader { leader } => return Err(ProposeError::NotLeader { leader }),
+            WriteRefused::Unknown => return Err(ProposeError::Unknown),
+            WriteRefused::Storage => return Err(ProposeError::Storage),
         }
-        drop(permit);
-    });
+    }
 }
 
-fn refuse(shard: ShardId, replies: Vec<Reply>, reason: &str) {
-    tracing::error!(%shard, reason, "a batch could not be proposed");
-    answer(replies, Err(ProposeError::Overloaded));
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
 
-fn answer(replies: Vec<Reply>, result: Result<Proposed, ProposeError>) {
-    for reply in replies {
-        reply.send(result.clone());
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Refuses as it is told to, and remembers what it took.
+    #[derive(Clone, Default)]
+    struct Script {
+        refusals: Arc<Mutex<VecDeque<WriteRefused>>>,
+        log: Arc<Mutex<Vec<Command>>>,
+    }
+
+    impl EntryLog for Script {
+        async fn write(&self, entry: Bytes) -> Result<Written, WriteRefused> {
+            if let Some(refused) = self.refusals.lock().pop_front() {
+                return Err(refused);
+            }
+            let EntryBatch { commands, .. } = codec::decode(Kind::Entry, &entry).unwrap();
+            let outcomes = commands.iter().map(|_| Outcome::Applied { seq: 0, duplicate: false }).collect();
+            let mut log = self.log.lock();
+            log.extend(commands);
+            Ok(Written { index: log.len() as u64, outcomes })
+        }
+    }
+
+    /// Told apart by `through`.
+    fn command(through: u64) -> Command {
+        Command::OutboxDelivered { through }
+    }
+
+    /// To which command, and the error if it is one.
+    type Answer = (u64, Option<ProposeError>);
+
+    struct Rig {
+        proposer: Proposer,
+        script: Script,
+        answer: mpsc::UnboundedSender<Answer>,
+        answers: mpsc::UnboundedReceiver<Answer>,
+    }
+
+    impl Rig {
+        fn new(refusals: &[WriteRefused]) -> Self {
+            let script = Script::default();
+            script.refusals.lock().extend(refusals);
+            let (answer, answers) = mpsc::unbounded_channel();
+            Self { proposer: Proposer::start(SHARD, script.clone()), script, answer, answers }
+        }
+
+        fn propose(&self, number: u64, fence: Fence) {
+            let answer = self.answer.clone();
+            let reply = Box::new(move |result: Result<_, _>| answer.send((number, result.err())).unwrap());
+            self.proposer.propose_then(Some(fence), command(number), reply).unwrap();
+        }
+
+        async fn answered(&mut self, count: usize) -> Vec<Answer> {
+            let mut answers = Vec::new();
+            while answers.len() < count {
+                answers.push(self.answers.recv().await.unwrap());
+            }
+            answers
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_has_run_out_is_waited_for_and_nothing_passes_meanwhile() {
+        let mut rig = Rig::new(&[WriteRefused::LeaseExpired; 3]);
+        let fence = rig.proposer.fence();
+        rig.propose(1, fence);
+        while rig.script.refusals.lock().len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        rig.propose(2, fence);
+        assert_eq!(rig.answered(2).await, [(1, None), (2, None)]);
+        assert_eq!(*rig.script.log.lock(), [command(1), command(2)]);
+        assert_eq!(rig.proposer.fence(), fence);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_stays_cut_off_says_so() {
+        let mut rig = Rig::new(&[WriteRefused::LeaseExpired; 1_000]);
+        rig.propose(1, rig.proposer.fence());
+        assert_eq!(rig.answered(1).await, [(1, Some(ProposeError::NotLeader { leader: None }))]);
+    }
+
+    #[tokio::test]
+    async fn what_was_proposed_before_a_refusal_was_heard_of_is_refused_too() {
+        let mut rig = Rig::new(&[WriteRefused::NotLeader { leader: None }]);
+        let fence = rig.proposer.fence();
+        rig.propose(1, fence);
+        rig.answered(1).await;
+        // This node leads again, and the asker does not know yet what became of the first.
+        rig.propose(2, fence);
+        rig.propose(3, rig.proposer.fence());
+        rig.propose(4, fence);
+        let refused = Some(ProposeError::Unavailable);
+        assert_eq!(rig.answered(3).await, [(2, refused), (4, refused), (3, None)]);
+        assert_eq!(*rig.script.log.lock(), [command(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let rig = Rig::new(&[]);
+        let fence = rig.proposer.fence();
+        for number in 0..PROPOSER_QUEUE as u64 {
+            rig.propose(number, fence);
+        }
+        let refused = rig.proposer.propose_then(Some(fence), command(0), Box::new(|_| panic!("answered twice")));
+        assert_eq!(refused, Err(ProposeError::Overloaded));
     }
 }

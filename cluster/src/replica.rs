@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chat::ids::{NodeId, ShardId};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{Fatal, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, RaftError};
+use openraft::impls::ProgressResponder;
 use openraft::{Config, SnapshotPolicy};
 use storage::{Engine, LogStore, StateStore};
 use tokio::sync::{Notify, watch};
@@ -17,8 +19,9 @@ use crate::consensus::log_store::ShardLog;
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
 use crate::consensus::state_machine::{ShardState, ShardView};
+use crate::consensus::types::{Proposal, Types};
 use crate::peer::lane::Lane;
-use crate::proposer::{ProposeError, Proposer};
+use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
 use crate::{Feed, StartError, Timing};
 
 /// Deadline of building a snapshot.
@@ -97,7 +100,7 @@ impl Replica {
                 Err(RaftError::Fatal(error)) => return Err(consensus(error)),
             }
         }
-        let proposer = Proposer::start(shard, raft.clone());
+        let proposer = Proposer::start(shard, RaftLog(raft.clone()));
         let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
         Ok(Self { shard, raft, proposer, state, log, spool: Spool::default(), promised_until, outbox_filled, applied })
     }
@@ -152,6 +155,25 @@ impl Replica {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ProposeError::Storage),
             Err(_) => Err(ProposeError::Unavailable),
+        }
+    }
+}
+
+/// What the proposer writes to.
+struct RaftLog(Raft);
+
+impl EntryLog for RaftLog {
+    async fn write(&self, entry: Bytes) -> Result<Written, WriteRefused> {
+        let (responder, outcome) = ProgressResponder::<Types, _>::complete_only();
+        self.0.client_write_ff(Proposal(entry), Some(responder)).await.map_err(|_| WriteRefused::Storage)?;
+        match outcome.await {
+            Ok(Ok(written)) => Ok(Written { index: written.log_id.index, outcomes: written.data.outcomes }),
+            // Rejected before it was appended.
+            Ok(Err(ClientWriteError::ForwardToLeader(to))) if to.reason == ForwardReason::LeaseExpired => {
+                Err(WriteRefused::LeaseExpired)
+            }
+            Ok(Err(ClientWriteError::ForwardToLeader(to))) => Err(WriteRefused::NotLeader { leader: to.leader_id }),
+            Ok(Err(_)) | Err(_) => Err(WriteRefused::Unknown),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From a session to the group actor that decides, on this node or on the one that leads the conversation's shard.
 //!
 //! Requests of one session enter the same conversation's mailbox in the order they were posted: all of [`Router::post_to_leader`]
-//! happens at once, notes to another node keep their order, and [`Desk::told`] puts them into the mailbox there.
+//! happens at once, notes to another node keep their order, and [`Desk::told`] puts them into the mailbox there. One that
+//! is refused on the way is missed by the group actor, which refuses what comes after it ([`Turn`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::directory::Directory;
-use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest, Reply};
+use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest, Reply, Turn};
 
 /// Before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(25);
@@ -36,6 +37,7 @@ enum Note {
         conversation: ConversationId,
         actor: UserId,
         ask: GroupAsk,
+        turn: Turn,
     },
     Answer {
         number: u64,
@@ -50,6 +52,7 @@ pub(crate) struct Letter {
     pub(crate) conversation: ConversationId,
     pub(crate) actor: UserId,
     pub(crate) ask: GroupAsk,
+    pub(crate) turn: Turn,
 }
 
 /// Asks that another node has not answered yet. One for each request that sessions hold, and those are bounded.
@@ -91,20 +94,16 @@ impl Router {
 
     /// Asks the conversation's group actor once, wherever it is. Does not wait; `reply` gets the answer. An answer that
     /// is lost because the other node hangs never comes: the asker watches the time.
-    pub(crate) fn post_to_leader(&self, leader: Option<NodeId>, letter: Letter, reply: Reply) {
-        let Letter { app, conversation, actor, ask } = letter;
+    pub(crate) fn post_to_leader(&self, letter: Letter, reply: Reply) {
+        let leader = self.cluster.leader(self.cluster.conversation_shard(&letter.app, &letter.conversation));
+        let Letter { app, conversation, actor, ask, turn } = letter;
         match leader {
             None => reply.send(Err(GroupFailure::NotLeader { leader: None })),
             Some(node) if node == self.cluster.node() => {
-                self.desk.directory.ask(GroupKey { app, conversation }, GroupRequest { actor, ask, reply });
+                self.desk.directory.ask(GroupKey { app, conversation }, GroupRequest { actor, ask, turn, reply });
             }
-            Some(node) => self.post_to(node, reply, |number| Note::Ask { number, app, conversation, actor, ask }),
+            Some(node) => self.post_to(node, reply, |number| Note::Ask { number, app, conversation, actor, ask, turn }),
         }
-    }
-
-    /// Who leads the conversation's shard, as far as this node knows.
-    pub(crate) fn leader(&self, letter: &Letter) -> Option<NodeId> {
-        self.cluster.leader(self.cluster.conversation_shard(&letter.app, &letter.conversation))
     }
 
     fn post_to(&self, node: NodeId, reply: Reply, note: impl FnOnce(u64) -> Note) {
@@ -127,7 +126,7 @@ impl Router {
             sleep(RETRY).await;
             let (sender, answer) = oneshot::channel();
             // Whoever insists may have given up.
-            self.post_to_leader(self.leader(&letter), letter.clone(), Reply::new(|answer| _ = sender.send(answer)));
+            self.post_to_leader(letter.clone(), Reply::new(|answer| _ = sender.send(answer)));
             let patience = if idempotent { deadline.min(Instant::now() + ATTEMPT) } else { deadline };
             let answer = match timeout_at(patience, answer).await {
                 Ok(Ok(answer)) => answer,
@@ -148,7 +147,7 @@ impl Router {
 /// Whether a request that failed so may be made again without asking the client.
 pub(crate) fn again(failure: GroupFailure, idempotent: bool) -> bool {
     match failure {
-        GroupFailure::NotLeader { .. } | GroupFailure::Unavailable => true,
+        GroupFailure::NotLeader { .. } | GroupFailure::Unavailable | GroupFailure::OutOfTurn => true,
         GroupFailure::Unknown => idempotent,
         // The client is to wait; a failed replica is restarted, not asked again.
         GroupFailure::Overloaded { .. } | GroupFailure::Rejected(_) | GroupFailure::Internal => false,
@@ -169,7 +168,7 @@ impl Desk {
         Self { directory, pending: Mutex::default() }
     }
 
-    fn asked(&self, from: NodeId, number: u64, key: GroupKey, actor: UserId, ask: GroupAsk) {
+    fn asked(&self, from: NodeId, number: u64, key: GroupKey, request: impl FnOnce(Reply) -> GroupRequest) {
         let directory = self.directory.clone();
         let reply = Reply::new(move |answer| {
             // If the connection is gone, the other node knows that by itself.
@@ -177,15 +176,16 @@ impl Desk {
                 let _ = cluster.tell(from, encode(&Note::Answer { number, answer }));
             }
         });
-        self.directory.ask(key, GroupRequest { actor, ask, reply });
+        self.directory.ask(key, request(reply));
     }
 }
 
 impl cluster::PeerService for Desk {
     fn told(&self, from: NodeId, note: Bytes) {
         match codec::decode(Kind::Peer, &note) {
-            Ok(Note::Ask { number, app, conversation, actor, ask }) => {
-                self.asked(from, number, GroupKey { app, conversation }, actor, ask);
+            Ok(Note::Ask { number, app, conversation, actor, ask, turn }) => {
+                let request = |reply| GroupRequest { actor, ask, turn, reply };
+                self.asked(from, number, GroupKey { app, conversation }, request);
             }
             Ok(Note::Answer { number, answer }) => {
                 // Given up meanwhile, or an answer from before the connection was lost.
@@ -232,6 +232,7 @@ mod tests {
             conversation: ConversationId::Group(GroupId(Uuid::from_u128(6))),
             actor: UserId::new("alice").unwrap(),
             ask: ask.clone(),
+            turn: Turn { session: Uuid::from_u128(8), ticket: 3, after: Some(2) },
         };
         let Ok(Note::Ask { number: 7, ask: back, .. }) = codec::decode(Kind::Peer, &encode(&note)) else {
             panic!("{note:?}");

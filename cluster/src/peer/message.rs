@@ -9,7 +9,7 @@ use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
 use crate::consensus::types::VoteRecord;
 
 /// The version of this protocol. A node refuses a peer that speaks another one, and says so.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// First message in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,34 +67,41 @@ impl Directory {
 
     /// Puts the request into its group actor's mailbox, without waiting, or answers why it is not.
     pub(crate) fn ask(self: &Arc<Self>, key: GroupKey, request: GroupRequest) {
-        if let Err((failure, request)) = self.deliver(key, request) {
+        if let Err(refused) = self.deliver(key, request) {
+            let (failure, request) = *refused;
             request.reply.send(Err(failure));
         }
     }
 
-    fn deliver(self: &Arc<Self>, key: GroupKey, request: GroupRequest) -> Result<(), (GroupFailure, GroupRequest)> {
-        let Some(cluster) = self.cluster.get() else { return Err((GroupFailure::Unavailable, request)) };
+    fn deliver(
+        self: &Arc<Self>,
+        key: GroupKey,
+        request: GroupRequest,
+    ) -> Result<(), Box<(GroupFailure, GroupRequest)>> {
+        let Some(cluster) = self.cluster.get() else { return Err(Box::new((GroupFailure::Unavailable, request))) };
         let shard = cluster.conversation_shard(&key.app, &key.conversation);
         let leader = cluster.leader(shard);
         if leader != Some(cluster.node()) {
-            return Err((GroupFailure::NotLeader { leader }, request));
+            return Err(Box::new((GroupFailure::NotLeader { leader }, request)));
         }
         let actor = match self.actor(cluster, &key) {
             Ok(actor) => actor,
-            Err(failure) => return Err((failure, request)),
+            Err(failure) => return Err(Box::new((failure, request))),
         };
         let request = match actor.try_send(request) {
             Ok(()) => return Ok(()),
-            Err(SendError::Full(request)) => return Err((GroupFailure::Overloaded { retry_after_ms: 200 }, request)),
+            Err(SendError::Full(request)) => {
+                return Err(Box::new((GroupFailure::Overloaded { retry_after_ms: 200 }, request)));
+            }
             Err(SendError::Closed(request)) => request,
         };
         // It died. The log has everything that matters of it.
         self.groups.lock().remove(&key);
         let actor = match self.actor(cluster, &key) {
             Ok(actor) => actor,
-            Err(failure) => return Err((failure, request)),
+            Err(failure) => return Err(Box::new((failure, request))),
         };
-        actor.try_send(request).map_err(|refused| (GroupFailure::Unavailable, refused.into_inner()))
+        actor.try_send(request).map_err(|refused| Box::new((GroupFailure::Unavailable, refused.into_inner())))
     }
 
     fn actor(self: &Arc<Self>, cluster: &Cluster, key: &GroupKey) -> Result<Arc<Addr<GroupActor>>, GroupFailure> {

@@ -10,18 +10,42 @@ use chat::command::Outcome;
 use chat::errors::ErrorCode;
 use chat::ids::{ClientMsgId, ConversationId, UserId};
 use chat::limits;
+use cluster::Fence;
+use uuid::Uuid;
 
-use super::message::{GroupAnswer, GroupAsk, GroupDone, GroupFailure};
+use super::message::{GroupAnswer, GroupAsk, GroupDone, GroupFailure, Turn};
+use super::turns::Turns;
 
 /// One request while it is decided.
-pub(super) type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// Digest of a message's plain body; none for other requests.
-pub(super) type Digest = Option<[u8; 16]>;
+pub(crate) type Digest = Option<[u8; 16]>;
+
+/// A request, with what the shell knows about it.
+pub(crate) struct Asked {
+    pub(crate) actor: UserId,
+    pub(crate) ask: GroupAsk,
+    pub(crate) digest: Digest,
+    pub(crate) local: Local,
+    pub(crate) turn: Turn,
+    /// The proposer's, as it is now.
+    pub(crate) fence: Fence,
+}
+
+/// Answered by `proposed`. Proposals leave in the order of their effects.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) ticket: Ticket,
+    pub(crate) actor: UserId,
+    pub(crate) ask: GroupAsk,
+    pub(crate) digest: Digest,
+    pub(crate) fence: Fence,
+}
 
 /// What the shell is to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Effect<R> {
+pub(crate) enum Effect<R> {
     Answer(R, GroupAnswer),
     /// Answered by `checked`: an error if one of the users has no account.
     CheckUsers {
@@ -35,20 +59,14 @@ pub(super) enum Effect<R> {
         /// If it is a message: its author may have been removed since it was applied, and is told its place then.
         message: Option<ClientMsgId>,
     },
-    /// Answered by `proposed`. Proposals leave in this order.
-    Propose {
-        ticket: Ticket,
-        actor: UserId,
-        ask: GroupAsk,
-        digest: Digest,
-    },
+    Propose(Proposal),
 }
 
 /// What this replica shows at the moment; it may be a little behind.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Local {
-    pub(super) exists: bool,
-    pub(super) member: bool,
+pub(crate) struct Local {
+    pub(crate) exists: bool,
+    pub(crate) member: bool,
 }
 
 struct Pending<R> {
@@ -59,60 +77,76 @@ struct Pending<R> {
     /// Whether it may change who is a member.
     membership: bool,
     message: Option<ClientMsgId>,
+    session: Uuid,
+    fence: Fence,
     /// The request's own and those of its repetitions.
     replies: Vec<R>,
 }
 
-pub(super) struct Core<R> {
+/// A request that is not proposed yet: a check of it is under way, or of one that its session made before it.
+struct Held {
+    ticket: Ticket,
+    session: Uuid,
+    verdict: Option<Result<(), GroupFailure>>,
+}
+
+pub(crate) struct Core<R> {
     conversation: ConversationId,
     /// Of a private conversation: the other side has an account.
     peer_known: bool,
-    /// First messages to a peer that is being looked up, in order.
+    /// First messages to a peer that is being looked up: the answer is one for all of them.
     waiting_for_peer: Vec<Ticket>,
+    /// In the order they came.
+    held: Vec<Held>,
     pending: HashMap<Ticket, Pending<R>>,
     messages: HashMap<(UserId, ClientMsgId), Ticket>,
+    turns: Turns,
     last_ticket: Ticket,
-    pub(super) proposed: u64,
-    pub(super) joined_in_flight: u64,
+    pub(crate) proposed: u64,
+    pub(crate) joined_in_flight: u64,
 }
 
 impl<R> Core<R> {
-    pub(super) fn new(conversation: ConversationId) -> Self {
+    pub(crate) fn new(conversation: ConversationId) -> Self {
         Self {
             conversation,
             peer_known: false,
             waiting_for_peer: Vec::new(),
+            held: Vec::new(),
             pending: HashMap::new(),
             messages: HashMap::new(),
+            turns: Turns::default(),
             last_ticket: 0,
             proposed: 0,
             joined_in_flight: 0,
         }
     }
 
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.pending.len()
     }
 
-    pub(super) fn asked(
-        &mut self,
-        actor: UserId,
-        ask: GroupAsk,
-        digest: Digest,
-        local: Local,
-        reply: R,
-    ) -> Vec<Effect<R>> {
+    /// Called now and then: what was long not needed is forgotten.
+    pub(crate) fn age(&mut self) {
+        self.turns.age();
+    }
+
+    pub(crate) fn asked(&mut self, asked: Asked, reply: R) -> Vec<Effect<R>> {
+        let Asked { actor, ask, digest, local, turn, fence } = asked;
         let message = match &ask {
             GroupAsk::Send { client_msg_id, .. } => Some(*client_msg_id),
             _ => None,
         };
-        let reply = match self.join_repetition(&actor, message, digest, reply) {
+        let reply = match self.join_repetition(&actor, message, digest, turn, reply) {
             Ok(reply) => reply,
             Err(effects) => return effects,
         };
         if self.pending.len() >= limits::GROUP_MAILBOX {
             return vec![Effect::Answer(reply, Err(GroupFailure::Overloaded { retry_after_ms: 200 }))];
         }
+        let Some(fence) = self.turns.admit(turn, fence) else {
+            return vec![Effect::Answer(reply, Err(GroupFailure::OutOfTurn))];
+        };
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let gate = self.gate(ticket, &actor, &ask, local);
@@ -120,13 +154,16 @@ impl<R> Core<R> {
             self.messages.insert((actor.clone(), id), ticket);
         }
         let membership = !matches!(ask, GroupAsk::Send { .. } | GroupAsk::MarkRead { .. });
-        let ask = Some(ask);
-        self.pending.insert(ticket, Pending { actor, ask, digest, membership, message, replies: vec![reply] });
-        match gate {
-            Gate::Open => self.propose(ticket),
-            Gate::Check(check) => vec![check],
-            Gate::Queued => Vec::new(),
-        }
+        let (ask, session, replies) = (Some(ask), turn.session, vec![reply]);
+        self.pending.insert(ticket, Pending { actor, ask, digest, membership, message, session, fence, replies });
+        let (verdict, check) = match gate {
+            Gate::Open if !self.held.iter().any(|held| held.session == session) => return self.propose(ticket),
+            Gate::Open => (Some(Ok(())), None),
+            Gate::Check(check) => (None, Some(check)),
+            Gate::Queued => (None, None),
+        };
+        self.held.push(Held { ticket, session, verdict });
+        check.into_iter().collect()
     }
 
     /// The same message while its first copy is under way waits for the same outcome.
@@ -135,6 +172,7 @@ impl<R> Core<R> {
         actor: &UserId,
         message: Option<ClientMsgId>,
         digest: Digest,
+        turn: Turn,
         reply: R,
     ) -> Result<R, Vec<Effect<R>>> {
         let Some(id) = message else { return Ok(reply) };
@@ -143,6 +181,7 @@ impl<R> Core<R> {
             None => Ok(reply),
             Some(first) if first.digest == digest => {
                 first.replies.push(reply);
+                self.turns.joined(turn, first.fence);
                 self.joined_in_flight += 1;
                 Err(Vec::new())
             }
@@ -185,31 +224,56 @@ impl<R> Core<R> {
     }
 
     /// The answer to a check.
-    pub(super) fn checked(&mut self, ticket: Ticket, verdict: Result<(), GroupFailure>) -> Vec<Effect<R>> {
-        if self.waiting_for_peer.first() != Some(&ticket) {
-            return self.pass(ticket, verdict);
+    pub(crate) fn checked(&mut self, ticket: Ticket, verdict: Result<(), GroupFailure>) -> Vec<Effect<R>> {
+        let mut decided = vec![ticket];
+        if self.waiting_for_peer.first() == Some(&ticket) {
+            self.peer_known |= verdict.is_ok();
+            decided = std::mem::take(&mut self.waiting_for_peer);
         }
-        self.peer_known |= verdict.is_ok();
-        let waiting = std::mem::take(&mut self.waiting_for_peer);
-        waiting.into_iter().flat_map(|ticket| self.pass(ticket, verdict)).collect()
+        for held in self.held.iter_mut().filter(|held| decided.contains(&held.ticket)) {
+            held.verdict = Some(verdict);
+        }
+        self.release()
     }
 
-    fn pass(&mut self, ticket: Ticket, verdict: Result<(), GroupFailure>) -> Vec<Effect<R>> {
-        match verdict {
-            Ok(()) => self.propose(ticket),
-            Err(failure) => self.answer(ticket, Err(failure)),
+    /// What is held goes on in the order it came, but nothing of a session before its earlier ones, nor after one of them
+    /// that could not be decided.
+    fn release(&mut self) -> Vec<Effect<R>> {
+        let mut effects = Vec::new();
+        // Sessions that go no further: they wait, or are refused.
+        let (mut waiting, mut refused) = (Vec::new(), Vec::new());
+        for held in std::mem::take(&mut self.held) {
+            if refused.contains(&held.session) {
+                effects.extend(self.answer(held.ticket, Err(GroupFailure::OutOfTurn)));
+                continue;
+            }
+            match held.verdict.filter(|_| !waiting.contains(&held.session)) {
+                None => {
+                    waiting.push(held.session);
+                    self.held.push(held);
+                }
+                Some(Ok(())) => effects.extend(self.propose(held.ticket)),
+                Some(Err(failure)) => {
+                    if !failure.is_decided() {
+                        refused.push(held.session);
+                    }
+                    effects.extend(self.answer(held.ticket, Err(failure)));
+                }
+            }
         }
+        effects
     }
 
     fn propose(&mut self, ticket: Ticket) -> Vec<Effect<R>> {
         let Some(pending) = self.pending.get_mut(&ticket) else { return Vec::new() };
         let Some(ask) = pending.ask.take() else { return Vec::new() };
         self.proposed += 1;
-        vec![Effect::Propose { ticket, actor: pending.actor.clone(), ask, digest: pending.digest }]
+        let Pending { actor, digest, fence, .. } = pending;
+        vec![Effect::Propose(Proposal { ticket, actor: actor.clone(), ask, digest: *digest, fence: *fence })]
     }
 
     /// The log's verdict.
-    pub(super) fn proposed(&mut self, ticket: Ticket, outcome: Result<Outcome, GroupFailure>) -> Vec<Effect<R>> {
+    pub(crate) fn proposed(&mut self, ticket: Ticket, outcome: Result<Outcome, GroupFailure>) -> Vec<Effect<R>> {
         let answer = match outcome {
             Ok(Outcome::Applied { seq, duplicate }) => Ok(GroupDone { seq, duplicate }),
             Ok(Outcome::Rejected(code)) => Err(GroupFailure::Rejected(code)),
@@ -220,6 +284,9 @@ impl<R> Core<R> {
 
     fn answer(&mut self, ticket: Ticket, answer: GroupAnswer) -> Vec<Effect<R>> {
         let Some(pending) = self.pending.remove(&ticket) else { return Vec::new() };
+        if answer.is_err_and(|failure| !failure.is_decided()) {
+            self.turns.broken(pending.session, pending.fence);
+        }
         if let Some(id) = pending.message {
             self.messages.remove(&(pending.actor, id));
         }
@@ -261,15 +328,27 @@ mod tests {
         Core::new(ConversationId::private(user("alice"), user("bob")))
     }
 
-    fn send(core: &mut Core<u32>, id: u128, digest: u8, local: Local, reply: u32) -> Vec<Effect<u32>> {
+    const FENCE: Fence = Fence(1);
+
+    /// One that alice's session makes while no other of it waits for an answer.
+    fn asked(ask: GroupAsk, digest: Digest, local: Local) -> Asked {
+        let turn = Turn { session: Uuid::from_u128(77), ticket: 0, after: None };
+        Asked { actor: user("alice"), ask, digest, local, turn, fence: FENCE }
+    }
+
+    fn message(id: u128, digest: u8, local: Local) -> Asked {
         let client_msg_id = ClientMsgId(Uuid::from_u128(id));
         let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi") };
-        core.asked(user("alice"), ask, Some([digest; 16]), local, reply)
+        asked(ask, Some([digest; 16]), local)
+    }
+
+    fn send(core: &mut Core<u32>, id: u128, digest: u8, local: Local, reply: u32) -> Vec<Effect<u32>> {
+        core.asked(message(id, digest, local), reply)
     }
 
     fn proposed(effects: &[Effect<u32>]) -> Vec<Ticket> {
         let ticket = |effect: &Effect<u32>| match effect {
-            Effect::Propose { ticket, .. } => *ticket,
+            Effect::Propose(Proposal { ticket, .. }) => *ticket,
             other => panic!("{other:?}"),
         };
         effects.iter().map(ticket).collect()
@@ -306,7 +385,7 @@ mod tests {
     #[test]
     fn after_a_join_in_flight_the_log_decides() {
         let mut core = group();
-        assert_eq!(proposed(&core.asked(user("alice"), GroupAsk::Join, None, STRANGER, 1)).len(), 1);
+        assert_eq!(proposed(&core.asked(asked(GroupAsk::Join, None, STRANGER), 1)).len(), 1);
         assert_eq!(proposed(&send(&mut core, 1, 1, STRANGER, 2)).len(), 1);
     }
 
@@ -328,6 +407,47 @@ mod tests {
         let no = GroupFailure::Rejected(ErrorCode::UserNotFound);
         assert_eq!(core.checked(1, Err(no)), [Effect::Answer(1, Err(no))]);
         assert!(matches!(send(&mut core, 2, 1, NOTHING, 2)[..], [Effect::CheckUsers { ticket: 2, .. }]));
+    }
+
+    #[test]
+    fn what_is_checked_is_not_overtaken_by_its_own_session() {
+        let mut core = group();
+        let effects = send(&mut core, 1, 1, STRANGER, 1);
+        let [Effect::ConfirmMember { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!(send(&mut core, 2, 1, MEMBER, 2), []);
+        let mut other = message(3, 1, MEMBER);
+        other.turn.session = Uuid::from_u128(78);
+        assert_eq!(proposed(&core.asked(other, 3)).len(), 1, "another session does not wait");
+        assert_eq!(proposed(&core.checked(ticket, Ok(()))), [1, 2]);
+
+        let effects = send(&mut core, 4, 1, STRANGER, 4);
+        let [Effect::ConfirmMember { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!(send(&mut core, 5, 1, MEMBER, 5), []);
+        let (no, behind) = (Err(GroupFailure::Unavailable), Err(GroupFailure::OutOfTurn));
+        assert_eq!(core.checked(ticket, no.map(|_: GroupDone| ())), [Effect::Answer(4, no), Effect::Answer(5, behind)]);
+    }
+
+    #[test]
+    fn nothing_enters_the_log_after_one_that_did_not() {
+        let mut core = group();
+        let in_row = |id: u128, after| {
+            let mut asked = message(id, 1, MEMBER);
+            asked.turn = Turn { session: Uuid::from_u128(77), ticket: id as u64, after };
+            asked
+        };
+        let first = proposed(&core.asked(in_row(1, None), 1))[0];
+        assert_eq!(proposed(&core.asked(in_row(2, Some(1)), 2)).len(), 1);
+        let no = Err(GroupFailure::NotLeader { leader: None });
+        assert_eq!(
+            core.proposed(first, no.map(|_: GroupDone| Outcome::Applied { seq: 0, duplicate: false })),
+            [Effect::Answer(1, no)]
+        );
+        let behind = Err(GroupFailure::OutOfTurn);
+        assert_eq!(core.asked(in_row(3, Some(2)), 3), [Effect::Answer(3, behind)]);
+        let mut again = in_row(1, None);
+        again.fence = Fence(2);
+        let effects = core.asked(again, 1);
+        assert!(matches!(effects[..], [Effect::Propose(Proposal { fence: Fence(2), .. })]), "{effects:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use chat::event::{BodyKind, Role};
 use chat::ids::{ClientMsgId, NodeId, UserId};
 use cluster::{ProposeError, Proposed};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// What a user wants of a conversation. Crosses the wire between nodes: new variants go last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,16 @@ impl GroupAsk {
     }
 }
 
+/// A request's place among those that its session makes of the same conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Turn {
+    pub(crate) session: Uuid,
+    /// The session's number of the request; the same again when it is asked again.
+    pub(crate) ticket: u64,
+    /// The request before it, unless that was answered already: this one comes after it or not at all.
+    pub(crate) after: Option<u64>,
+}
+
 /// It is in the log of a majority, durably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupDone {
@@ -78,6 +89,15 @@ pub(crate) enum GroupFailure {
     Unknown,
     /// Storage failed; it may have happened.
     Internal,
+    /// The request before it has not entered the log; nothing happened.
+    OutOfTurn,
+}
+
+impl GroupFailure {
+    /// The log or a check has decided: asking again gives the same answer.
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Self::Rejected(_))
+    }
 }
 
 pub(crate) type GroupAnswer = Result<GroupDone, GroupFailure>;
@@ -112,6 +132,7 @@ impl Drop for Reply {
 pub(crate) struct GroupRequest {
     pub(crate) actor: UserId,
     pub(crate) ask: GroupAsk,
+    pub(crate) turn: Turn,
     pub(crate) reply: Reply,
 }
 

@@ -5,8 +5,9 @@
 //! leader. [`message`]: what it may be asked. `core`: what it decides. `checks`: what it looks up.
 
 mod checks;
-mod core;
+pub(crate) mod core;
 pub(crate) mod message;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use chat::state::query;
 use cluster::{Cluster, ProposeError};
 use storage::{BodyContext, BodySealer};
 
-use self::core::{Core, Digest, Effect, Local, Ticket};
+use self::core::{Asked, Core, Digest, Effect, Local, Proposal, Ticket};
 use crate::directory::Directory;
 use crate::socket::now_ms;
 use crate::started::started;
 pub use message::GroupState;
 use message::{Decided, Observe, Retire};
-pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, Reply};
+pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, Reply, Turn};
 
 /// Between two looks at whether the actor is still needed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -76,7 +77,13 @@ impl GroupActor {
                     let asked = checks::may_ask(self.cluster.clone(), self.key.clone(), user, message);
                     self.check(ticket, asked, context);
                 }
-                Effect::Propose { ticket, actor, ask, digest } => self.propose(ticket, actor, ask, digest, context),
+                Effect::Propose(proposal) => {
+                    let ticket = proposal.ticket;
+                    if let Err(error) = self.propose(proposal, context) {
+                        let answers = self.core.proposed(ticket, Err(failure(error)));
+                        self.act(answers, context);
+                    }
+                }
             }
         }
         if self.retiring && self.core.in_flight() == 0 {
@@ -95,13 +102,14 @@ impl GroupActor {
         context.spawn(done);
     }
 
-    fn propose(&self, ticket: Ticket, actor: UserId, ask: GroupAsk, digest: Digest, context: &mut Context<Self>) {
+    fn propose(&self, proposal: Proposal, context: &mut Context<Self>) -> Result<(), ProposeError> {
+        let Proposal { ticket, actor, ask, digest, fence } = proposal;
         let command = self.command(&actor, ask, digest);
         let GroupKey { app, conversation } = self.key.clone();
         let command = Command::Conversation { app, conversation, actor, command };
         let address = context.address();
         let decided = move |outcome| address.do_send(Decided { ticket, outcome });
-        self.cluster.propose_then(self.shard, command, Box::new(decided));
+        self.cluster.propose_then(self.shard, fence, command, Box::new(decided))
     }
 
     fn command(&self, author: &UserId, ask: GroupAsk, digest: Digest) -> ConversationCommand {
@@ -134,6 +142,7 @@ impl GroupActor {
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
+        self.core.age();
         let idle = self.core.in_flight() == 0 && now_ms().saturating_sub(self.busy_ms) >= limits::GROUP_IDLE_MS;
         if idle {
             self.directory.release(&self.key, self.generation);
@@ -169,10 +178,11 @@ impl Handler<GroupRequest> for GroupActor {
 
     fn handle(&mut self, request: GroupRequest, context: &mut Self::Context) {
         self.busy_ms = now_ms();
-        let GroupRequest { actor, ask, reply } = request;
+        let GroupRequest { actor, ask, turn, reply } = request;
+        let Some(fence) = self.cluster.fence(self.shard) else { return reply.send(Err(GroupFailure::Unavailable)) };
         let digest = self.digest(&actor, &ask);
         let local = self.local(&actor);
-        let effects = self.core.asked(actor, ask, digest, local, reply);
+        let effects = self.core.asked(Asked { actor, ask, digest, local, turn, fence }, reply);
         self.act(effects, context);
     }
 }

@@ -11,6 +11,8 @@ mod core;
 mod cursors;
 mod login;
 pub(crate) mod message;
+#[cfg(test)]
+mod order_tests;
 mod reads;
 mod requests;
 mod resume;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actix::WeakAddr;
 use chat::errors::{CloseCode, ErrorCode};
 use chat::wire::{Credentials, Device};
+use uuid::Uuid;
 
 use super::answers::Answers;
 use super::core::{Core, Effect, Identified, Service};
@@ -19,6 +20,7 @@ use super::{Floor, Services, Session, login, resume};
 use crate::auth::Identity;
 use crate::directory::{Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
+use crate::group::Turn;
 use crate::router::Letter;
 use crate::security::{EndReason, Visitor};
 use crate::socket::{Connection, Ended, Inbound, now_ms};
@@ -32,7 +34,7 @@ struct User {
 }
 
 pub(super) struct Seat {
-    id: String,
+    id: Uuid,
     core: RefCell<Core>,
     services: Arc<Services>,
     fan_out: LocalFanOut,
@@ -51,7 +53,7 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(services: Arc<Services>, floor: &Floor, connection: Connection, slot: Slot) -> Self {
-        let id = uuid::Uuid::now_v7().simple().to_string();
+        let id = Uuid::now_v7();
         let service = Service {
             cluster: services.cluster.cluster().to_owned(),
             node: services.cluster.node(),
@@ -60,7 +62,7 @@ impl Seat {
         let client = &connection.client;
         let (ip, port, user_agent) = (client.ip, client.port, client.user_agent.clone());
         Self {
-            core: RefCell::new(Core::new(id.clone(), service, now_ms())),
+            core: RefCell::new(Core::new(id.simple().to_string(), service, now_ms())),
             id,
             services,
             fan_out: floor.fan_out.clone(),
@@ -74,6 +76,11 @@ impl Seat {
             nudged: Cell::new(false),
             over: Cell::new(false),
         }
+    }
+
+    /// As clients and the security log know it.
+    fn name(&self) -> String {
+        self.id.simple().to_string()
     }
 
     pub(super) fn open(&self, actor: WeakAddr<Session>) {
@@ -160,18 +167,17 @@ impl Seat {
         let Some(reader) = self.reader() else { return };
         let (number, fan_out) = (self.slot.number, self.fan_out.clone());
         match effect {
-            Effect::Submit { ticket, conversation, ask } => {
+            Effect::Submit { ticket, after, conversation, ask } => {
                 let Identity { app, user: actor } = reader.who;
-                let letter = Letter { app, conversation, actor, ask };
-                let leader = self.services.router.leader(&letter);
-                if self.core.borrow_mut().posting(ticket, leader) {
-                    self.services.router.post_to_leader(leader, letter, self.answers.reply(number, ticket));
-                }
+                let turn = Turn { session: self.id, ticket, after };
+                let letter = Letter { app, conversation, actor, ask, turn };
+                self.services.router.post_to_leader(letter, self.answers.reply(number, ticket));
             }
             Effect::Insist { ticket, conversation, ask, within_ms, maybe_happened } => {
                 let router = self.services.router.clone();
                 let Identity { app, user: actor } = reader.who;
-                let letter = Letter { app, conversation, actor, ask };
+                let turn = Turn { session: self.id, ticket, after: None };
+                let letter = Letter { app, conversation, actor, ask, turn };
                 let deadline = tokio::time::Instant::now() + Duration::from_millis(within_ms);
                 let answer = async move { router.insist(letter, deadline, maybe_happened).await };
                 self.when(answer, move |core, now, answer| core.insisted(now, ticket, answer));
@@ -216,7 +222,7 @@ impl Seat {
     fn login(self: &Rc<Self>, re: u64, auth: Credentials, device: Device) {
         self.visitor.borrow_mut().device = Some(device.clone());
         let (services, visitor) = (self.services.clone(), self.visitor.borrow().clone());
-        let work = started(login::login(services, visitor, self.id.clone(), auth));
+        let work = started(login::login(services, visitor, self.name(), auth));
         let seat = Rc::downgrade(self);
         actix::spawn(async move {
             let result = work.await;
@@ -237,7 +243,7 @@ impl Seat {
 
     fn logged_out(&self) {
         if let Some(user) = &*self.user.borrow() {
-            self.services.security.logout(&self.visitor.borrow(), &user.identity, &self.id);
+            self.services.security.logout(&self.visitor.borrow(), &user.identity, &self.name());
         }
     }
 
@@ -254,7 +260,7 @@ impl Seat {
             let duration_ms = now_ms().saturating_sub(user.since_ms);
             let counters = self.core.borrow().counters();
             let (security, visitor) = (&self.services.security, self.visitor.borrow());
-            security.session_ended(&visitor, &user.identity, &self.id, self.end.get(), duration_ms, counters);
+            security.session_ended(&visitor, &user.identity, &self.name(), self.end.get(), duration_ms, counters);
         }
         // A pump that is not gone by now is frozen.
         if self.connection.pipe.ended() != Some(Ended::Gone) {

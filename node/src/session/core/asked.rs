@@ -1,9 +1,10 @@
 //! Requests to group actors that have no answer yet, in the order they were made.
 //!
 //! Where asking again is safe it is done before the client hears of a failure. Requests to one conversation keep their
-//! order meanwhile: what was asked after one that is asked again waits for it, and is posted once that one got through.
+//! order meanwhile: each is posted as coming after the one before it, so that the group actor refuses whatever follows
+//! one that it did not take; those wait for it, and are posted once it got through.
 
-use chat::ids::{ClientMsgId, ConversationId, NodeId};
+use chat::ids::{ClientMsgId, ConversationId};
 use chat::limits;
 use chat::wire::ServerFrame;
 
@@ -15,10 +16,19 @@ use crate::session::requests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Posted,
+    /// Posted, and one before it has failed so: unless it was decided before that, it will be refused.
+    Doomed(GroupFailure),
     /// To be asked again, in its turn.
     Waiting,
     /// Asked again; that answer is the last word.
     Insisted,
+}
+
+impl State {
+    /// Its first attempt has no answer yet.
+    fn is_under_way(self) -> bool {
+        matches!(self, Self::Posted | Self::Doomed(_))
+    }
 }
 
 #[derive(Debug)]
@@ -29,62 +39,56 @@ struct Request {
     ask: GroupAsk,
     since_ms: u64,
     state: State,
-    /// Whom it was posted to.
-    leader: Option<NodeId>,
     /// An attempt ended without saying what it did.
     maybe_happened: bool,
 }
 
+impl Request {
+    fn submit(&self, after: Option<u64>) -> Effect {
+        let (ticket, conversation, ask) = (self.ticket, self.conversation.clone(), self.ask.clone());
+        Effect::Submit { ticket, after, conversation, ask }
+    }
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(in crate::session) struct Asked {
     requests: Vec<Request>,
     last_ticket: u64,
 }
 
 /// What a request came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settled {
-    pub(super) re: u64,
-    pub(super) conversation: ConversationId,
-    pub(super) answer: GroupAnswer,
+pub(in crate::session) struct Settled {
+    pub(in crate::session) re: u64,
+    pub(in crate::session) conversation: ConversationId,
+    pub(in crate::session) answer: GroupAnswer,
 }
 
 impl Asked {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::session) fn len(&self) -> usize {
         self.requests.len()
     }
 
-    pub(super) fn ask(&mut self, now_ms: u64, re: u64, conversation: ConversationId, ask: GroupAsk) -> Option<Effect> {
-        let behind = |other: &Request| other.state != State::Posted && other.conversation == conversation;
-        let state = if self.requests.iter().any(behind) { State::Waiting } else { State::Posted };
+    pub(in crate::session) fn ask(
+        &mut self,
+        now_ms: u64,
+        re: u64,
+        conversation: ConversationId,
+        ask: GroupAsk,
+    ) -> Option<Effect> {
+        let mut before = self.requests.iter().filter(|other| other.conversation == conversation);
+        let after = before.clone().next_back().map(|other| other.ticket);
+        let state = if before.all(|other| other.state == State::Posted) { State::Posted } else { State::Waiting };
         self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        let effect = (state == State::Posted).then(|| {
-            let (conversation, ask) = (conversation.clone(), ask.clone());
-            Effect::Submit { ticket, conversation, ask }
-        });
-        let (since_ms, maybe_happened) = (now_ms, false);
-        let leader = None;
-        self.requests.push(Request { ticket, re, conversation, ask, since_ms, state, leader, maybe_happened });
+        let (ticket, since_ms, maybe_happened) = (self.last_ticket, now_ms, false);
+        let request = Request { ticket, re, conversation, ask, since_ms, state, maybe_happened };
+        let effect = (state == State::Posted).then(|| request.submit(after));
+        self.requests.push(request);
         effect
     }
 
-    /// Whether the request may be posted to this leader. Not while an older one of its conversation is with another: it
-    /// waits for that one's answer then.
-    pub(super) fn posting(&mut self, ticket: u64, leader: Option<NodeId>) -> bool {
-        let Some(place) = self.place(ticket) else { return false };
-        let (older, rest) = self.requests.split_at_mut(place);
-        let Some(request) = rest.first_mut() else { return false };
-        let elsewhere = |other: &Request| {
-            other.conversation == request.conversation && (other.state != State::Posted || other.leader != leader)
-        };
-        let may = !older.iter().any(elsewhere);
-        (request.state, request.leader) = (if may { State::Posted } else { State::Waiting }, leader);
-        may
-    }
-
     /// The answer to the first attempt.
-    pub(super) fn answered(
+    pub(in crate::session) fn answered(
         &mut self,
         now_ms: u64,
         ticket: u64,
@@ -93,21 +97,30 @@ impl Asked {
     ) -> Vec<Settled> {
         let Some(place) = self.place(ticket) else { return Vec::new() };
         let request = &mut self.requests[place];
-        match (answer, request.state) {
-            (Err(failure), State::Posted) if again(failure, request.ask.idempotent()) => {
-                request.state = State::Waiting;
-                request.maybe_happened |= failure == GroupFailure::Unknown;
-                let conversation = request.conversation.clone();
-                self.advance(now_ms, &conversation, effects)
-            }
+        let failure = match answer {
             // It was given up, and is asked again.
-            (Err(_), State::Waiting | State::Insisted) => Vec::new(),
-            _ => self.settle(now_ms, place, answer, effects),
+            Err(_) if !request.state.is_under_way() => return Vec::new(),
+            Err(failure) if !failure.is_decided() => failure,
+            _ => return self.settle(now_ms, place, answer, effects),
+        };
+        let failure = match (failure, request.state) {
+            // What is behind a request that was turned away is turned away with it.
+            (GroupFailure::OutOfTurn, State::Doomed(why @ GroupFailure::Overloaded { .. })) => why,
+            (failure, _) => failure,
+        };
+        if !again(failure, request.ask.idempotent()) {
+            self.doom(place, failure);
+            return self.settle(now_ms, place, Err(failure), effects);
         }
+        request.state = State::Waiting;
+        request.maybe_happened |= failure == GroupFailure::Unknown;
+        let conversation = request.conversation.clone();
+        self.doom(place, failure);
+        self.go_on(now_ms, &conversation, failure == GroupFailure::OutOfTurn, effects)
     }
 
     /// The last word on a request that was asked again.
-    pub(super) fn insisted(
+    pub(in crate::session) fn insisted(
         &mut self,
         now_ms: u64,
         ticket: u64,
@@ -136,20 +149,30 @@ impl Asked {
     }
 
     /// First attempts that had no answer for too long.
-    pub(super) fn overdue(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Vec<Settled> {
+    pub(in crate::session) fn overdue(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Vec<Settled> {
         let mut settled = Vec::new();
-        let mut to_advance = Vec::new();
-        for request in self.requests.iter_mut().filter(|request| request.state == State::Posted) {
+        let mut place = 0;
+        while let Some(request) = self.requests.get_mut(place) {
             let age_ms = now_ms.saturating_sub(request.since_ms);
-            if request.ask.idempotent() && age_ms >= ATTEMPT.as_millis() as u64 || age_ms >= limits::REQUEST_TIMEOUT_MS
-            {
-                request.state = State::Waiting;
-                request.maybe_happened = true;
-                to_advance.push(request.conversation.clone());
+            let patience_ms =
+                if request.ask.idempotent() { ATTEMPT.as_millis() as u64 } else { limits::REQUEST_TIMEOUT_MS };
+            if !request.state.is_under_way() || age_ms < patience_ms {
+                place += 1;
+                continue;
             }
-        }
-        for conversation in to_advance {
-            settled.extend(self.advance(now_ms, &conversation, effects));
+            if age_ms >= limits::REQUEST_TIMEOUT_MS {
+                self.doom(place, GroupFailure::Unknown);
+                settled.extend(self.settle(now_ms, place, Err(GroupFailure::Unknown), effects));
+                // What it leads to may be anywhere.
+                place = 0;
+                continue;
+            }
+            request.state = State::Waiting;
+            request.maybe_happened = true;
+            let conversation = request.conversation.clone();
+            self.doom(place, GroupFailure::Unknown);
+            settled.extend(self.go_on(now_ms, &conversation, false, effects));
+            place = 0;
         }
         settled
     }
@@ -158,49 +181,51 @@ impl Asked {
         self.requests.iter().position(|request| request.ticket == ticket)
     }
 
+    /// The group actor takes nothing that it was to take after this one.
+    fn doom(&mut self, place: usize, why: GroupFailure) {
+        let (before, rest) = self.requests.split_at_mut(place + 1);
+        let Some(failed) = before.last() else { return };
+        for behind in rest.iter_mut().filter(|behind| behind.conversation == failed.conversation) {
+            if behind.state == State::Posted {
+                behind.state = State::Doomed(why);
+            }
+        }
+    }
+
     fn settle(&mut self, now_ms: u64, place: usize, answer: GroupAnswer, effects: &mut Vec<Effect>) -> Vec<Settled> {
-        let Request { re, conversation, state, maybe_happened, .. } = self.requests.remove(place);
-        let decided = matches!(answer, Ok(_) | Err(GroupFailure::Rejected(_)));
+        let Request { re, conversation, maybe_happened, .. } = self.requests.remove(place);
+        let decided = answer.map_or_else(GroupFailure::is_decided, |_| true);
         let answer = answer.map_err(|failure| soften(failure, maybe_happened));
         let mut settled = vec![Settled { re, conversation: conversation.clone(), answer }];
-        match state {
-            State::Posted
-                if self.requests.iter().any(|r| r.conversation == conversation && r.state != State::Waiting) => {}
-            // Somebody decides again: whoever waited behind is posted, in order.
-            _ if decided => self.post(&conversation, effects),
-            _ => settled.extend(self.advance(now_ms, &conversation, effects)),
-        }
+        settled.extend(self.go_on(now_ms, &conversation, decided, effects));
         settled
     }
 
-    fn post(&mut self, conversation: &ConversationId, effects: &mut Vec<Effect>) {
-        let waiting = |request: &&mut Request| {
-            request.state == State::Waiting
-                && request.conversation == *conversation
-                && (request.ask.idempotent() || !request.maybe_happened)
-        };
-        for request in self.requests.iter_mut().filter(waiting) {
-            request.state = State::Posted;
-            let (ticket, conversation, ask) = (request.ticket, conversation.clone(), request.ask.clone());
-            effects.push(Effect::Submit { ticket, conversation, ask });
-        }
-    }
-
-    /// Asks again for the first of the conversation that waits, unless another one is being asked for.
-    fn advance(&mut self, now_ms: u64, conversation: &ConversationId, effects: &mut Vec<Effect>) -> Vec<Settled> {
+    /// If the first request of the conversation waits, it is asked again. `decided`: there is somebody who decides, so it
+    /// is posted with those that wait behind it; without a leader one goes after the other.
+    fn go_on(
+        &mut self,
+        now_ms: u64,
+        conversation: &ConversationId,
+        decided: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Settled> {
         let mut settled = Vec::new();
-        let here = |request: &Request| request.state != State::Posted && request.conversation == *conversation;
-        while let Some(place) = self.requests.iter().position(here) {
+        while let Some(place) = self.requests.iter().position(|request| request.conversation == *conversation) {
             let request = &mut self.requests[place];
-            if request.state == State::Insisted {
+            let within_ms = (request.since_ms + limits::REQUEST_TIMEOUT_MS).saturating_sub(now_ms);
+            if request.state != State::Waiting {
                 break;
             }
-            let within_ms = (request.since_ms + limits::REQUEST_TIMEOUT_MS).saturating_sub(now_ms);
-            if within_ms == 0 || request.maybe_happened && !request.ask.idempotent() {
+            if within_ms == 0 {
                 let Request { re, conversation, maybe_happened, .. } = self.requests.remove(place);
                 let answer = Err(soften(GroupFailure::Unavailable, maybe_happened));
                 settled.push(Settled { re, conversation, answer });
                 continue;
+            }
+            if decided {
+                self.post(conversation, effects);
+                break;
             }
             request.state = State::Insisted;
             let Request { ticket, ask, maybe_happened, .. } = &*request;
@@ -215,14 +240,22 @@ impl Asked {
         }
         settled
     }
+
+    /// Posts those that wait, up to one that is about to be refused: what came after it would be, too.
+    fn post(&mut self, conversation: &ConversationId, effects: &mut Vec<Effect>) {
+        let mut after = None;
+        for request in self.requests.iter_mut().filter(|request| request.conversation == *conversation) {
+            if request.state != State::Waiting {
+                break;
+            }
+            request.state = State::Posted;
+            effects.push(request.submit(after));
+            after = Some(request.ticket);
+        }
+    }
 }
 
 impl Core {
-    /// Whether a request may go to this leader now.
-    pub(in crate::session) fn posting(&mut self, ticket: u64, leader: Option<NodeId>) -> bool {
-        self.asked.posting(ticket, leader)
-    }
-
     /// The group actor's answer, unless the message's own event came first and was the answer.
     pub(in crate::session) fn submitted(&mut self, now_ms: u64, ticket: u64, answer: GroupAnswer) {
         let settled = self.asked.answered(now_ms, ticket, answer, &mut self.effects);
@@ -275,6 +308,7 @@ mod tests {
     }
 
     const DONE: GroupAnswer = Ok(GroupDone { seq: 1, duplicate: false });
+    const OUT_OF_TURN: GroupAnswer = Err(GroupFailure::OutOfTurn);
     const NOT_LEADER: GroupAnswer = Err(GroupFailure::NotLeader { leader: None });
 
     /// Tickets that are asked again by these effects.
@@ -290,52 +324,70 @@ mod tests {
         settled.into_iter().map(|settled| (settled.re, settled.answer)).collect()
     }
 
+    /// Tickets that are posted by these effects, each with the one it comes after.
+    fn posted(effects: &mut Vec<Effect>) -> Vec<(u64, Option<u64>)> {
+        let ticket = |effect: Effect| match effect {
+            Effect::Submit { ticket, after, .. } => (ticket, after),
+            other => panic!("{other:?}"),
+        };
+        std::mem::take(effects).into_iter().map(ticket).collect()
+    }
+
     #[test]
     fn requests_of_a_conversation_keep_their_order_while_the_leader_changes() {
         let mut asked = Asked::default();
         let mut effects = Vec::new();
         for re in 1..=3 {
-            assert!(asked.ask(0, re, group(1), send(u128::from(re))).is_some());
+            effects.extend(asked.ask(0, re, group(1), send(u128::from(re))));
         }
+        assert_eq!(posted(&mut effects), [(1, None), (2, Some(1)), (3, Some(2))]);
         assert_eq!(answers(asked.answered(1, 1, NOT_LEADER, &mut effects)), []);
         assert_eq!(insisted(&mut effects), [1]);
-        assert_eq!(answers(asked.answered(1, 2, NOT_LEADER, &mut effects)), []);
+        assert_eq!(answers(asked.answered(1, 2, OUT_OF_TURN, &mut effects)), []);
         assert!(asked.ask(2, 4, group(1), send(4)).is_none(), "it waits behind the others");
         assert!(asked.ask(2, 5, group(2), send(5)).is_some(), "another conversation does not");
-        assert_eq!(answers(asked.answered(2, 3, NOT_LEADER, &mut effects)), []);
+        assert_eq!(answers(asked.answered(2, 3, OUT_OF_TURN, &mut effects)), []);
         assert!(insisted(&mut effects).is_empty());
         assert_eq!(answers(asked.insisted(3, 1, DONE, &mut effects)), [(1, DONE)]);
-        let posted = |effect: Effect| match effect {
-            Effect::Submit { ticket, .. } => ticket,
-            other => panic!("{other:?}"),
-        };
-        let released: Vec<u64> = std::mem::take(&mut effects).into_iter().map(posted).collect();
-        assert_eq!(released, [2, 3, 4], "once one got through the others are posted, in order");
+        assert_eq!(posted(&mut effects), [(2, None), (3, Some(2)), (4, Some(3))], "once one got through");
         assert!(asked.ask(4, 6, group(1), send(6)).is_some());
-        assert_eq!(answers(asked.answered(5, 3, DONE, &mut effects)), [(3, DONE)]);
-
         assert_eq!(answers(asked.answered(5, 2, NOT_LEADER, &mut effects)), []);
         assert_eq!(insisted(&mut effects), [2]);
-        assert_eq!(answers(asked.answered(5, 4, NOT_LEADER, &mut effects)), []);
+        assert_eq!(answers(asked.answered(5, 3, NOT_LEADER, &mut effects)), []);
         let unavailable = Err(GroupFailure::Unavailable);
         assert_eq!(answers(asked.insisted(6, 2, unavailable, &mut effects)), [(2, unavailable)]);
-        assert_eq!(insisted(&mut effects), [4], "without a leader one after the other");
+        assert_eq!(insisted(&mut effects), [3], "without a leader one after the other");
     }
 
     #[test]
-    fn what_another_leader_has_not_answered_is_not_overtaken() {
+    fn what_is_behind_a_failure_waits_for_its_own_answer_too() {
+        let mut asked = Asked::default();
+        let mut effects = Vec::new();
+        for re in 1..=2 {
+            asked.ask(0, re, group(1), send(u128::from(re)));
+        }
+        assert_eq!(answers(asked.answered(1, 1, NOT_LEADER, &mut effects)), []);
+        assert_eq!(insisted(&mut effects), [1]);
+        assert_eq!(answers(asked.insisted(2, 1, DONE, &mut effects)), [(1, DONE)]);
+        assert!(asked.ask(2, 3, group(1), send(3)).is_none(), "the second is about to be refused");
+        assert_eq!(effects, []);
+        assert_eq!(answers(asked.answered(3, 2, OUT_OF_TURN, &mut effects)), []);
+        assert_eq!(posted(&mut effects), [(2, None), (3, Some(2))]);
+    }
+
+    #[test]
+    fn what_comes_after_an_overload_is_turned_away_with_it() {
         let mut asked = Asked::default();
         let mut effects = Vec::new();
         for re in 1..=3 {
             asked.ask(0, re, group(1), send(u128::from(re)));
         }
-        assert!(asked.posting(1, Some(1)) && asked.posting(2, Some(1)));
-        assert!(!asked.posting(3, Some(2)), "the leader has changed");
-        assert_eq!(answers(asked.answered(1, 1, DONE, &mut effects)), [(1, DONE)]);
-        assert_eq!(effects, []);
-        assert_eq!(answers(asked.answered(1, 2, DONE, &mut effects)), [(2, DONE)]);
-        assert!(matches!(effects[..], [Effect::Submit { ticket: 3, .. }]), "{effects:?}");
-        assert!(asked.posting(3, Some(2)));
+        let overloaded = Err(GroupFailure::Overloaded { retry_after_ms: 200 });
+        assert_eq!(answers(asked.answered(1, 1, overloaded, &mut effects)), [(1, overloaded)]);
+        assert_eq!(answers(asked.answered(1, 2, OUT_OF_TURN, &mut effects)), [(2, overloaded)]);
+        assert!(asked.ask(2, 4, group(1), send(4)).is_none());
+        assert_eq!(answers(asked.answered(1, 3, OUT_OF_TURN, &mut effects)), [(3, overloaded)]);
+        assert_eq!(insisted(&mut effects), [4]);
     }
 
     #[test]

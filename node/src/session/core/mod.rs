@@ -1,7 +1,7 @@
 //! What a session does, decided without a clock, a socket or a cluster. Every method is one input; what it wants done
 //! is collected as [`Effect`]s, in order.
 
-mod asked;
+pub(super) mod asked;
 mod delivery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +48,8 @@ pub(super) enum Effect {
     /// Answered by `submitted`, or never.
     Submit {
         ticket: u64,
+        /// To be taken after this one, or not at all.
+        after: Option<u64>,
         conversation: ConversationId,
         ask: GroupAsk,
     },
