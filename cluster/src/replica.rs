@@ -177,13 +177,3 @@ impl EntryLog for RaftLog {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_restarted_leader_needs_a_new_term() {
-        assert_eq!(config("c", Timing::default()).unwrap().enable_leader_restore, Some(false));
-    }
-}
