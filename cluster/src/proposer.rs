@@ -295,7 +295,7 @@ mod tests {
         fn propose(&self, number: u64, fence: Fence) {
             let answer = self.answer.clone();
             // The rig may be gone before the last answers.
-            let reply = Box::new(move |result: Result<_, _>| drop(answer.send((number, result.err()))));
+            let reply = Box::new(move |result: Result<_, _>| _ = answer.send((number, result.err())));
             self.proposer.propose_then(Some(fence), command(number), reply).unwrap();
         }
 

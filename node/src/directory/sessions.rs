@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chat::limits;
 use parking_lot::Mutex;
@@ -57,6 +58,13 @@ impl Sessions {
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// Returns once there is no open connection.
+    pub(crate) async fn all_gone(&self) {
+        while self.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Users with a connection that is logged in.

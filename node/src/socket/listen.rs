@@ -47,9 +47,7 @@ pub fn serve_clients(
                 // An ack behind an event must not wait for the client's delayed TCP acknowledgement (40 ms).
                 .tcp_nodelay(true)
                 .local_addr(listen)
-                .upgrade(fn_service(move |upgrade: (Request, Framed<_, h1::Codec>)| {
-                    Box::pin(endpoint.clone().serve(upgrade))
-                }))
+                .upgrade(fn_service(move |upgrade: (Request, Framed<_, h1::Codec>)| endpoint.clone().serve(upgrade)))
                 .finish(map_config(app, |()| AppConfig::default()))
         }};
     }

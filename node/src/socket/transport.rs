@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use actix_web::error::PayloadError;
 use bytes::{Buf, Bytes};
 use chat::limits;
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::Pipe;
 
@@ -69,16 +69,14 @@ pub(super) struct Outgoing<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Outgoing<Io> {
     /// Runs the actor behind `frames` until it ends, the connection breaks, or the session cuts it. While the client
     /// takes nothing the actor stands still, and so does what the client sends.
-    pub(super) async fn carry<E>(mut self, frames: impl Stream<Item = Result<Bytes, E>>, pipe: &Pipe) {
-        {
-            let mut frames = pin!(frames);
-            if poll_fn(|cx| self.poll_carry(cx, frames.as_mut(), pipe)).await.is_err() {
-                return;
-            }
+    pub(super) async fn carry<E>(mut self, mut frames: Pin<Box<impl Stream<Item = Result<Bytes, E>>>>, pipe: Pipe) {
+        if poll_fn(|cx| self.poll_carry(cx, frames.as_mut(), &pipe)).await.is_err() {
+            return;
         }
+        drop(frames);
         // The actor and its stream are gone. A socket closed with bytes unread would be reset, and the client might
         // never see why: so its end is waited for.
-        let _ = tokio::time::timeout(LINGER, self.linger()).await;
+        let _ = Box::pin(tokio::time::timeout(LINGER, self.linger())).await;
     }
 
     fn poll_carry<E>(
@@ -122,9 +120,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Outgoing<Io> {
         let Some(socket) = Rc::into_inner(self.socket) else { return Ok(()) };
         let mut io = socket.into_inner().io;
         io.shutdown().await?;
-        let mut rest = [0; 4096];
-        while io.read(&mut rest).await? > 0 {}
-        Ok(())
+        // Into the thread's buffer: one of its own would be part of every connection's memory.
+        poll_fn(|cx| {
+            READ.with_borrow_mut(|buffer| {
+                loop {
+                    let mut read = ReadBuf::new(buffer);
+                    ready!(Pin::new(&mut io).poll_read(cx, &mut read))?;
+                    if read.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            })
+        })
+        .await
     }
 }
 
@@ -133,7 +141,7 @@ mod tests {
     use std::convert::Infallible;
 
     use futures_util::{StreamExt, stream};
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
 
@@ -145,7 +153,7 @@ mod tests {
         let (incoming, outgoing) = split(server, Bytes::from_static(b"early "));
         let echo = incoming.map(|chunk| -> Frame { Ok(chunk.unwrap()) }).take(2);
         let pipe = Pipe::new(0);
-        let carried = outgoing.carry(echo, &pipe);
+        let carried = outgoing.carry(Box::pin(echo), pipe);
         let talk = async {
             client.write_all(b"late").await.unwrap();
             let mut said = Vec::new();
@@ -172,7 +180,7 @@ mod tests {
                     taken.take(0, cx.waker());
                     Poll::Ready(Some(Frame::Ok(Bytes::from(vec![7; 1000]))))
                 });
-                outgoing.carry(first.take(1).chain(stream::pending()), &pipe).await;
+                outgoing.carry(Box::pin(first.take(1).chain(stream::pending())), pipe).await;
             }
         });
         tokio::task::yield_now().await;

@@ -1,6 +1,7 @@
 //! The route of the WebSocket endpoint.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use crate::directory::Slot;
 use crate::page::Page;
 use crate::session::{Floor, Services, Session};
 
+type Served = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
+
 /// What the connections of one worker thread share.
 #[derive(Clone)]
 pub(super) struct Endpoint {
@@ -32,25 +35,27 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serves one connection that asks to become a WebSocket, to its end.
-    pub(super) async fn serve<Io>(
-        self,
-        (request, mut framed): (Request, Framed<Io, h1::Codec>),
-    ) -> Result<(), Infallible>
+    /// Answers one connection that asks to become a WebSocket, and has it served by a task of its own: what HTTP and the
+    /// handshake needed ends here.
+    pub(super) fn serve<Io>(self, (request, framed): (Request, Framed<Io, h1::Codec>)) -> Served
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let mut framed = Box::new(framed);
         match self.admit(&request) {
-            Ok((response, client, slot)) => {
+            Ok((response, client, slot)) => Box::pin(async move {
                 drop(request);
                 if framed.send((response, BodySize::None).into()).await.is_ok() {
-                    self.chat(framed, client, slot).await;
+                    actix::spawn(self.chat(*framed, client, slot));
                 }
-            }
+                Ok(())
+            }),
             // Whoever is refused may be gone already.
-            Err(refusal) => drop(refuse(framed, refusal).await),
+            Err(refusal) => Box::pin(async move {
+                drop(refuse(*framed, refusal).await);
+                Ok(())
+            }),
         }
-        Ok(())
     }
 
     fn admit(&self, request: &Request) -> Result<(Response<()>, Client, Slot), Response<BoxBody>> {
@@ -73,7 +78,7 @@ impl Endpoint {
         Ok((response, client, slot))
     }
 
-    async fn chat<Io>(self, framed: Framed<Io, h1::Codec>, client: Client, slot: Slot)
+    fn chat<Io>(self, framed: Framed<Io, h1::Codec>, client: Client, slot: Slot) -> impl Future<Output = ()>
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -88,7 +93,7 @@ impl Endpoint {
         let open = Box::new(move || Session::new(self.services, &self.floor, connection, slot).start().recipient());
         let codec = ws::Codec::new().max_size(limits::FRAME_BYTES);
         let frames = WebsocketContext::with_codec(Pump::new(pipe.clone(), violated, open), guarded, codec);
-        outgoing.carry(frames, &pipe).await;
+        outgoing.carry(Box::pin(frames), pipe)
     }
 }
 

@@ -30,8 +30,8 @@ use crate::{socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long the stop waits for connections after that.
-const CLOSING: Duration = Duration::from_millis(300);
+/// How long the stop waits at most for connections to end after that.
+const CLOSING: Duration = Duration::from_millis(1_300);
 /// Between two looks for a replica that can no longer work.
 const WATCH: Duration = Duration::from_secs(1);
 /// Exit code after a failure of storage or of a replica: restart the process and read its log.
@@ -200,7 +200,8 @@ async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     tracing::info!(event = "node_stopping", "stopping");
     if node.sessions.connections() > 0 {
         node.fan_out.say_goodbye(GOODBYE).await;
-        tokio::time::sleep(CLOSING).await;
+        // Whoever is left is cut off.
+        let _ = tokio::time::timeout(CLOSING, node.sessions.all_gone()).await;
     }
     for listener in listeners {
         listener.stop(true).await;
