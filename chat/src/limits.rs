@@ -42,6 +42,8 @@ pub const GROUP_MEMBERS: usize = 10_000;
 pub const INVITE_USERS: usize = 500;
 /// Conversations of one user.
 pub const USER_CONVERSATIONS: usize = 2_000;
+/// A device that logs in again within this is not written down anew: how old the list of devices may be, in milliseconds.
+pub const DEVICE_SEEN_MS: u64 = 10 * 60 * 1_000;
 /// Devices remembered for one user.
 pub const USER_DEVICES: usize = 32;
 /// Live connections of one user on one node.

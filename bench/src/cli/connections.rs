@@ -26,6 +26,10 @@ pub(super) struct Connect {
     /// Logins a second, beside a probe of users who are connected already and send messages.
     #[arg(long, value_name = "PER_SECOND", value_parser = args::rate)]
     login_rate: Option<f64>,
+    /// The logins are of users who close their connection and open it again, known to the servers already; otherwise each
+    /// is of a new user.
+    #[arg(long, requires = "login_rate")]
+    returning: bool,
     /// Users of the probe, in groups of ten.
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     probe: u32,
@@ -67,15 +71,23 @@ impl Connect {
         let storm = Duration::from_secs_f64(f64::from(self.connections) / rate);
         let probe = Loop::Open { per_second: self.probe_rate };
         let load = Load::steady(Some(probe), Duration::from_secs(2), storm, Duration::from_secs(15));
-        let load = Load { logins_per_s: Some(rate), ..load };
+        let mut load = Load { logins_per_s: (!self.returning).then_some(rate), ..load };
+        if self.returning {
+            for phase in &mut load.phases {
+                (phase.relogins_per_s, phase.relogins_from) = (rate, first);
+            }
+        }
         let parameters = BTreeMap::from([
             ("connections".to_owned(), json!(self.connections)),
             ("login_rate".to_owned(), json!(rate)),
+            ("returning".to_owned(), json!(self.returning)),
             ("probe".to_owned(), json!(first)),
             ("probe_rate".to_owned(), json!(self.probe_rate)),
         ]);
         let mut plan = self.common.plan_of("connect", parameters, shape, load, self.payload);
-        plan.first = first;
+        if !self.returning {
+            plan.first = first;
+        }
         plan.accounts_first = self.common.system.is_none();
         self.common.run(&plan, None)
     }

@@ -57,6 +57,8 @@ pub struct Phase {
     pub history_per_s: f64,
     /// Users who close the app and open it again.
     pub relogins_per_s: f64,
+    /// Users with a smaller number stay connected.
+    pub relogins_from: u32,
     /// The share of all connections that is cut when the phase begins.
     pub cut: f64,
 }
@@ -64,7 +66,15 @@ pub struct Phase {
 impl Phase {
     /// Sends and nothing else.
     pub fn of(pace: Option<Loop>) -> Self {
-        Self { begin: Duration::ZERO, pace, reads_per_s: 0.0, history_per_s: 0.0, relogins_per_s: 0.0, cut: 0.0 }
+        Self {
+            begin: Duration::ZERO,
+            pace,
+            reads_per_s: 0.0,
+            history_per_s: 0.0,
+            relogins_per_s: 0.0,
+            relogins_from: 0,
+            cut: 0.0,
+        }
     }
 }
 

@@ -44,6 +44,10 @@ pub fn account<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Option<A
     load(view, &key::account(app, user))
 }
 
+pub fn device<V: View>(view: &V, app: &AppId, user: &UserId, device: &DeviceId) -> Result<Option<Device>, V::Error> {
+    load(view, &key::device(app, user, device))
+}
+
 /// The user's devices in byte order of their ids; at most [`crate::limits::USER_DEVICES`].
 pub fn devices<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Vec<(DeviceId, Device)>, V::Error> {
     let prefix = key::devices(app, user);

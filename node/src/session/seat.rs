@@ -236,7 +236,7 @@ impl Seat {
 
     fn logged_in(self: &Rc<Self>, re: u64, identity: Identity, slot: UserSlot, device: Device) {
         let who = Identified { app: identity.app.clone(), user: identity.user.clone() };
-        actix::spawn(login::see_device(self.services.clone(), identity.clone(), device));
+        actix::spawn(login::see_device(self.services.clone(), identity.clone(), device, unix_ms()));
         *self.user.borrow_mut() = Some(User { identity, since_ms: now_ms(), _slot: slot });
         self.step(|core, _| core.logged_in(re, who, unix_ms()));
     }

@@ -39,6 +39,7 @@ struct Paces {
     reads: Option<Pacing>,
     history: Option<Pacing>,
     relogins: Option<Pacing>,
+    relogins_from: u32,
 }
 
 impl Paces {
@@ -209,6 +210,7 @@ impl<P: Protocol> Worker<P> {
             reads: pacing(phase.reads_per_s * of_users),
             history: pacing(phase.history_per_s * of_users),
             relogins: pacing(phase.relogins_per_s * of_users),
+            relogins_from: phase.relogins_from,
         }
     }
 
@@ -230,8 +232,10 @@ impl<P: Protocol> Worker<P> {
             self.ask_somebody(place, due_us, |seen| seen.map(|(group, _)| Ask::History { group }));
         }
         while let Some((place, due_us)) = paces.relogins.as_mut().and_then(|pacing| pacing.due(now_us)) {
-            let user = self.users[(spread(place) % self.users.len() as u64) as usize];
-            self.log_in_again(user, due_us);
+            let among = &self.users[self.users.partition_point(|user| *user < paces.relogins_from)..];
+            if let Some(user) = among.get(spread(place) as usize % among.len().max(1)) {
+                self.log_in_again(*user, due_us);
+            }
         }
     }
 
