@@ -12,6 +12,9 @@ const UNANSWERED: u32 = AHEAD;
 /// Messages of an open loop's lane that are not acked or not yet everywhere.
 const ON_THE_WAY: u32 = 512;
 
+/// Arrivals out of order that are remembered; any more are broken promises, come what may.
+const SUSPECTS: usize = 4_096;
+
 /// How a lane goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -55,8 +58,12 @@ pub(crate) struct Lane {
     /// All places up to here are acked.
     settled: u32,
     on_the_way: u32,
-    /// A message was sent again: one of the sender's may have overtaken another, and acks may come twice.
+    /// A message was sent again: acks may come twice.
     pub(crate) retried: bool,
+    /// Places up to here may have overtaken one that was refused or sent again.
+    excused: u32,
+    /// Arrivals out of order, by place, that a refusal on its way may yet excuse.
+    suspects: Vec<u32>,
     pace: Pace,
     waiting: VecDeque<u64>,
     /// A ring: place p is at p modulo its length, which is a power of two.
@@ -75,10 +82,31 @@ impl Lane {
             settled: 0,
             on_the_way: 0,
             retried: false,
+            excused: 0,
+            suspects: Vec::new(),
             pace: Pace::Open,
             waiting,
             slots,
         }
+    }
+
+    /// One arrived before an earlier one of the sender, or after a later one. Whether that breaks a promise, as far as is
+    /// known.
+    pub(crate) fn out_of_order(&mut self, place: u32) -> bool {
+        let breaks = place > self.excused;
+        if breaks && self.suspects.len() < SUSPECTS {
+            self.suspects.push(place);
+        }
+        breaks
+    }
+
+    /// A message was refused, or is sent again: what was sent behind it so far may arrive before it. How many arrivals
+    /// that excuses.
+    pub(crate) fn excuse(&mut self, place: u32) -> u64 {
+        self.excused = self.sent;
+        let before = self.suspects.len();
+        self.suspects.retain(|suspect| *suspect < place);
+        (before - self.suspects.len()) as u64
     }
 
     pub(crate) fn open(&mut self, pace: Pace) {

@@ -205,7 +205,7 @@ impl Traffic {
         let duplicates = u64::from(!in_order);
         match self.marks[seat.marks + lane.position].arrive(number.place) {
             Arrival::Next => {}
-            Arrival::OutOfOrder => self.broken.reordered += u64::from(!lane.retried),
+            Arrival::OutOfOrder => self.broken.reordered += u64::from(lane.out_of_order(number.place)),
             // Counted once, whichever check saw it.
             Arrival::Again => return self.broken.duplicated += 1 - duplicates,
             Arrival::TooFar => self.broken.gaps += 1,
@@ -265,6 +265,7 @@ impl Traffic {
     fn refused(&mut self, number: Number, retry_after_ms: Option<u64>, unknown: bool, why: &str, now_us: u64) {
         let name = if unknown { format!("{why}, unknown") } else { why.to_owned() };
         self.error(name);
+        self.excuse(number);
         match retry_after_ms {
             Some(after_ms) => self.effects.retries.push((now_us + after_ms * 1_000, number)),
             None => self.tell(format!("message {number} was refused for good: {why}")),
@@ -341,7 +342,15 @@ impl Traffic {
         let lane = self.lanes.get_mut(number.lane as usize)?;
         lane.slot(number.place).filter(|slot| !slot.acked)?;
         lane.retried = true;
-        Some((lane.sender, lane.group))
+        let (sender, group) = (lane.sender, lane.group);
+        self.excuse(number);
+        Some((sender, group))
+    }
+
+    fn excuse(&mut self, number: Number) {
+        if let Some(lane) = self.lanes.get_mut(number.lane as usize) {
+            self.broken.reordered -= lane.excuse(number.place);
+        }
     }
 
     /// A user's messages without an ack, to be sent again over a new connection.

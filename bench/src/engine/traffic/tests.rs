@@ -116,6 +116,25 @@ fn every_broken_promise_is_counted_once() {
 }
 
 #[test]
+fn a_refusal_excuses_what_overtook_it_and_nothing_later() {
+    let mut traffic = traffic(Pace::Window(4));
+    let [one, two] = [0, 1].map(|_| send(&mut traffic, 0, 0));
+    // A member hears of the second before the sender hears that the first was refused.
+    deliver(&mut traffic, 1, 2, two, 0);
+    assert_eq!(traffic.broken.reordered, 1);
+    let refused = Event::Refused { number: one, retry_after_ms: Some(5), unknown: false, why: "C1501 overloaded" };
+    traffic.take(0, refused, 1_000);
+    assert_eq!(traffic.broken.reordered, 0);
+    assert!(traffic.again(one).is_some());
+    deliver(&mut traffic, 1, 3, one, 0);
+    assert_eq!(traffic.broken.reordered, 0);
+    let [three, four] = [0, 1].map(|_| send(&mut traffic, 0, 0));
+    deliver(&mut traffic, 1, 4, four, 0);
+    deliver(&mut traffic, 1, 5, three, 0);
+    assert_eq!(traffic.broken.reordered, 2, "an old refusal is no excuse");
+}
+
+#[test]
 fn what_was_sent_again_may_be_overtaken_and_acked_twice() {
     let mut traffic = traffic(Pace::Window(2));
     let (one, two) = (send(&mut traffic, 0, 0), send(&mut traffic, 0, 0));
