@@ -1,7 +1,7 @@
 //! A cluster of the run's own: real node processes in a temporary directory.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chat::ids::{AppId, NodeId};
 use node::init::InitOptions;
@@ -13,6 +13,8 @@ use crate::usage::Process;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks whether a node has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnOptions {
@@ -72,6 +74,23 @@ impl Spawned {
     /// Where the nodes' data and output are.
     pub fn dir(&self) -> PathBuf {
         self.cluster.dir().to_owned()
+    }
+
+    /// SIGTERM: the node leaves in good order.
+    pub fn terminate(&self, node: NodeId) -> Result<(), SpawnError> {
+        Ok(self.cluster.terminate(node)?)
+    }
+
+    /// Waits until a node that was told to stop has ended.
+    pub async fn gone(&mut self, node: NodeId, within: Duration) {
+        let begun = Instant::now();
+        while self.is_running(node) && begun.elapsed() < within {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub fn is_running(&mut self, node: NodeId) -> bool {
+        self.cluster.is_running(node)
     }
 
     /// SIGKILL.

@@ -8,6 +8,7 @@ use chat::ids::{NodeId, ShardId};
 use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::cluster::Inner;
+use crate::leave;
 use crate::replica::Replica;
 
 /// Between two looks. Also how long a returning node gets to settle before it leads again.
@@ -25,6 +26,11 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     let mut waiting: Vec<ShardId> = Vec::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if inner.leaving.contains(inner.node) {
+            // It may have been elected for want of another.
+            leave::hand_over(&inner, INTERVAL).await;
+            continue;
+        }
         let mut seen = Vec::new();
         for replica in inner.replicas.iter() {
             if let Some(to) = should_hand_over(&inner, replica, &members) {
@@ -45,7 +51,8 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 
 fn should_hand_over(inner: &Inner, replica: &Replica, members: &[NodeId]) -> Option<NodeId> {
     let to = preferred(replica.shard, members)?;
-    if to == inner.node || replica.leader() != Some(inner.node) || !inner.connected(to) {
+    let ready = inner.connected(to) && !inner.leaving.contains(to) && !inner.leaving.contains(inner.node);
+    if to == inner.node || replica.leader() != Some(inner.node) || !ready {
         return None;
     }
     let metrics = replica.raft.metrics().borrow_watched().clone();

@@ -1,8 +1,6 @@
 //! The handle on the cluster that the node above works with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,16 +14,16 @@ use parking_lot::Mutex;
 use storage::{LogPayload, StorageError};
 use tokio::runtime::Runtime;
 
-use crate::consensus::serve::{self, SnapshotPart};
 use crate::consensus::state_machine::ShardView;
+use crate::leave::Leaving;
 use crate::peer::lane::{CallError, Lane, LaneOptions};
 use crate::peer::message::{Failure, Request, Response};
-use crate::peer::server::{self, Handler, ServerOptions};
+use crate::peer::server::{self, ServerOptions};
 use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
     ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover, heartbeat,
-    outbox, status,
+    leave, outbox, status,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -54,7 +52,8 @@ pub(crate) struct Inner {
     /// By shard id: 0 is the metadata group.
     pub(crate) replicas: Vec<Replica>,
     lanes: Arc<BTreeMap<NodeId, Lane>>,
-    service: Arc<dyn PeerService>,
+    pub(crate) service: Arc<dyn PeerService>,
+    pub(crate) leaving: Leaving,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
@@ -200,6 +199,22 @@ impl Cluster {
         replica.compact().await
     }
 
+    /// Hands over every shard that this node leads, and leads none until [`Cluster::return_to_duty`]. How many it still
+    /// leads after `within`: none unless no other node is there to lead them.
+    pub async fn resign(&self, within: Duration) -> usize {
+        leave::resign(&self.inner, within).await
+    }
+
+    /// Takes back what this node is to lead, as it would after a restart.
+    pub async fn return_to_duty(&self) {
+        leave::return_to_duty(&self.inner).await;
+    }
+
+    /// Whether it was asked to lead nothing.
+    pub fn has_resigned(&self) -> bool {
+        self.inner.leaving.contains(self.inner.node)
+    }
+
     /// Stops the replicas and their runtime. The engine is the caller's to close.
     pub async fn shutdown(self) {
         for replica in &self.inner.replicas {
@@ -259,6 +274,7 @@ async fn start(
         replicas,
         lanes,
         service,
+        leaving: Leaving::default(),
     });
     let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
@@ -312,6 +328,11 @@ async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>
 async fn watch_connection(inner: Arc<Inner>, peer: NodeId, lane: Lane) {
     let mut connected = lane.watch_connected();
     while connected.wait_for(|connected| *connected).await.is_ok() {
+        // A process that has just started leads as it should; one that rests still says so.
+        inner.leaving.set(peer, false);
+        if inner.leaving.contains(inner.node) {
+            let _ = lane.call(Request::Leaving { leaving: true }, PEER_TIMEOUT).await;
+        }
         if connected.wait_for(|connected| !*connected).await.is_err() {
             return;
         }
@@ -328,7 +349,11 @@ impl Inner {
         node == self.node || self.lanes.get(&node).is_some_and(Lane::connected)
     }
 
-    async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.values()
+    }
+
+    pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
         let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
         match replica.leader() {
             Some(node) if node == self.node => replica.proposer.propose(command).await,
@@ -419,64 +444,6 @@ impl Inner {
             Response::Failed(Failure::Unavailable | Failure::NoShard) => Err(ProposeError::Unavailable),
             Response::Failed(Failure::Unknown | Failure::Fault(_)) => Err(ProposeError::Unknown),
             response => Ok(response),
-        }
-    }
-
-    async fn serve(&self, request: Request) -> Response {
-        let shard = match &request {
-            Request::Append { shard, .. }
-            | Request::Vote { shard, .. }
-            | Request::Transfer { shard, .. }
-            | Request::Snapshot { shard, .. }
-            | Request::ReadIndex { shard }
-            | Request::Submit { shard, .. } => *shard,
-        };
-        let Some(replica) = self.replica(shard) else {
-            return Response::Failed(Failure::NoShard);
-        };
-        match request {
-            Request::Append { append, .. } => serve::append(&replica.raft, append).await,
-            Request::Vote { vote, last, transfer, pre, .. } => {
-                // A leader that hands over has let go of its lease.
-                if !transfer {
-                    replica.keep_promise().await;
-                }
-                serve::vote(&replica.raft, vote, last, transfer, pre).await
-            }
-            Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
-            Request::Snapshot { vote, applied, id, number, chunk, .. } => {
-                let part = SnapshotPart { vote, applied, id, number, chunk };
-                serve::snapshot(&replica.raft, &replica.spool, part).await
-            }
-            Request::ReadIndex { .. } => match replica.read_index().await {
-                Ok(index) => Response::ReadIndex(index),
-                Err(error) => Response::Failed(error.into()),
-            },
-            Request::Submit { command, .. } => match self.propose(shard, command).await {
-                Ok(proposed) => Response::Submitted { outcome: proposed.outcome, index: proposed.index },
-                Err(error) => Response::Failed(error.into()),
-            },
-        }
-    }
-}
-
-impl Handler for Inner {
-    fn handle(self: Arc<Self>, _from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        Box::pin(async move { self.serve(request).await })
-    }
-
-    fn told(&self, from: NodeId, note: Bytes) {
-        self.service.told(from, note);
-    }
-}
-
-impl From<ProposeError> for Failure {
-    fn from(error: ProposeError) -> Self {
-        match error {
-            ProposeError::NotLeader { leader } => Self::NotLeader { leader },
-            ProposeError::Overloaded => Self::Overloaded,
-            ProposeError::Unavailable | ProposeError::Storage => Self::Unavailable,
-            ProposeError::Unknown => Self::Unknown,
         }
     }
 }

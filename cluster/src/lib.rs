@@ -4,11 +4,13 @@
 //! ([`Cluster::propose`]) or sent there ([`Cluster::submit`]); every replica applies every entry and tells the node above
 //! through [`Feed`]. Reads are local after a [`Cluster::read_barrier`].
 
+mod asked;
 mod balance;
 mod cluster;
 mod consensus;
 mod failover;
 mod heartbeat;
+mod leave;
 mod outbox;
 mod peer;
 mod proposer;

@@ -21,6 +21,9 @@ pub struct PeerStatus {
     pub address: String,
     /// This node's connection to it stands; always true for the node itself.
     pub connected: bool,
+    /// It was asked to lead nothing: it leaves, or rests.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,7 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
                 node: peer.id,
                 address: peer.address.to_string(),
                 connected: inner.connected(peer.id),
+                leaving: inner.leaving.contains(peer.id),
             })
             .collect(),
         shards: inner.replicas.iter().map(|replica| shard(replica, &members)).collect(),

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 mod demo;
 pub mod directory;
+pub mod duty;
 pub mod fanout;
 mod group;
 pub mod history;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bench::run::failover::leaders;
+use bench::run::failover::{leaders, rolling};
 use clap::Args;
 use serde_json::json;
 
@@ -22,7 +22,10 @@ pub(super) struct Failover {
     /// Time between two kills; a kill waits until the last victim is ready again.
     #[arg(long, value_name = "TIME", default_value = "8s", value_parser = args::duration)]
     every: Duration,
-    /// How long a killed node stays away.
+    /// Instead of kills: the nodes are stopped (SIGTERM) and started again, one after the other.
+    #[arg(long)]
+    rolling: bool,
+    /// How long a killed or stopped node stays away.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = args::duration)]
     restart_after: Duration,
     #[command(flatten)]
@@ -42,6 +45,7 @@ impl Failover {
         let parameters = [
             ("rate", json!(self.rate)),
             ("kills", json!(self.kills)),
+            ("rolling", json!(self.rolling)),
             ("every_s", json!(self.every.as_secs_f64())),
             ("restart_after_s", json!(self.restart_after.as_secs_f64())),
         ];
@@ -54,6 +58,10 @@ impl Failover {
         let mut plan = self.common.plan_of("failover", parameters, self.groups.shape()?, load, self.payload);
         // Whoever lost a connection does not queue.
         plan.logins = plan.shape.users as usize;
-        self.common.run(&plan, Some(&leaders(self.kills, self.every, self.restart_after)))
+        let kills = match self.common.cluster.spawn {
+            Some(nodes) if self.rolling => rolling(u64::from(nodes), self.kills, self.every, self.restart_after),
+            _ => leaders(self.kills, self.every, self.restart_after),
+        };
+        self.common.run(&plan, Some(&kills))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bench::engine::{Load, Phase};
-use bench::run::failover::{Kill, Kills, Victim};
+use bench::run::failover::{How, Kill, Kills, Victim};
 use bench::slo::Slo;
 use bench::workload::scenario::{self, Scenario};
 use clap::Args;
@@ -71,7 +71,7 @@ fn kills(scenario: &Scenario) -> Option<Kills> {
             scenario::Victim::Leader => Victim::Leader,
             scenario::Victim::Node(node) => Victim::Node(node.into()),
         };
-        Some(Kill { at, victim, restart_after: kill.restart_after })
+        Some(Kill { at, victim, how: How::Kill, restart_after: kill.restart_after })
     };
     let kills: Kills = phases.filter_map(kill).collect();
     (!kills.is_empty()).then_some(kills)

@@ -22,8 +22,17 @@ pub struct Kill {
     /// From the beginning of the measured window.
     pub at: Duration,
     pub victim: Victim,
+    pub how: How,
     /// Until the node is started again.
     pub restart_after: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM, and the node takes the time it needs.
+    Stop,
 }
 
 /// In order of time.
@@ -38,7 +47,20 @@ pub enum Victim {
 
 /// `count` kills of leaders, `every` so often; the first after half of that.
 pub fn leaders(count: u32, every: Duration, restart_after: Duration) -> Kills {
-    (0..count).map(|number| Kill { at: every / 2 + every * number, victim: Victim::Leader, restart_after }).collect()
+    at(count, every, |_| (Victim::Leader, How::Kill), restart_after)
+}
+
+/// `count` restarts in good order, of one node after the other.
+pub fn rolling(nodes: u64, count: u32, every: Duration, restart_after: Duration) -> Kills {
+    at(count, every, |number| (Victim::Node(u64::from(number) % nodes + 1), How::Stop), restart_after)
+}
+
+fn at(count: u32, every: Duration, who: impl Fn(u32) -> (Victim, How), restart_after: Duration) -> Kills {
+    let kill = |number| {
+        let (victim, how) = who(number);
+        Kill { at: every / 2 + every * number, victim, how, restart_after }
+    };
+    (0..count).map(kill).collect()
 }
 
 /// A kill that happened.
@@ -101,9 +123,13 @@ impl<'a> Failover<'a> {
             Victim::Leader => busiest(&self.shards, &leaders).ok_or("no shard has a leader")?,
         };
         let led: Vec<bool> = self.shards.iter().map(|shard| leaders.get(shard) == Some(&node)).collect();
-        self.spawned.kill(node).map_err(|error| error.to_string())?;
+        let (ended, said) = match kill.how {
+            How::Kill => (self.spawned.kill(node), "killed"),
+            How::Stop => (self.spawned.terminate(node), "told to stop"),
+        };
+        ended.map_err(|error| error.to_string())?;
         self.killed.push(Killed { node, at_us: scene.engine.now_us(), led });
-        scene.mark(at_s, MarkKind::Kill, format!("node {node} killed"));
+        scene.mark(at_s, MarkKind::Kill, format!("node {node} {said}"));
         self.down = Some((node, at_s + kill.restart_after.as_secs_f64(), false));
         Ok(())
     }
@@ -111,6 +137,9 @@ impl<'a> Failover<'a> {
     /// Starts the dead node when its time has come, and looks whether it is ready.
     fn revive(&mut self, at_s: f64, scene: &mut Scene<'_>) -> Result<(), String> {
         let Some((node, back_s, started)) = self.down.filter(|down| at_s >= down.1) else { return Ok(()) };
+        if !started && self.spawned.is_running(node) {
+            return Ok(());
+        }
         if !started {
             self.spawned.start_again(node).map_err(|error| error.to_string())?;
             scene.mark(at_s, MarkKind::Restart, format!("node {node} started again"));
@@ -147,8 +176,13 @@ impl Conductor for Failover<'_> {
 
     fn finish(&mut self) {
         let Some((node, _, started)) = self.down.take() else { return };
-        let back = if started { Ok(()) } else { self.spawned.start_again(node) };
-        let ready = back.and_then(|()| self.runtime.block_on(self.spawned.ready(node, BACK_WITHIN)));
+        let ready = self.runtime.block_on(async {
+            if !started {
+                self.spawned.gone(node, BACK_WITHIN).await;
+                self.spawned.start_again(node)?;
+            }
+            self.spawned.ready(node, BACK_WITHIN).await
+        });
         if let Err(error) = ready {
             self.troubles.push(format!("node {node} did not come back: {error}"));
         }
@@ -237,7 +271,7 @@ pub(super) fn record(
         let led = kill.led.iter().filter(|led| **led).count();
         let ms = |us: u64| us as f64 / 1e3;
         measured.checks.notes.push(format!(
-            "kill of node {}, leader of {led} groups: {:.0} ms without an ack of a shard it led, {:.0} ms without any",
+            "end of node {}, leader of {led} groups: {:.0} ms without an ack of a shard it led, {:.0} ms without any",
             kill.node,
             ms(pause.moved_us),
             ms(pause.overall_us)

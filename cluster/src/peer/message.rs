@@ -82,6 +82,10 @@ pub(crate) enum Request {
         shard: ShardId,
         command: Command,
     },
+    /// The sender leads nothing from now on, or does again.
+    Leaving {
+        leaving: bool,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,6 +106,7 @@ pub(crate) enum Response {
     ReadIndex(u64),
     Submitted { outcome: Outcome, index: u64 },
     Failed(Failure),
+    Heard,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,13 +135,26 @@ pub(crate) enum Failure {
 }
 
 impl Request {
+    /// Whose replica serves it, if it is about one.
+    pub(crate) fn shard(&self) -> Option<ShardId> {
+        match self {
+            Self::Append { shard, .. }
+            | Self::Vote { shard, .. }
+            | Self::Transfer { shard, .. }
+            | Self::Snapshot { shard, .. }
+            | Self::ReadIndex { shard }
+            | Self::Submit { shard, .. } => Some(*shard),
+            Self::Leaving { .. } => None,
+        }
+    }
+
     /// Bytes of the parts that can be large: bounds a bundle.
     pub(crate) fn size_hint(&self) -> usize {
         match self {
             Self::Append { append, .. } => append.records.iter().map(LogRecord::size_hint).sum(),
             Self::Snapshot { .. } => 256 * 1024,
             Self::Submit { .. } => chat::limits::ENTRY_BYTES,
-            Self::Vote { .. } | Self::Transfer { .. } | Self::ReadIndex { .. } => 64,
+            Self::Vote { .. } | Self::Transfer { .. } | Self::ReadIndex { .. } | Self::Leaving { .. } => 64,
         }
     }
 }

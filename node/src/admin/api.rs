@@ -11,6 +11,9 @@ pub struct NodeStatus {
     pub uptime_ms: u64,
     /// Live client connections of this node.
     pub sessions: u64,
+    /// It gives away what it leads and whom it serves, or has done so.
+    #[serde(default)]
+    pub draining: bool,
     pub storage: StorageStatus,
     #[serde(flatten)]
     pub cluster: ClusterStatus,
@@ -62,6 +65,22 @@ impl Readiness {
 /// `shard 3`, or `shard meta` for the metadata group.
 pub fn shard_name(shard: ShardId) -> String {
     format!("shard {shard}")
+}
+
+/// `POST /v1/drain`; `DELETE /v1/drain` takes everything back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Clients are told to leave one after the other within this.
+    #[serde(default = "spread")]
+    pub spread_ms: u64,
+}
+
+/// An hour.
+pub(super) const SPREAD_MS_MAX: u64 = 3_600_000;
+
+fn spread() -> u64 {
+    10_000
 }
 
 /// `POST /v1/users`. `Debug` shows no password.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
@@ -14,6 +14,7 @@ use storage::Engine;
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
+use crate::duty::Duty;
 use crate::security::SecurityLog;
 
 /// Everything is asked of the parts that own it; nothing is kept here.
@@ -22,8 +23,7 @@ pub struct NodeBackend {
     pub engine: Engine,
     pub passwords: Passwords,
     pub security: SecurityLog,
-    /// Live client connections.
-    pub sessions: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub duty: Duty,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -35,7 +35,8 @@ impl Backend for NodeBackend {
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            sessions: (self.sessions)(),
+            sessions: self.duty.sessions.connections() as u64,
+            draining: self.duty.is_draining(),
             storage: StorageStatus {
                 commits: stats.commits,
                 records: stats.records,
@@ -53,6 +54,10 @@ impl Backend for NodeBackend {
             readiness.ready = false;
             readiness.reasons.push("the security log cannot be written: nobody can log in".to_owned());
         }
+        if self.duty.is_draining() {
+            readiness.ready = false;
+            readiness.reasons.push("it is drained: campanile node resume ends that".to_owned());
+        }
         if !self.serving.load(Ordering::Relaxed) {
             readiness.ready = false;
             readiness.reasons.push("clients are not served yet".to_owned());
@@ -69,6 +74,15 @@ impl Backend for NodeBackend {
             }
             Ok(digests)
         })
+    }
+
+    fn drain(&self, spread: Duration) {
+        let duty = self.duty.clone();
+        actix::spawn(async move { duty.drain(spread).await });
+    }
+
+    fn resume(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.duty.resume())
     }
 
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>> {

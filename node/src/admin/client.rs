@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::api::{AdminProblem, NewUser, NodeStatus, Readiness};
+use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
 
 /// How long one request may take, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,19 @@ impl AdminClient {
     pub async fn add_user(&self, user: &NewUser) -> Result<(), AdminError> {
         let body = serde_json::to_vec(user).expect("plain fields serialize").into();
         let (status, body) = self.request(Method::POST, "/v1/users", body).await?;
+        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+    }
+
+    /// Begins to give away what the node leads and whom it serves.
+    pub async fn drain(&self, drain: &Drain) -> Result<(), AdminError> {
+        let body = serde_json::to_vec(drain).expect("plain fields serialize").into();
+        let (status, body) = self.request(Method::POST, "/v1/drain", body).await?;
+        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+    }
+
+    /// Ends a drain.
+    pub async fn resume(&self) -> Result<(), AdminError> {
+        let (status, body) = self.request(Method::DELETE, "/v1/drain", Bytes::new()).await?;
         if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
     }
 

@@ -5,7 +5,7 @@ mod backend;
 mod client;
 mod server;
 
-pub use api::{AdminProblem, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
+pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
 pub use client::{AdminClient, AdminError};
 pub use server::{Backend, Refused, serve};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
@@ -15,7 +16,7 @@ use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use serde::Deserialize;
 
-use super::api::{AdminProblem, NewUser, NodeStatus, Readiness};
+use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -44,6 +45,9 @@ pub trait Backend: Send + Sync + 'static {
     fn status(&self) -> NodeStatus;
     fn readiness(&self) -> Readiness;
     fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>>;
+    /// Begins to give everything away; the status shows how far it is.
+    fn drain(&self, spread: Duration);
+    fn resume(&self) -> BoxFuture<'_, ()>;
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
     /// The newest records of this node's security log, oldest first, as JSON.
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>>;
@@ -83,6 +87,8 @@ fn routes(config: &mut web::ServiceConfig) {
                 .wrap(middleware::from_fn(authorized))
                 .route("/status", web::get().to(status))
                 .route("/digests", web::get().to(digests))
+                .route("/drain", web::post().to(drain))
+                .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
                 .route("/security/log", web::get().to(security_log)),
         )
@@ -125,6 +131,20 @@ async fn status(shared: web::Data<Shared>) -> HttpResponse {
 
 async fn digests(shared: web::Data<Shared>) -> HttpResponse {
     answer(shared.backend.digests().await)
+}
+
+async fn drain(shared: web::Data<Shared>, drain: web::Json<Drain>) -> HttpResponse {
+    if drain.spread_ms > SPREAD_MS_MAX {
+        let message = format!("spread_ms: at most {SPREAD_MS_MAX}");
+        return refusal(&Refused::new(ErrorCode::InvalidField, message));
+    }
+    shared.backend.drain(Duration::from_millis(drain.spread_ms));
+    HttpResponse::Accepted().json(serde_json::json!({ "draining": true }))
+}
+
+async fn resume(shared: web::Data<Shared>) -> HttpResponse {
+    shared.backend.resume().await;
+    HttpResponse::Ok().json(serde_json::json!({ "draining": false }))
 }
 
 async fn add_user(shared: web::Data<Shared>, user: web::Json<NewUser>) -> HttpResponse {

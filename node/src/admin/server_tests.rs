@@ -20,6 +20,7 @@ impl Backend for Fixed {
             version: "1".into(),
             uptime_ms: 5,
             sessions: 2,
+            draining: false,
             storage: StorageStatus::default(),
             cluster: ClusterStatus { cluster: "c".into(), node: 7, peers: Vec::new(), shards: Vec::new() },
         }
@@ -32,6 +33,14 @@ impl Backend for Fixed {
     fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>> {
         let digest = ShardDigest { shard: ShardId(3), applied: 9, digest: "ab".into(), records: 1 };
         Box::pin(async { Ok(vec![digest]) })
+    }
+
+    fn drain(&self, spread: Duration) {
+        assert_eq!(spread, Duration::from_millis(1_500));
+    }
+
+    fn resume(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>> {
@@ -80,6 +89,10 @@ async fn an_operator_with_the_token_sees_and_does_everything() {
     admin.add_user(&user("bob")).await.unwrap();
     let refused = admin.add_user(&user("alice")).await.unwrap_err();
     assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1309), "{refused:?}");
+    admin.drain(&Drain { spread_ms: 1_500 }).await.unwrap();
+    admin.resume().await.unwrap();
+    let endless = admin.drain(&Drain { spread_ms: SPREAD_MS_MAX + 1 }).await.unwrap_err();
+    assert!(matches!(&endless, AdminError::Refused { problem } if problem.name == "invalid_field"), "{endless:?}");
     let log: serde_json::Value = admin.get("/v1/security/log?limit=5").await.unwrap();
     assert_eq!(log["limit"], 5);
 }
@@ -92,6 +105,9 @@ async fn without_the_token_only_health_and_readiness_are_told() {
         let stranger = client(address, &ca, token);
         assert_eq!(stranger.ready().await.unwrap(), Fixed.readiness());
         assert!(matches!(stranger.status().await, Err(AdminError::Unauthorized { .. })));
+        let drained = stranger.drain(&Drain { spread_ms: 0 }).await;
+        assert!(matches!(drained, Err(AdminError::Unauthorized { .. })));
+        assert!(matches!(stranger.resume().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.digests().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.add_user(&user("bob")).await, Err(AdminError::Unauthorized { .. })));
         assert!(stranger.get::<serde_json::Value>("/v1/security/log").await.is_err());

@@ -98,6 +98,37 @@ Example:
               hide_env_values = true)]
         exit_with_stdin: bool,
     },
+    /// Hand over what a running node leads and whom it serves, before it is stopped or looked after
+    #[command(after_help = "\
+Waits until the node leads no shard and serves no client. It still keeps its replicas up to date. SIGTERM does the same,
+within seconds, and then stops the node. A node that is started again is on duty.
+
+Examples:
+  campanile node drain --config chat/node-1/campanile.toml
+  campanile node drain --config chat/node-1/campanile.toml --over 60")]
+    Drain {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Clients are told to connect elsewhere one after the other within this
+        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+        over: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a drain: the node serves clients, and leads again
+    #[command(after_help = "\
+Example:
+  campanile node resume --config chat/node-1/campanile.toml")]
+    Resume {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -137,7 +137,11 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
     let mut rows = vec![["node", "peers at", "reachable", "sessions", "on disk", "up"].map(str::to_owned).to_vec()];
     for peer in &seen_by.cluster.peers {
         let own = answers.iter().filter_map(|a| a.status.as_ref()).find(|status| status.cluster.node == peer.node);
-        let reachable = if peer.connected { "yes" } else { "no" };
+        let reachable = match (peer.connected, peer.leaving) {
+            (true, true) => "yes, drained",
+            (true, false) => "yes",
+            (false, _) => "no",
+        };
         let mut row = vec![peer.node.to_string(), peer.address.clone(), reachable.to_owned()];
         row.extend(own.map_or_else(Vec::new, |status| {
             vec![status.sessions.to_string(), bytes(status.storage.bytes_on_disk), seconds(status.uptime_ms)]

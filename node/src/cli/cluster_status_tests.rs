@@ -10,6 +10,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         node,
         address: format!("127.0.0.1:{node}"),
         connected,
+        leaving: false,
     });
     let shard = |shard, leader| ShardStatus {
         shard: ShardId(shard),
@@ -24,6 +25,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         version: "1.0".into(),
         uptime_ms: 61_000,
         sessions: 3,
+        draining: false,
         storage: StorageStatus { bytes_on_disk: 3 << 20, ..StorageStatus::default() },
         cluster: ClusterStatus {
             cluster: "c".into(),

@@ -8,6 +8,7 @@ mod config_commands;
 mod failure;
 mod logging;
 mod login;
+mod node_duty;
 mod node_start;
 pub(crate) mod output;
 mod password;
@@ -47,6 +48,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => within_runtime(crate::demo::run(args)),
         Command::Node(NodeCommand::Start { config, exit_with_stdin }) => node_start::run(&config, exit_with_stdin),
+        Command::Node(NodeCommand::Drain { config, over, json }) => {
+            within_runtime(node_duty::drain(&config, over, json))
+        }
+        Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {

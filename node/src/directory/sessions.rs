@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chat::limits;
@@ -15,6 +15,8 @@ struct Counts {
     connections: AtomicUsize,
     users: Mutex<HashMap<Identity, usize>>,
     last: AtomicU64,
+    /// Nobody is let in.
+    closed: AtomicBool,
 }
 
 /// Counts the node's connections. Clones count together.
@@ -35,6 +37,19 @@ pub(crate) struct UserSlot {
 }
 
 impl Sessions {
+    /// From now on there is no place for anybody.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.closed.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn are_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
+    }
+
     /// A place for one more connection, if the node has one.
     pub(crate) fn slot(&self) -> Option<Slot> {
         let counts = self.0.clone();

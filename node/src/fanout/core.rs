@@ -135,7 +135,7 @@ impl Core {
     /// What could not be told event by event.
     pub(super) fn overflowed(&self, now_ms: u64, noted: Noted) {
         if noted.everything {
-            return self.reconnect(now_ms, 0);
+            return self.reconnect(now_ms, |_| true);
         }
         for ((app, conversation), head) in &noted.heads {
             tell(self.followers(app, conversation), now_ms, Live::Moved { conversation, head: *head });
@@ -148,11 +148,10 @@ impl Core {
         }
     }
 
-    /// Everybody connects again, spread evenly over a time.
-    pub(super) fn reconnect(&self, now_ms: u64, spread_ms: u64) {
-        let all = self.sessions.len().max(1) as u64;
-        for (at, entry) in (0..).zip(self.sessions.values()) {
-            entry.listener.hear(now_ms, Live::Reconnect { after_ms: at * spread_ms / all });
+    /// These sessions' clients connect again.
+    pub(super) fn reconnect(&self, now_ms: u64, among: impl Fn(SessionNumber) -> bool) {
+        for (_, entry) in self.sessions.iter().filter(|(session, _)| among(**session)) {
+            entry.listener.hear(now_ms, Live::Reconnect);
         }
     }
 

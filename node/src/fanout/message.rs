@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`Applied`] | [`super::NodeFeed`] | noted in the worker's overflow: sessions read from history |
 //! | [`LookAtOverflow`] | [`super::NodeFeed`] | what is in the mailbox looks at the overflow too |
-//! | [`Reconnect`] | the node, before it stops | the node waits |
+//! | [`Reconnect`] | the node, before it stops or rests | the node waits |
 //! | [`Observe`] | tests, admin API | the asker waits |
 
 use std::sync::Arc;
@@ -28,11 +28,12 @@ pub(super) struct Applied(pub(super) Arc<Batch>);
 #[rtype(result = "()")]
 pub(super) struct LookAtOverflow;
 
-/// Every session is to say goodbye; its client connects again, spread over `spread_ms`.
+/// One part of all sessions is to say goodbye; their clients connect again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Reconnect {
-    pub(super) spread_ms: u64,
+    pub(super) part: u64,
+    pub(super) of: u64,
 }
 
 #[derive(Debug, Message)]

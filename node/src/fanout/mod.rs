@@ -38,6 +38,9 @@ use overflow::Overflow;
 use crate::history::EventEncoder;
 use crate::socket::now_ms;
 
+/// Parts in which a node says goodbye to its sessions.
+const GOODBYES: u64 = 20;
+
 /// What the feed and a worker's actor share.
 #[derive(Default)]
 struct Shared {
@@ -83,13 +86,16 @@ impl FanOutHandle {
         LocalFanOut(core)
     }
 
-    /// Before a planned stop: every session asks its client to connect elsewhere, spread over `spread`.
+    /// Before a planned stop: every session asks its client to connect elsewhere, one part after the other within `spread`,
+    /// so that nobody is gone for longer than a connection takes.
     pub async fn say_goodbye(&self, spread: Duration) {
-        let spread_ms = spread.as_millis() as u64;
-        let asked: Vec<_> =
-            self.workers.read().iter().map(|worker| worker.actor.send(Reconnect { spread_ms })).collect();
-        if join_all(asked).await.iter().any(Result::is_err) {
-            tracing::warn!("a worker is gone: its sessions end without a goodbye");
+        for part in 0..GOODBYES {
+            let all: Vec<_> =
+                self.workers.read().iter().map(|worker| worker.actor.send(Reconnect { part, of: GOODBYES })).collect();
+            if join_all(all).await.iter().any(Result::is_err) {
+                tracing::warn!("a worker is gone: its sessions end without a goodbye");
+            }
+            tokio::time::sleep(spread / GOODBYES as u32).await;
         }
     }
 
@@ -174,7 +180,7 @@ impl Handler<Reconnect> for FanOut {
     type Result = ();
 
     fn handle(&mut self, goodbye: Reconnect, _: &mut Self::Context) {
-        self.core.borrow().reconnect(now_ms(), goodbye.spread_ms);
+        self.core.borrow().reconnect(now_ms(), |session| session % goodbye.of == goodbye.part);
     }
 }
 

@@ -222,6 +222,12 @@ impl LocalCluster {
         Ok(())
     }
 
+    /// SIGTERM alone: the node leaves in its own time.
+    pub fn terminate(&self, node: NodeId) -> Result<(), LocalError> {
+        self.running.get(&node).ok_or(LocalError::NotRunning { node })?.terminate();
+        Ok(())
+    }
+
     /// SIGTERM, then SIGKILL if the process is still there after `within`. Says whether it went by itself.
     pub async fn stop(&mut self, node: NodeId, within: Duration) -> Result<bool, LocalError> {
         let process = self.running.remove(&node).ok_or(LocalError::NotRunning { node })?;

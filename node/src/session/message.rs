@@ -54,9 +54,7 @@ pub(crate) enum Live<'a> {
         seq: u64,
     },
     /// This node cannot say what happened since, or will stop: the client must connect again and resume.
-    Reconnect {
-        after_ms: u64,
-    },
+    Reconnect,
 }
 
 /// Asks for the session's state: tests and the admin API. Full: try again.

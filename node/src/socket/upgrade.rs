@@ -69,6 +69,10 @@ impl Endpoint {
             let error = WireError::new(ErrorCode::Internal, "the peer's address is unknown", "");
             return Err(refusal(StatusCode::BAD_REQUEST, &error));
         };
+        if self.services.sessions.are_closed() {
+            let error = WireError::new(ErrorCode::Unavailable, "this node is leaving: connect to another one", "");
+            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));
+        }
         let Some(slot) = self.services.sessions.slot() else {
             let error = WireError::new(ErrorCode::TooManySessions, "this node has as many connections as it takes", "");
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));

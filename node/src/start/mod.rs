@@ -21,6 +21,7 @@ use crate::admin::{self, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{self, NodeConfig};
 use crate::directory::{Directory, Sessions};
+use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::router::{Desk, Router};
@@ -30,8 +31,6 @@ use crate::{socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long the stop waits at most for connections to end after that.
-const CLOSING: Duration = Duration::from_millis(1_300);
 /// Between two looks for a replica that can no longer work.
 const WATCH: Duration = Duration::from_secs(1);
 /// Exit code after a failure of storage or of a replica: restart the process and read its log.
@@ -51,6 +50,12 @@ struct Node {
     sessions: Sessions,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
+}
+
+impl Node {
+    fn duty(&self) -> Duty {
+        Duty { cluster: self.cluster.clone(), fan_out: self.fan_out.clone(), sessions: self.sessions.clone() }
+    }
 }
 
 async fn serve(config: NodeConfig) -> anyhow::Result<()> {
@@ -140,13 +145,12 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
 
 fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow::Result<ServerHandle> {
     let token = config::read_secret_text(&config.admin.token_file).context("the admin token cannot be used")?;
-    let sessions = node.sessions.clone();
     let backend = Arc::new(NodeBackend {
         cluster: node.cluster.clone(),
         engine: node.engine.clone(),
         passwords,
         security: node.security.clone(),
-        sessions: Box::new(move || sessions.connections() as u64),
+        duty: node.duty(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });
@@ -198,11 +202,7 @@ async fn stop_signal() {
 
 async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     tracing::info!(event = "node_stopping", "stopping");
-    if node.sessions.connections() > 0 {
-        node.fan_out.say_goodbye(GOODBYE).await;
-        // Whoever is left is cut off.
-        let _ = tokio::time::timeout(CLOSING, node.sessions.all_gone()).await;
-    }
+    node.duty().drain(GOODBYE).await;
     for listener in listeners {
         listener.stop(true).await;
     }

@@ -107,7 +107,7 @@ impl Core {
             Live::Moved { conversation, head } => self.moved(conversation, head),
             Live::Listed { conversation } => self.listed(conversation.clone()),
             Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
-            Live::Reconnect { after_ms } => self.reconnect(now_ms, after_ms),
+            Live::Reconnect => self.reconnect(now_ms),
         }
     }
 
@@ -192,9 +192,10 @@ impl Core {
         }
     }
 
-    fn reconnect(&mut self, now_ms: u64, reconnect_after_ms: u64) {
+    fn reconnect(&mut self, now_ms: u64) {
         if !self.closing() {
-            self.write(&ServerFrame::Goaway { reconnect_after_ms });
+            // Sessions are told one after the other: each may come back at once.
+            self.write(&ServerFrame::Goaway { reconnect_after_ms: 0 });
             self.close(now_ms, CloseCode::GoingAway);
         }
     }

@@ -1,0 +1,71 @@
+//! What peers ask of this node, given to the replica that it is about.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chat::ids::NodeId;
+
+use crate::cluster::Inner;
+use crate::consensus::serve::{self, SnapshotPart};
+use crate::peer::message::{Failure, Request, Response};
+use crate::peer::server::Handler;
+use crate::proposer::ProposeError;
+
+impl Inner {
+    async fn serve(&self, from: NodeId, request: Request) -> Response {
+        if let Request::Leaving { leaving } = request {
+            self.leaving.set(from, leaving);
+            return Response::Heard;
+        }
+        let Some(replica) = request.shard().and_then(|shard| self.replica(shard)) else {
+            return Response::Failed(Failure::NoShard);
+        };
+        match request {
+            Request::Append { append, .. } => serve::append(&replica.raft, append).await,
+            Request::Vote { vote, last, transfer, pre, .. } => {
+                // A leader that hands over has let go of its lease.
+                if !transfer {
+                    replica.keep_promise().await;
+                }
+                serve::vote(&replica.raft, vote, last, transfer, pre).await
+            }
+            Request::Leaving { .. } => Response::Heard,
+            Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
+            Request::Snapshot { vote, applied, id, number, chunk, .. } => {
+                let part = SnapshotPart { vote, applied, id, number, chunk };
+                serve::snapshot(&replica.raft, &replica.spool, part).await
+            }
+            Request::ReadIndex { .. } => match replica.read_index().await {
+                Ok(index) => Response::ReadIndex(index),
+                Err(error) => Response::Failed(error.into()),
+            },
+            Request::Submit { shard, command } => match self.propose(shard, command).await {
+                Ok(proposed) => Response::Submitted { outcome: proposed.outcome, index: proposed.index },
+                Err(error) => Response::Failed(error.into()),
+            },
+        }
+    }
+}
+
+impl Handler for Inner {
+    fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        Box::pin(async move { self.serve(from, request).await })
+    }
+
+    fn told(&self, from: NodeId, note: Bytes) {
+        self.service.told(from, note);
+    }
+}
+
+impl From<ProposeError> for Failure {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } => Self::NotLeader { leader },
+            ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::Unavailable | ProposeError::Storage => Self::Unavailable,
+            ProposeError::Unknown => Self::Unknown,
+        }
+    }
+}

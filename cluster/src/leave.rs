@@ -1,0 +1,131 @@
+//! Leaving in good order: what this node leads is handed over before it stops or rests, so that nobody waits out its lease.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat::ids::{NodeId, ShardId};
+use futures_util::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::Inner;
+use crate::peer::message::Request;
+use crate::replica::Replica;
+
+/// Between two looks at what is still led here.
+const LOOK: Duration = Duration::from_millis(20);
+/// A hand-over that led to nothing by then is tried again, with another successor if there is one.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long peers may take to hear that this node leaves.
+const TELL: Duration = Duration::from_millis(500);
+
+/// Nodes that lead nothing because they leave or rest, as far as this node was told.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving(Mutex<BTreeSet<NodeId>>);
+
+impl Leaving {
+    pub(crate) fn set(&self, node: NodeId, leaving: bool) {
+        let mut nodes = self.0.lock();
+        if leaving {
+            nodes.insert(node);
+        } else {
+            nodes.remove(&node);
+        }
+    }
+
+    pub(crate) fn contains(&self, node: NodeId) -> bool {
+        self.0.lock().contains(&node)
+    }
+}
+
+/// Hands over every shard that this node leads, and leads none from then on. How many it still leads after `within`: none
+/// unless no other node is there to lead them.
+pub(crate) async fn resign(inner: &Arc<Inner>, within: Duration) -> usize {
+    inner.leaving.set(inner.node, true);
+    announce(inner, true).await;
+    hand_over(inner, within).await
+}
+
+pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
+    let begun = Instant::now();
+    let mut tried: BTreeMap<ShardId, (Instant, usize)> = BTreeMap::new();
+    loop {
+        let led: Vec<&Replica> = inner.replicas.iter().filter(|r| r.leader() == Some(inner.node)).collect();
+        if led.is_empty() || begun.elapsed() >= within {
+            return led.len();
+        }
+        for replica in &led {
+            let (last, attempts) = tried.get(&replica.shard).copied().unwrap_or((begun, 0));
+            if attempts > 0 && last.elapsed() < ATTEMPT {
+                continue;
+            }
+            let candidates = candidates(inner, replica);
+            let Some(to) = successor(&candidates, replica.shard, attempts) else { continue };
+            tracing::info!(shard = %replica.shard, to, "handing leadership over");
+            tried.insert(replica.shard, (Instant::now(), attempts + 1));
+            if replica.raft.trigger().transfer_leader(to).await.is_err() {
+                // It has ended; the process is about to.
+                return led.len();
+            }
+        }
+        if tried.is_empty() {
+            return led.len();
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Leads again what balance gives it.
+pub(crate) async fn return_to_duty(inner: &Arc<Inner>) {
+    inner.leaving.set(inner.node, false);
+    announce(inner, false).await;
+}
+
+async fn announce(inner: &Inner, leaving: bool) {
+    let told = inner.lanes().map(|lane| async move {
+        // Whoever does not hear of it may hand leadership back, and it is handed over again.
+        let _ = timeout(TELL, lane.call(Request::Leaving { leaving }, TELL)).await;
+    });
+    join_all(told).await;
+}
+
+/// Connected members that do not leave, those whose logs are furthest first.
+fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
+    let metrics = replica.raft.metrics().borrow_watched().clone();
+    let replication = metrics.replication.unwrap_or_default();
+    let mut candidates: Vec<(NodeId, u64)> = replication
+        .iter()
+        .filter(|(node, _)| **node != inner.node && inner.connected(**node) && !inner.leaving.contains(**node))
+        .map(|(node, matched)| (*node, matched.as_ref().map_or(0, |id| id.index)))
+        .collect();
+    candidates.sort_by_key(|(node, matched)| (std::cmp::Reverse(*matched), *node));
+    candidates
+}
+
+/// Entries that a successor may lack and still be as good as the furthest one: it gets them before it stands for election.
+const LAG: u64 = 16;
+
+/// Shards spread over the members whose logs are about as far; after a failed attempt it is another one's turn.
+fn successor(candidates: &[(NodeId, u64)], shard: ShardId, attempts: usize) -> Option<NodeId> {
+    let furthest = candidates.first()?.1;
+    let good = candidates.iter().take_while(|(_, matched)| *matched + LAG >= furthest).count();
+    let among = if attempts == 0 { good } else { candidates.len() };
+    candidates.get((usize::from(shard.0) + attempts) % among).map(|(node, _)| *node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_handed_to_those_that_are_up_to_date_and_spread_over_them() {
+        let candidates = [(2, 100), (3, 90), (4, 10)];
+        let first: Vec<_> = (0..4).map(|shard| successor(&candidates, ShardId(shard), 0).unwrap()).collect();
+        assert_eq!(first, [2, 3, 2, 3]);
+        let again: BTreeSet<_> = (1..4).map(|attempt| successor(&candidates, ShardId(0), attempt).unwrap()).collect();
+        assert_eq!(again.len(), 3, "after failures everybody has a turn");
+        assert_eq!(successor(&[], ShardId(0), 0), None);
+    }
+}
