@@ -48,7 +48,7 @@ pub(crate) const GATHER_ENOUGH: usize = 12;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
-pub(crate) const CHECKPOINT_MS: u64 = 1_000;
+pub(crate) const CHECKPOINT_MS: u64 = 3_000;
 /// Bytes of applied state that are checkpointed without waiting for [`CHECKPOINT_MS`].
 pub(crate) const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of one shard's state that was read or written lately and is kept in memory.

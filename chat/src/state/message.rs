@@ -1,7 +1,7 @@
 //! Sending: one effect per `client_msg_id`, one place in the order.
 
 use super::overlay::{Overlay, Step, Stop, require};
-use super::record::{Conversation, Dedupe, DedupePage, Member};
+use super::record::{Conversation, Dedupe, Member};
 use super::{Scope, View, key, list, made, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
@@ -16,10 +16,11 @@ pub(super) fn send<V: View>(
     body: &SealedBody,
 ) -> Step<Outcome, V> {
     let page_key = key::dedupe_page(scope.app, scope.conversation, scope.actor, client_msg_id);
-    let mut page = work.load::<DedupePage>(&page_key)?.unwrap_or_default();
+    let page = work.ids(&page_key)?;
+    let (known, full) = (page.find(client_msg_id), page.is_full());
     let own_key = || key::dedupe(scope.app, scope.conversation, scope.actor, client_msg_id);
-    let known = match page.find(client_msg_id) {
-        None if page.is_full() => work.load::<Dedupe>(&own_key())?,
+    let known = match known {
+        None if full => work.load::<Dedupe>(&own_key())?,
         known => known,
     };
     // Before the membership: the retry of a send that was applied is told so, even if its author was removed since.
@@ -33,11 +34,10 @@ pub(super) fn send<V: View>(
     let event = Event::Message { author: scope.actor.clone(), client_msg_id, body: body.clone() };
     let seq = sequence::append(work, scope, conversation, event)?;
     let used = Dedupe { seq, digest };
-    if page.is_full() {
+    if full {
         work.store(own_key(), &used);
     } else {
-        page.push(client_msg_id, &used);
-        work.store(page_key, &page);
+        work.push_id(page_key, client_msg_id, &used);
     }
     Ok(made(seq))
 }

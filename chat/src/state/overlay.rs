@@ -5,11 +5,12 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::record::{IndexPage, Record};
+use super::record::{Dedupe, DedupePage, IndexPage, Record};
 use super::{Delta, View};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::Committed;
+use crate::ids::ClientMsgId;
 
 /// Why a command went no further. Commands check first and write after, so that a rejected one leaves nothing behind.
 #[derive(Debug)]
@@ -27,11 +28,20 @@ pub(super) fn require<E>(condition: bool, otherwise: ErrorCode) -> Result<(), St
     if condition { Ok(()) } else { Err(Stop::Rejected(otherwise)) }
 }
 
+/// A page of ids, decoded.
+#[derive(Default)]
+struct Ids {
+    page: DedupePage,
+    changed: bool,
+}
+
 pub(super) struct Overlay<'v, V> {
     view: &'v V,
     writes: BTreeMap<Bytes, Option<Bytes>>,
     /// Index pages in their decoded form: hundreds of messages of one entry append to the same one.
     pages: BTreeMap<Bytes, IndexPage>,
+    /// Pages of ids that were looked at, for the same reason.
+    ids: BTreeMap<Bytes, Ids>,
     events: Vec<Committed>,
     pub(super) time_ms: u64,
     pub(super) log_index: u64,
@@ -41,8 +51,8 @@ pub(super) struct Overlay<'v, V> {
 
 impl<'v, V: View> Overlay<'v, V> {
     pub(super) fn new(view: &'v V, log_index: u64, time_ms: u64) -> Self {
-        let (writes, pages, events) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { view, writes, pages, events, time_ms, log_index, position: 0 }
+        let (writes, pages, ids, events) = Default::default();
+        Self { view, writes, pages, ids, events, time_ms, log_index, position: 0 }
     }
 
     pub(super) fn load<T: Record>(&self, key: &[u8]) -> Step<Option<T>, V> {
@@ -69,6 +79,22 @@ impl<'v, V: View> Overlay<'v, V> {
         Ok(self.pages.entry(key).or_default())
     }
 
+    /// The page of ids under `key`, to look at; an empty one if there is none.
+    pub(super) fn ids(&mut self, key: &Bytes) -> Step<&DedupePage, V> {
+        if !self.ids.contains_key(key) {
+            let page = self.load(key)?.unwrap_or_default();
+            self.ids.insert(key.clone(), Ids { page, changed: false });
+        }
+        Ok(&self.ids.entry(key.clone()).or_default().page)
+    }
+
+    /// Adds an id to the page under `key`.
+    pub(super) fn push_id(&mut self, key: Bytes, id: ClientMsgId, used: &Dedupe) {
+        let ids = self.ids.entry(key).or_default();
+        ids.page.push(id, used);
+        ids.changed = true;
+    }
+
     /// As [`View::scan`], with this entry's writes.
     pub(super) fn scan(&self, prefix: &[u8], limit: usize) -> Step<Vec<(Bytes, Bytes)>, V> {
         let range = (Bound::Included(prefix), Bound::Unbounded);
@@ -89,6 +115,8 @@ impl<'v, V: View> Overlay<'v, V> {
     pub(super) fn finish(self, outcomes: Vec<Outcome>) -> Delta {
         let mut writes = self.writes;
         writes.extend(self.pages.into_iter().map(|(key, page)| (key, Some(page.to_bytes()))));
+        let ids = self.ids.into_iter().filter(|(_, ids)| ids.changed);
+        writes.extend(ids.map(|(key, ids)| (key, Some(ids.page.to_bytes()))));
         Delta { writes, events: self.events, outcomes }
     }
 }

@@ -1,7 +1,7 @@
 //! What the replicated state stores. Field order and variant order are the format (see [`crate::codec`]): a changed
 //! record is a new struct under a new format number, and `chat/golden` keeps the bytes of every layout.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ pub struct Dedupe {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedupePage {
     /// 40 bytes each: id, seq (big-endian), digest. Raw, because they are copied far more often than looked at.
-    ids: Bytes,
+    ids: BytesMut,
 }
 
 impl DedupePage {
@@ -148,12 +148,9 @@ impl DedupePage {
     }
 
     pub fn push(&mut self, id: ClientMsgId, used: &Dedupe) {
-        let mut ids = Vec::with_capacity(self.ids.len() + Self::BYTES);
-        ids.extend_from_slice(&self.ids);
-        ids.extend_from_slice(id.0.as_bytes());
-        ids.extend_from_slice(&used.seq.to_be_bytes());
-        ids.extend_from_slice(&used.digest);
-        self.ids = ids.into();
+        self.ids.extend_from_slice(id.0.as_bytes());
+        self.ids.extend_from_slice(&used.seq.to_be_bytes());
+        self.ids.extend_from_slice(&used.digest);
     }
 }
 
