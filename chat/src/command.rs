@@ -28,6 +28,8 @@ pub enum Command {
     OutboxDelivered { through: u64 },
     /// From another shard's outbox to users' home shards. Repeating it changes nothing.
     ListChanges { changes: Vec<ListChange> },
+    /// Changes nothing: every replica makes a digest of its state as it is after this entry, to be compared.
+    Compare,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +134,7 @@ impl Command {
                 ConversationCommand::Invite { users: invited } => users(invited),
                 _ => 0,
             },
-            Self::OutboxDelivered { .. } => 0,
+            Self::OutboxDelivered { .. } | Self::Compare => 0,
             Self::ListChanges { changes } => changes.len() * IDS,
         }
     }
@@ -147,7 +149,7 @@ impl Command {
                     | ConversationCommand::MarkRead { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
-            Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } => true,
+            Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } | Self::Compare => true,
         }
     }
 }

@@ -107,6 +107,10 @@ pub const NODES_MAX: usize = 7;
 
 /// Deadline of a client's request inside the cluster, in milliseconds. After it the outcome is `unknown`.
 pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
+/// The replicas of each shard are compared once in this time, in milliseconds.
+pub const VERIFY_EVERY_MS: u64 = 3_600 * 1_000;
+/// How long the digest of a shard's whole state may take to make, in milliseconds.
+pub const DIGEST_TIMEOUT_MS: u64 = 60_000;
 /// Deadline of one call between nodes, in milliseconds.
 pub const PEER_TIMEOUT_MS: u64 = 4_000;
 /// Password hashes computed at once per node, and how many may wait for their turn.

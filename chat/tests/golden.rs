@@ -167,6 +167,12 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+/// Commands that came after `entry_all` was written.
+#[test]
+fn later_commands() {
+    golden(Kind::Entry, "entry_compare", &EntryBatch { time_ms: TIME_MS, commands: vec![Command::Compare] });
+}
+
 /// Outcomes travel between nodes of different builds. New codes go after these.
 #[test]
 fn outcomes() {

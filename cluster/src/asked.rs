@@ -12,12 +12,17 @@ use crate::consensus::serve::{self, SnapshotPart};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::Handler;
 use crate::proposer::ProposeError;
+use crate::reach;
 
 impl Inner {
     async fn serve(&self, from: NodeId, request: Request) -> Response {
-        if let Request::Leaving { leaving } = request {
-            self.leaving.set(from, leaving);
-            return Response::Heard;
+        match request {
+            Request::Leaving { leaving } => {
+                self.leaving.set(from, leaving);
+                return Response::Heard;
+            }
+            Request::Reach => return Response::Reach(reach::reached(self)),
+            _ => {}
         }
         let Some(replica) = request.shard().and_then(|shard| self.replica(shard)) else {
             return Response::Failed(Failure::NoShard);
@@ -31,7 +36,15 @@ impl Inner {
                 }
                 serve::vote(&replica.raft, vote, last, transfer, pre).await
             }
-            Request::Leaving { .. } => Response::Heard,
+            Request::Leaving { .. } | Request::Reach => Response::Heard,
+            Request::Digest { index, .. } => match replica.digests.wait(index).await {
+                Some(made) => Response::Digest { digest: made.digest, records: made.records },
+                None => Response::Failed(Failure::Unavailable),
+            },
+            Request::Agreed { shard, index, digest } => {
+                replica.digests.judge(shard, index, digest);
+                Response::Heard
+            }
             Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
             Request::Snapshot { vote, applied, id, number, chunk, .. } => {
                 let part = SnapshotPart { vote, applied, id, number, chunk };

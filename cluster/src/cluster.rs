@@ -20,10 +20,11 @@ use crate::peer::lane::{CallError, Lane, LaneOptions};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, ServerOptions};
 use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
+use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
-    ClusterOptions, ClusterStatus, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover, heartbeat,
-    leave, outbox, status,
+    ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover,
+    heartbeat, leave, outbox, reach, status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     lanes: Arc<BTreeMap<NodeId, Lane>>,
     pub(crate) service: Arc<dyn PeerService>,
     pub(crate) leaving: Leaving,
+    pub(crate) reach: Reach,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
@@ -187,9 +189,13 @@ impl Cluster {
         let state = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?.state.clone();
         let digest =
             tokio::task::spawn_blocking(move || state.digest()).await.map_err(|_| ReadError::NoShard(shard))??;
-        let hex = digest.digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let applied = digest.applied.map_or(0, |position| position.index);
-        Ok(ShardDigest { shard, applied, digest: hex, records: digest.records })
+        Ok(ShardDigest { shard, applied, digest: verify::hex(&digest.digest), records: digest.records })
+    }
+
+    /// Compares all replicas of a shard after one and the same entry. Reads their whole states: not for the main path.
+    pub async fn verify(&self, shard: ShardId) -> Result<Comparison, ProposeError> {
+        verify::verify(&self.inner, shard).await
     }
 
     /// Builds a snapshot of this node's replica of `shard` and moves its log's purge marker up to it.
@@ -275,6 +281,7 @@ async fn start(
         lanes,
         service,
         leaving: Leaving::default(),
+        reach: Reach::default(),
     });
     let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
@@ -286,8 +293,10 @@ async fn start(
     for (peer, lane) in inner.lanes.iter() {
         tokio::spawn(watch_connection(inner.clone(), *peer, lane.clone()));
         tokio::spawn(failover::run(inner.clone(), *peer, lane.clone(), options.timing));
+        tokio::spawn(reach::run(inner.clone(), *peer, lane.clone()));
     }
     tokio::spawn(balance::run(inner.clone()));
+    tokio::spawn(verify::run(inner.clone()));
     Ok(inner)
 }
 
@@ -347,6 +356,10 @@ impl Inner {
 
     pub(crate) fn connected(&self, node: NodeId) -> bool {
         node == self.node || self.lanes.get(&node).is_some_and(Lane::connected)
+    }
+
+    pub(crate) fn lane(&self, node: NodeId) -> Option<&Lane> {
+        self.lanes.get(&node)
     }
 
     pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {

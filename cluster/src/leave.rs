@@ -8,7 +8,7 @@ use chat::ids::{NodeId, ShardId};
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::Inner;
 use crate::peer::message::Request;
@@ -56,12 +56,14 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
         if led.is_empty() || begun.elapsed() >= within {
             return led.len();
         }
+        let mut somebody = false;
         for replica in &led {
+            let candidates = candidates(inner, replica);
+            somebody |= !candidates.is_empty();
             let (last, attempts) = tried.get(&replica.shard).copied().unwrap_or((begun, 0));
             if attempts > 0 && last.elapsed() < ATTEMPT {
                 continue;
             }
-            let candidates = candidates(inner, replica);
             let Some(to) = successor(&candidates, replica.shard, attempts) else { continue };
             tracing::info!(shard = %replica.shard, to, "handing leadership over");
             tried.insert(replica.shard, (Instant::now(), attempts + 1));
@@ -70,7 +72,7 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
                 return led.len();
             }
         }
-        if tried.is_empty() {
+        if !somebody {
             return led.len();
         }
         sleep(LOOK).await;
@@ -86,7 +88,7 @@ pub(crate) async fn return_to_duty(inner: &Arc<Inner>) {
 async fn announce(inner: &Inner, leaving: bool) {
     let told = inner.lanes().map(|lane| async move {
         // Whoever does not hear of it may hand leadership back, and it is handed over again.
-        let _ = timeout(TELL, lane.call(Request::Leaving { leaving }, TELL)).await;
+        let _ = lane.call(Request::Leaving { leaving }, TELL).await;
     });
     join_all(told).await;
 }

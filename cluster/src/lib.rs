@@ -14,8 +14,10 @@ mod leave;
 mod outbox;
 mod peer;
 mod proposer;
+mod reach;
 mod replica;
 mod status;
+mod verify;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
+pub use verify::{Compared, Comparison};
 
 /// A member of the cluster and where its peers reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::consensus::state_machine::{ShardState, ShardView};
 use crate::consensus::types::{Proposal, Types};
 use crate::peer::lane::Lane;
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
+use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
 
 /// Deadline of building a snapshot.
@@ -39,6 +40,7 @@ pub(crate) struct Replica {
     /// Told when the outbox may hold something to deliver.
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
+    pub(crate) digests: Arc<Digests>,
 }
 
 pub(crate) struct ReplicaOptions<'a> {
@@ -85,7 +87,9 @@ impl Replica {
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
         let outbox_filled = Arc::new(Notify::new());
-        let machine = ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone());
+        let digests = Arc::new(Digests::default());
+        let machine =
+            ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone(), digests.clone());
         let config =
             config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
         let network = Network::new(shard, options.lanes);
@@ -102,7 +106,18 @@ impl Replica {
         }
         let proposer = Proposer::start(shard, RaftLog(raft.clone()));
         let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
-        Ok(Self { shard, raft, proposer, state, log, spool: Spool::default(), promised_until, outbox_filled, applied })
+        Ok(Self {
+            shard,
+            raft,
+            proposer,
+            state,
+            log,
+            spool: Spool::default(),
+            promised_until,
+            outbox_filled,
+            applied,
+            digests,
+        })
     }
 
     pub(crate) fn view(&self) -> ShardView {

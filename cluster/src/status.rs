@@ -39,6 +39,9 @@ pub struct ShardStatus {
     pub applied: u64,
     /// Why this replica no longer works, if so.
     pub failed: Option<String>,
+    /// The entry after which this replica was found to differ from the others, if so.
+    #[serde(default)]
+    pub diverged: Option<u64>,
 }
 
 /// A replica's state in one number, at one log index.
@@ -80,5 +83,6 @@ fn shard(replica: &Replica, members: &[NodeId]) -> ShardStatus {
         last: metrics.last_log_index.unwrap_or(0),
         applied: replica.applied_index(),
         failed: metrics.running_state.err().map(|error| error.to_string()),
+        diverged: replica.digests.diverged(),
     }
 }

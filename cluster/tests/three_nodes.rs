@@ -73,6 +73,15 @@ impl Authority {
     }
 }
 
+fn engine_options(dir: &Path, node: NodeId) -> EngineOptions {
+    EngineOptions {
+        dir: dir.join(format!("node-{node}")),
+        node_key: NodeKey::from_bytes([node as u8; 32]),
+        identity: Identity { cluster: CLUSTER.to_owned(), node, name: format!("node-{node}") },
+        cache_bytes: 8 * 1024 * 1024,
+    }
+}
+
 struct Node {
     cluster: Cluster,
     engine: Engine,
@@ -86,16 +95,10 @@ impl Node {
     }
 
     async fn start_with(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId, timing: Timing) -> Self {
-        let options = || EngineOptions {
-            dir: dir.join(format!("node-{node}")),
-            node_key: NodeKey::from_bytes([node as u8; 32]),
-            identity: Identity { cluster: CLUSTER.to_owned(), node, name: format!("node-{node}") },
-            cache_bytes: 8 * 1024 * 1024,
-        };
         if !dir.join(format!("node-{node}")).exists() {
-            Engine::create(&options()).unwrap();
+            Engine::create(&engine_options(dir, node)).unwrap();
         }
-        let engine = Engine::open(options()).unwrap();
+        let engine = Engine::open(engine_options(dir, node)).unwrap();
         let heard = Arc::new(Heard::default());
         let options = ClusterOptions {
             node,
@@ -153,6 +156,16 @@ fn leaders_known(nodes: &[&Node]) -> bool {
     nodes.iter().all(|node| node.cluster.status().shards.iter().all(|shard| shard.leader.is_some()))
 }
 
+/// All three, once every shard has a leader.
+async fn three(dir: &Path, authority: &Authority, peers: &[Peer], timing: Timing) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(Node::start_with(dir, authority, peers, id, timing).await);
+    }
+    until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    nodes
+}
+
 async fn equal_digests(nodes: &[&Node]) {
     for shard in (0..=SHARDS).map(ShardId) {
         for node in nodes {
@@ -172,11 +185,7 @@ async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let peers = free_peers(3);
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(Node::start(dir.path(), &authority, &peers, id).await);
-    }
-    until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    let mut nodes = three(dir.path(), &authority, &peers, Timing::default()).await;
     let sent: Vec<String> = (0..300).map(|n| format!("1: {n}")).collect();
     for n in 0..300 {
         nodes[0].cluster.tell(3, Bytes::from(n.to_string())).unwrap();
@@ -281,11 +290,7 @@ async fn a_leader_that_comes_back_without_its_newest_entries_does_not_go_on_as_l
         election_min: Duration::from_secs(2),
         election_max: Duration::from_secs(3),
     };
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(Node::start_with(dir.path(), &authority, &peers, id, slow).await);
-    }
-    until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    let mut nodes = three(dir.path(), &authority, &peers, slow).await;
     let (conversation, first) = send("alice", "bob", 1);
     let shard = nodes[0].cluster.conversation_shard(&app(), &conversation);
     nodes[1].cluster.submit(shard, first).await.unwrap();
@@ -313,6 +318,41 @@ async fn a_leader_that_comes_back_without_its_newest_entries_does_not_go_on_as_l
     let all = [&back, &nodes[0], &nodes[1]];
     equal_digests(&all).await;
     back.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_state_differs_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let peers = free_peers(3);
+    let mut nodes = three(dir.path(), &authority, &peers, Timing::default()).await;
+    let (conversation, command) = send("alice", "bob", 1);
+    let shard = nodes[0].cluster.conversation_shard(&app(), &conversation);
+    nodes[0].cluster.submit(shard, command).await.unwrap();
+    let equal = nodes[0].cluster.verify(shard).await.unwrap();
+    assert_eq!((equal.divergent(), equal.silent(), equal.replicas.len()), (vec![], vec![], 3), "{equal:?}");
+
+    // Something changes one replica's state behind the log's back, in a way that every seal still holds.
+    nodes.pop().unwrap().stop().await;
+    let silent = nodes[0].cluster.verify(shard).await.unwrap();
+    assert_eq!((silent.divergent(), silent.silent()), (vec![], vec![3]));
+    let engine = Engine::open(engine_options(dir.path(), 3)).unwrap();
+    let state = engine.state(shard).unwrap();
+    let forged = (Bytes::from_static(b"\xffforged"), Some(Bytes::from_static(b"what nobody proposed")));
+    state.apply([forged], state.applied()).unwrap();
+    drop(state);
+    tokio::task::spawn_blocking(move || engine.close()).await.unwrap();
+    nodes.push(Node::start(dir.path(), &authority, &peers, 3).await);
+    until("leaders again", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+
+    let comparison = nodes[0].cluster.verify(shard).await.unwrap();
+    assert_eq!((comparison.divergent(), comparison.silent()), (vec![3], vec![]), "{comparison:?}");
+    let diverged = |node: &Node| node.cluster.status().shards[usize::from(shard.0)].diverged;
+    assert_eq!(diverged(&nodes[2]), Some(comparison.index));
+    assert_eq!((diverged(&nodes[0]), diverged(&nodes[1])), (None, None));
     for node in nodes {
         node.stop().await;
     }

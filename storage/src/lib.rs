@@ -38,7 +38,7 @@ pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, Sna
 pub use secret::{ClusterKey, NodeKey};
 pub use shared::FailureHook;
 pub use snapshot::{Snapshot, SnapshotSource};
-pub use state::{StateDigest, StateStore};
+pub use state::{FrozenState, StateDigest, StateStore};
 
 #[cfg(test)]
 mod damage_tests;

@@ -396,24 +396,39 @@ impl StateStore {
         self.0.memory.lock().applied.clone()
     }
 
+    /// The state as it is now, held still until it is read or dropped: what is applied meanwhile stays in memory.
+    pub fn freeze(&self) -> FrozenState {
+        FrozenState(self.0.pin())
+    }
+
     /// Over all plain pairs at one instant. Reads the whole state: for the blocking pool.
     pub fn digest(&self) -> Result<StateDigest, StorageError> {
         loop {
-            let mut pinned = self.0.pin();
-            let mut hasher = blake3::Hasher::new();
-            let mut records = 0;
-            for pair in pinned.pairs() {
-                let (key, value) = pair?;
-                for part in [&key, &value] {
-                    hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
-                }
-                records += 1;
-            }
-            if !pinned.is_replaced() {
-                let digest = *hasher.finalize().as_bytes();
-                return Ok(StateDigest { applied: pinned.applied.position, digest, records });
+            if let Some(digest) = self.freeze().digest()? {
+                return Ok(digest);
             }
         }
+    }
+}
+
+/// A shard's state at one instant.
+pub struct FrozenState(Pinned);
+
+impl FrozenState {
+    /// Reads the whole state: for the blocking pool. None if another state was installed meanwhile.
+    pub fn digest(mut self) -> Result<Option<StateDigest>, StorageError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut records = 0;
+        for pair in self.0.pairs() {
+            let (key, value) = pair?;
+            for part in [&key, &value] {
+                hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+            }
+            records += 1;
+        }
+        let digest = *hasher.finalize().as_bytes();
+        let applied = self.0.applied.position;
+        Ok((!self.0.is_replaced()).then_some(StateDigest { applied, digest, records }))
     }
 }
 

@@ -28,7 +28,12 @@ impl Stage {
     /// Starts `nodes` nodes and waits until all are ready for clients.
     pub async fn start(nodes: u16, shards: u16) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, shards, 0)?;
+        let cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, shards, 0)?;
+        Self::of(cluster, dir).await
+    }
+
+    /// Starts the nodes of a cluster that lies in `dir`.
+    pub async fn of(mut cluster: LocalCluster, dir: TempDir) -> Result<Self> {
         cluster.start_all()?;
         cluster.wait_all_ready(DEADLINE).await?;
         let tls = Tls::from_ca_pem(cluster.ca_pem())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::EntryBatch;
+use chat::command::{Command, EntryBatch};
 use chat::ids::ShardId;
 use chat::state::View;
 use futures_util::{Stream, StreamExt};
@@ -20,6 +20,7 @@ use super::types::{
     stored_members_from_bytes, stored_members_to_bytes,
 };
 use crate::Feed;
+use crate::verify::Digests;
 
 /// A snapshot on its way: read from the local store, or received from a peer.
 pub(crate) type SnapshotData = Box<dyn SnapshotSource + Send>;
@@ -59,6 +60,7 @@ pub(crate) struct ShardState {
     applied: watch::Sender<u64>,
     membership: Bytes,
     outbox_filled: Arc<Notify>,
+    digests: Arc<Digests>,
 }
 
 impl ShardState {
@@ -68,20 +70,23 @@ impl ShardState {
         feed: Arc<dyn Feed>,
         applied: watch::Sender<u64>,
         outbox_filled: Arc<Notify>,
+        digests: Arc<Digests>,
     ) -> Self {
         let now = state.applied();
         applied.send_replace(now.position.map_or(0, |position| position.index));
-        Self { shard, state, feed, applied, membership: now.membership, outbox_filled }
+        Self { shard, state, feed, applied, membership: now.membership, outbox_filled, digests }
     }
 
     /// Applies one entry: pure decision, one write, then the events.
     fn apply_entry(&mut self, entry: &Entry) -> Result<EntryOutcome, io::Error> {
         let index = entry.log_id.index;
         let mut delta = chat::state::Delta::default();
+        let mut to_compare = false;
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Normal(Proposal(bytes)) => {
                 let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
+                to_compare = batch.commands.contains(&Command::Compare);
                 let view = ShardView { state: self.state.clone() };
                 delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
             }
@@ -93,6 +98,9 @@ impl ShardState {
         let fills_outbox = chat::state::query::touches_outbox(&delta);
         let applied = Applied { position: Some(position_of(&entry.log_id)), membership: self.membership.clone() };
         self.state.apply(delta.writes, applied).map_err(io_error)?;
+        if to_compare {
+            self.digests.make(index, self.state.freeze());
+        }
         if fills_outbox {
             self.outbox_filled.notify_one();
         }

@@ -52,7 +52,8 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let shard = ShardId(1);
         let state = engine.state(shard).unwrap();
         let log = ShardLog::new(engine.log(shard).unwrap());
-        let machine = ShardState::new(shard, state, Arc::new(NoFeed), watch::channel(0).0, Arc::new(Notify::new()));
+        let (applied, outbox) = (watch::channel(0).0, Arc::new(Notify::new()));
+        let machine = ShardState::new(shard, state, Arc::new(NoFeed), applied, outbox, Arc::default());
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }
 }

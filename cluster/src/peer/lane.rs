@@ -12,7 +12,7 @@ use chat::limits::{PEER_FRAME_BYTES, PEER_QUEUE};
 use rustls::ClientConfig;
 use tokio::io::{AsyncWrite, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,6 +53,7 @@ enum Outgoing {
 pub(crate) struct Lane {
     queue: mpsc::Sender<Outgoing>,
     connected: watch::Receiver<bool>,
+    reset: Arc<Notify>,
 }
 
 pub(crate) struct LaneOptions {
@@ -67,8 +68,14 @@ impl Lane {
     pub(crate) fn start(options: LaneOptions) -> Self {
         let (queue, waiting) = mpsc::channel(PEER_QUEUE);
         let (connected_sender, connected) = watch::channel(false);
-        tokio::spawn(run(options, waiting, connected_sender));
-        Self { queue, connected }
+        let reset = Arc::new(Notify::new());
+        tokio::spawn(run(options, waiting, connected_sender, reset.clone()));
+        Self { queue, connected, reset }
+    }
+
+    /// Gives up the connection, if there is one, and makes another.
+    pub(crate) fn reset(&self) {
+        self.reset.notify_waiters();
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -109,7 +116,12 @@ impl Lane {
     }
 }
 
-async fn run(options: LaneOptions, mut waiting: mpsc::Receiver<Outgoing>, connected: watch::Sender<bool>) {
+async fn run(
+    options: LaneOptions,
+    mut waiting: mpsc::Receiver<Outgoing>,
+    connected: watch::Sender<bool>,
+    reset: Arc<Notify>,
+) {
     let mut said = false;
     loop {
         match timeout(CONNECT_TIMEOUT, connect(&options)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -118,7 +130,11 @@ async fn run(options: LaneOptions, mut waiting: mpsc::Receiver<Outgoing>, connec
                 tracing::info!(peer = options.peer, "peer connected");
                 said = false;
                 connected.send_replace(true);
-                let ended = serve(stream, &mut waiting).await;
+                // Also while it waits for room in the socket: a peer that is cut off makes none.
+                let ended = tokio::select! {
+                    ended = serve(stream, &mut waiting) => ended,
+                    () = reset.notified() => Err(io::ErrorKind::TimedOut.into()),
+                };
                 connected.send_replace(false);
                 // Their senders see a closed channel: the outcome of what was sent is unknown.
                 while waiting.try_recv().is_ok() {}
@@ -163,7 +179,7 @@ async fn serve(stream: TlsStream<TcpStream>, waiting: &mut mpsc::Receiver<Outgoi
     let mut next_id = 0;
     // A frame read must not be dropped half way: it lives in its own task.
     let (bundles_sender, mut bundles) = mpsc::channel(64);
-    let reading = tokio::spawn(read_bundles(BufReader::with_capacity(64 * 1024, reader), bundles_sender));
+    let reading = AbortOnDrop(tokio::spawn(read_bundles(BufReader::with_capacity(64 * 1024, reader), bundles_sender)));
     let ended = loop {
         tokio::select! {
             outgoing = waiting.recv() => match outgoing {
@@ -180,8 +196,17 @@ async fn serve(stream: TlsStream<TcpStream>, waiting: &mut mpsc::Receiver<Outgoi
             },
         }
     };
-    reading.abort();
+    drop(reading);
     ended
+}
+
+/// A task that ends with its owner, also when that is dropped half way.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn send(

@@ -1,5 +1,7 @@
 //! What nodes say to each other. Everything travels in bundles: one frame, one TLS record, many messages of many shards.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use chat::command::{Command, Outcome};
 use chat::ids::{NodeId, ShardId};
@@ -82,6 +84,19 @@ pub(crate) enum Request {
         shard: ShardId,
         command: Command,
     },
+    /// Which members the asked node reaches.
+    Reach,
+    /// The digest of the replica's state after entry `index`, at which it was to make one.
+    Digest {
+        shard: ShardId,
+        index: u64,
+    },
+    /// What most replicas have after entry `index`.
+    Agreed {
+        shard: ShardId,
+        index: u64,
+        digest: [u8; 32],
+    },
     /// The sender leads nothing from now on, or does again.
     Leaving {
         leaving: bool,
@@ -107,6 +122,8 @@ pub(crate) enum Response {
     Submitted { outcome: Outcome, index: u64 },
     Failed(Failure),
     Heard,
+    Digest { digest: [u8; 32], records: u64 },
+    Reach(BTreeSet<NodeId>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -143,8 +160,10 @@ impl Request {
             | Self::Transfer { shard, .. }
             | Self::Snapshot { shard, .. }
             | Self::ReadIndex { shard }
+            | Self::Digest { shard, .. }
+            | Self::Agreed { shard, .. }
             | Self::Submit { shard, .. } => Some(*shard),
-            Self::Leaving { .. } => None,
+            Self::Leaving { .. } | Self::Reach => None,
         }
     }
 
@@ -154,7 +173,13 @@ impl Request {
             Self::Append { append, .. } => append.records.iter().map(LogRecord::size_hint).sum(),
             Self::Snapshot { .. } => 256 * 1024,
             Self::Submit { .. } => chat::limits::ENTRY_BYTES,
-            Self::Vote { .. } | Self::Transfer { .. } | Self::ReadIndex { .. } | Self::Leaving { .. } => 64,
+            Self::Vote { .. }
+            | Self::Transfer { .. }
+            | Self::ReadIndex { .. }
+            | Self::Digest { .. }
+            | Self::Agreed { .. }
+            | Self::Leaving { .. }
+            | Self::Reach => 64,
         }
     }
 }

@@ -50,6 +50,8 @@ impl Readiness {
             let name = shard_name(shard.shard);
             if let Some(why) = &shard.failed {
                 reasons.push(format!("{name} failed: {why}"));
+            } else if let Some(index) = shard.diverged {
+                reasons.push(format!("{name} differs from the other replicas since entry {index}"));
             } else if shard.leader.is_none() {
                 reasons.push(format!("{name} has no leader"));
             } else if shard.applied + CAUGHT_UP_ENTRIES < shard.last {
@@ -116,7 +118,16 @@ mod tests {
     use super::*;
 
     fn shard(shard: u16, leader: Option<u64>, applied: u64, last: u64) -> ShardStatus {
-        ShardStatus { shard: ShardId(shard), leader, preferred: None, term: 1, last, applied, failed: None }
+        ShardStatus {
+            shard: ShardId(shard),
+            leader,
+            preferred: None,
+            term: 1,
+            last,
+            applied,
+            failed: None,
+            diverged: None,
+        }
     }
 
     fn cluster(shards: Vec<ShardStatus>) -> ClusterStatus {
@@ -133,7 +144,10 @@ mod tests {
     fn everything_that_is_missing_is_named() {
         let mut failed = shard(4, Some(1), 1, 1);
         failed.failed = Some("disk".into());
-        let bad = cluster(vec![shard(0, None, 5, 5), shard(1, Some(1), 7, 7_000), shard(2, Some(1), 0, 0), failed]);
+        let mut diverged = shard(5, Some(1), 50, 50);
+        diverged.diverged = Some(40);
+        let bad =
+            cluster(vec![shard(0, None, 5, 5), shard(1, Some(1), 7, 7_000), shard(2, Some(1), 0, 0), failed, diverged]);
         let readiness = Readiness::of(&bad, Some("fsync"));
         assert!(!readiness.ready);
         assert_eq!(
@@ -144,6 +158,7 @@ mod tests {
                 "shard 1 is not caught up: 7 of 7000 entries",
                 "shard 2 has applied nothing yet",
                 "shard 4 failed: disk",
+                "shard 5 differs from the other replicas since entry 40",
             ]
         );
     }

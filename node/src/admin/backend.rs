@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
 use chat::ids::ShardId;
-use cluster::{Cluster, ProposeError, ShardDigest};
+use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
 use storage::Engine;
 
@@ -73,6 +73,15 @@ impl Backend for NodeBackend {
                 digests.push(digest.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?);
             }
             Ok(digests)
+        })
+    }
+
+    fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>> {
+        Box::pin(async move {
+            if shard.0 > self.cluster.shards() {
+                return Err(Refused::new(ErrorCode::InvalidField, format!("there is no shard {}", shard.0)));
+            }
+            self.cluster.verify(shard).await.map_err(not_proposed)
         })
     }
 

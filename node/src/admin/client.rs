@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::ShardDigest;
+use chat::ids::ShardId;
+use cluster::{Comparison, ShardDigest};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
@@ -22,6 +23,9 @@ use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
 
 /// How long one request may take, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long comparing one shard's replicas may take, commit and digests together.
+const VERIFY_TIMEOUT: Duration =
+    Duration::from_millis(chat::limits::REQUEST_TIMEOUT_MS + chat::limits::DIGEST_TIMEOUT_MS);
 /// Bytes of an answer.
 const ANSWER_BYTES: usize = 16 << 20;
 
@@ -33,8 +37,8 @@ pub enum AdminError {
     Ca,
     #[error("cannot connect to {address}")]
     Connect { address: String, source: std::io::Error },
-    #[error("no answer from {address} within {TIMEOUT:?}")]
-    Timeout { address: String },
+    #[error("no answer from {address} within {within:?}")]
+    Timeout { address: String, within: Duration },
     #[error("the connection to {address} failed")]
     Http { address: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{address} refused the admin token")]
@@ -95,6 +99,13 @@ impl AdminClient {
         if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
     }
 
+    /// Compares all replicas of a shard: takes as long as reading their states does.
+    pub async fn verify(&self, shard: ShardId) -> Result<Comparison, AdminError> {
+        let path = format!("/v1/verify/{}", shard.0);
+        let (status, body) = self.request_within(VERIFY_TIMEOUT, Method::POST, &path, Bytes::new()).await?;
+        if status.is_success() { self.parse(status, &body) } else { Err(self.refusal(status, &body)) }
+    }
+
     /// Begins to give away what the node leads and whom it serves.
     pub async fn drain(&self, drain: &Drain) -> Result<(), AdminError> {
         let body = serde_json::to_vec(drain).expect("plain fields serialize").into();
@@ -127,9 +138,19 @@ impl AdminClient {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AdminError> {
-        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
+        self.request_within(TIMEOUT, method, path, body).await
+    }
+
+    async fn request_within(
+        &self,
+        within: Duration,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), AdminError> {
+        match tokio::time::timeout(within, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(AdminError::Timeout { address: self.authority.clone() }),
+            Err(_) => Err(AdminError::Timeout { address: self.authority.clone(), within }),
         }
     }
 

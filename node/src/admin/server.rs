@@ -11,7 +11,8 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{App, Error, HttpResponse, HttpServer, middleware, web};
 use chat::errors::ErrorCode;
-use cluster::ShardDigest;
+use chat::ids::ShardId;
+use cluster::{Comparison, ShardDigest};
 use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -45,6 +46,8 @@ pub trait Backend: Send + Sync + 'static {
     fn status(&self) -> NodeStatus;
     fn readiness(&self) -> Readiness;
     fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>>;
+    /// Compares all replicas of a shard.
+    fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>>;
     /// Begins to give everything away; the status shows how far it is.
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
@@ -87,6 +90,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .wrap(middleware::from_fn(authorized))
                 .route("/status", web::get().to(status))
                 .route("/digests", web::get().to(digests))
+                .route("/verify/{shard}", web::post().to(verify))
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
@@ -131,6 +135,10 @@ async fn status(shared: web::Data<Shared>) -> HttpResponse {
 
 async fn digests(shared: web::Data<Shared>) -> HttpResponse {
     answer(shared.backend.digests().await)
+}
+
+async fn verify(shared: web::Data<Shared>, shard: web::Path<u16>) -> HttpResponse {
+    answer(shared.backend.verify(ShardId(shard.into_inner())).await)
 }
 
 async fn drain(shared: web::Data<Shared>, drain: web::Json<Drain>) -> HttpResponse {

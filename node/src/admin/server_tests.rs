@@ -35,6 +35,10 @@ impl Backend for Fixed {
         Box::pin(async { Ok(vec![digest]) })
     }
 
+    fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>> {
+        Box::pin(async move { Ok(Comparison { shard, index: 9, replicas: Vec::new(), agreed: None }) })
+    }
+
     fn drain(&self, spread: Duration) {
         assert_eq!(spread, Duration::from_millis(1_500));
     }
@@ -89,6 +93,7 @@ async fn an_operator_with_the_token_sees_and_does_everything() {
     admin.add_user(&user("bob")).await.unwrap();
     let refused = admin.add_user(&user("alice")).await.unwrap_err();
     assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1309), "{refused:?}");
+    assert_eq!(admin.verify(ShardId(4)).await.unwrap().shard, ShardId(4));
     admin.drain(&Drain { spread_ms: 1_500 }).await.unwrap();
     admin.resume().await.unwrap();
     let endless = admin.drain(&Drain { spread_ms: SPREAD_MS_MAX + 1 }).await.unwrap_err();
@@ -107,6 +112,7 @@ async fn without_the_token_only_health_and_readiness_are_told() {
         assert!(matches!(stranger.status().await, Err(AdminError::Unauthorized { .. })));
         let drained = stranger.drain(&Drain { spread_ms: 0 }).await;
         assert!(matches!(drained, Err(AdminError::Unauthorized { .. })));
+        assert!(matches!(stranger.verify(ShardId(1)).await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.resume().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.digests().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.add_user(&user("bob")).await, Err(AdminError::Unauthorized { .. })));

@@ -149,6 +149,15 @@ Examples:
   campanile cluster status --config chat/node-1/campanile.toml --json
   campanile cluster status --admin https://127.0.0.1:7413 --ca chat/ca.pem --token-file chat/admin.token")]
     Status(StatusArgs),
+    /// Compare all replicas of every shard, each after one and the same entry of its log
+    #[command(after_help = "\
+Succeeds if every replica was compared and all are equal; exit code 1 if some differ, 4 if some gave no answer. Reads the
+whole state of every replica, beside what goes on. The nodes do the same by themselves, each shard once an hour.
+
+Examples:
+  campanile cluster verify --dir chat
+  campanile cluster verify --config chat/node-1/campanile.toml --json")]
+    Verify(VerifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -173,9 +182,10 @@ pub(crate) struct InitArgs {
     pub(crate) json: bool,
 }
 
+/// Which running nodes are asked.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("target").required(true).args(["dir", "config", "admin"])))]
-pub(crate) struct StatusArgs {
+pub(crate) struct NodesArgs {
     /// A directory made by `cluster init`: all its nodes are asked
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
@@ -191,9 +201,24 @@ pub(crate) struct StatusArgs {
     /// File that holds the admin token
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) node: NodesArgs,
     /// Also compute and compare the digests of the replicas' states
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) node: NodesArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,7 +6,7 @@ use chat::ids::{NodeId, ShardId};
 use cluster::ShardDigest;
 use serde::Serialize;
 
-use super::args::StatusArgs;
+use super::args::{NodesArgs, StatusArgs};
 use super::output::{json, say, table};
 use super::{Code, Exit, Failure, load_config, read_file, read_secret};
 use crate::admin::{AdminClient, AdminError, NodeStatus};
@@ -27,7 +27,7 @@ struct Answer {
 }
 
 pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
-    let targets = targets(&args)?;
+    let targets = targets(&args.node)?;
     let mut answers = Vec::new();
     let mut last_error = None;
     for (admin, client) in targets {
@@ -47,7 +47,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn targets(args: &StatusArgs) -> Result<Vec<(String, AdminClient)>, Failure> {
+pub(super) fn targets(args: &NodesArgs) -> Result<Vec<(String, AdminClient)>, Failure> {
     if let Some(dir) = &args.dir {
         let cluster = LocalCluster::open(dir)
             .map_err(|error| Failure::new(Code::File, Exit::Configuration, error.to_string()).because(&error))?;
@@ -223,7 +223,7 @@ fn seconds(uptime_ms: u64) -> String {
 }
 
 fn next(args: &StatusArgs) -> String {
-    match &args.dir {
+    match &args.node.dir {
         Some(dir) if !args.digests => {
             format!("\nnext: campanile cluster status --dir {} --digests compares the replicas", dir.display())
         }

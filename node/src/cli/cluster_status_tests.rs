@@ -20,6 +20,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         last: 10,
         applied,
         failed: None,
+        diverged: None,
     };
     let status = NodeStatus {
         version: "1.0".into(),

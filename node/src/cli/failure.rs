@@ -55,6 +55,10 @@ codes! {
     AdminToken = 2202;
     /// The admin listener answers in a form this version does not know.
     AdminForm = 2203;
+    /// Replicas of a shard differ.
+    Divergent = 2211;
+    /// Not every replica was compared.
+    NotCompared = 2212;
     /// No node takes the client's connection.
     Connect = 2301;
     /// The message was not sent.

@@ -4,6 +4,7 @@ mod args;
 mod chat_commands;
 mod cluster_init;
 mod cluster_status;
+mod cluster_verify;
 mod config_commands;
 mod failure;
 mod logging;
@@ -54,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
+        Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)
         }

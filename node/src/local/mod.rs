@@ -70,6 +70,7 @@ pub struct LocalCluster {
     ca_pem: Vec<u8>,
     app_key_pem: String,
     admin_token: String,
+    binary: Option<PathBuf>,
 }
 
 impl LocalCluster {
@@ -109,7 +110,13 @@ impl LocalCluster {
             layout,
             configs,
             running: BTreeMap::new(),
+            binary: None,
         })
+    }
+
+    /// Starts nodes by this program from now on; it gets the arguments of `campanile`, a node's configuration last.
+    pub fn use_binary(&mut self, binary: PathBuf) {
+        self.binary = Some(binary);
     }
 
     pub fn dir(&self) -> &Path {
@@ -173,7 +180,7 @@ impl LocalCluster {
         if self.is_running(node) {
             return Err(LocalError::Running { node });
         }
-        let binary = find_binary().ok_or(LocalError::NoBinary)?;
+        let binary = self.binary.clone().or_else(find_binary).ok_or(LocalError::NoBinary)?;
         let process = NodeProcess::spawn(&binary, &self.layout.config(node), &self.layout.log(node))
             .map_err(|source| LocalError::Spawn { node, source })?;
         self.running.insert(node, process);
