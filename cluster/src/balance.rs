@@ -14,8 +14,12 @@ use crate::cluster::Inner;
 use crate::leave;
 use crate::replica::Replica;
 
-/// Between two looks. Also how long a returning node gets to settle before it leads again.
+/// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Looks at which another node has to be fitter because it reaches more members.
+const TO_REACH: u32 = 2;
+/// Looks at which the preferred node has to be fit: how long one that comes back gets to settle before it leads again.
+const TO_SETTLE: u32 = 4;
 /// Entries the preferred leader may lack.
 const LAG: u64 = 16;
 
@@ -26,7 +30,8 @@ pub(crate) fn preferred(shard: ShardId, members: &[NodeId]) -> Option<NodeId> {
 
 pub(crate) async fn run(inner: Arc<Inner>) {
     let members: Vec<NodeId> = inner.members.iter().map(|peer| peer.id).collect();
-    let mut waiting: Vec<ShardId> = Vec::new();
+    // Since how many looks the same node has been fitter.
+    let mut waiting: BTreeMap<ShardId, (NodeId, u32)> = BTreeMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
         if inner.leaving.contains(inner.node) {
@@ -34,42 +39,50 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             leave::hand_over(&inner, INTERVAL).await;
             continue;
         }
-        let mut seen = Vec::new();
+        let mut seen = BTreeMap::new();
         for replica in inner.replicas.iter() {
-            if let Some(to) = should_hand_over(&inner, replica, &members) {
-                // Only what was so at the last look too: a node that comes and goes must not pull leaders about.
-                if waiting.contains(&replica.shard) {
-                    tracing::info!(shard = %replica.shard, to, "handing leadership over");
-                    if replica.raft.trigger().transfer_leader(to).await.is_err() {
-                        return;
-                    }
-                } else {
-                    seen.push(replica.shard);
-                }
+            let Some(Fitter { node: to, looks }) = should_hand_over(&inner, replica, &members) else { continue };
+            let before = waiting.get(&replica.shard).filter(|(node, _)| *node == to).map_or(0, |(_, looks)| *looks);
+            // A node that comes and goes must not pull leaders about.
+            if before + 1 < looks {
+                seen.insert(replica.shard, (to, before + 1));
+                continue;
+            }
+            tracing::info!(shard = %replica.shard, to, "handing leadership over");
+            if replica.raft.trigger().transfer_leader(to).await.is_err() {
+                return;
             }
         }
         waiting = seen;
     }
 }
 
-fn should_hand_over(inner: &Inner, replica: &Replica, members: &[NodeId]) -> Option<NodeId> {
+/// A node that should lead instead, once it was so at that many looks in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fitter {
+    node: NodeId,
+    looks: u32,
+}
+
+fn should_hand_over(inner: &Inner, replica: &Replica, members: &[NodeId]) -> Option<Fitter> {
     if replica.leader() != Some(inner.node) || inner.leaving.contains(inner.node) {
         return None;
     }
-    let to = fitter(replica.shard, inner.node, members, &inner.reach.counts(inner))?;
+    let fitter = fitter(replica.shard, inner.node, members, &inner.reach.counts(inner))?;
     let metrics = replica.raft.metrics().borrow_watched().clone();
-    let matched = metrics.replication?.get(&to)?.as_ref().map_or(0, |id| id.index);
-    (metrics.last_log_index.unwrap_or(0).saturating_sub(matched) <= LAG).then_some(to)
+    let matched = metrics.replication?.get(&fitter.node)?.as_ref().map_or(0, |id| id.index);
+    (metrics.last_log_index.unwrap_or(0).saturating_sub(matched) <= LAG).then_some(fitter)
 }
 
 /// Who should lead the shard instead of `leader`, if anybody: of those who reach the most members the preferred one, else
 /// the present one. `reach` has the nodes that may lead, and how many members each reaches.
-fn fitter(shard: ShardId, leader: NodeId, members: &[NodeId], reach: &BTreeMap<NodeId, usize>) -> Option<NodeId> {
+fn fitter(shard: ShardId, leader: NodeId, members: &[NodeId], reach: &BTreeMap<NodeId, usize>) -> Option<Fitter> {
     let preferred = preferred(shard, members)?;
     let fitness =
         |(node, reached): &(&NodeId, &usize)| (**reached, **node == preferred, **node == leader, Reverse(**node));
-    let (fittest, _) = reach.iter().max_by_key(fitness)?;
-    (*fittest != leader).then_some(*fittest)
+    let (fittest, reached) = reach.iter().max_by_key(fitness)?;
+    let looks = if reach.get(&leader) < Some(reached) { TO_REACH } else { TO_SETTLE };
+    (*fittest != leader).then_some(Fitter { node: *fittest, looks })
 }
 
 #[cfg(test)]
@@ -82,9 +95,11 @@ mod tests {
         let reach = |counts: [usize; 3]| (1..).zip(counts).filter(|(_, count)| *count > 0).collect();
         let (shard, all) = (ShardId(0), reach([3, 3, 3]));
         assert_eq!(fitter(shard, 1, &members, &all), None);
-        assert_eq!(fitter(shard, 2, &members, &all), Some(1), "node 1 is preferred");
+        let preferred = Fitter { node: 1, looks: TO_SETTLE };
+        assert_eq!(fitter(shard, 2, &members, &all), Some(preferred));
         // Nodes 1 and 2 do not reach each other.
-        assert_eq!(fitter(shard, 1, &members, &reach([2, 0, 3])), Some(3));
+        let third = Fitter { node: 3, looks: TO_REACH };
+        assert_eq!(fitter(shard, 1, &members, &reach([2, 0, 3])), Some(third));
         assert_eq!(fitter(shard, 3, &members, &reach([2, 2, 3])), None);
         // Node 1 is down.
         assert_eq!(fitter(shard, 2, &members, &reach([0, 2, 2])), None);
