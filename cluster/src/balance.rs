@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat::ids::{NodeId, ShardId};
-use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::cluster::Inner;
 use crate::leave;
@@ -20,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const TO_REACH: u32 = 2;
 /// Looks at which the preferred node has to be fit: how long one that comes back gets to settle before it leads again.
 const TO_SETTLE: u32 = 4;
-/// Entries the preferred leader may lack.
-const LAG: u64 = 16;
+/// Entries that the next leader may lack: it gets them before it stands for election.
+pub(crate) const LAG: u64 = 16;
 
 /// The member that should lead `shard`.
 pub(crate) fn preferred(shard: ShardId, members: &[NodeId]) -> Option<NodeId> {
@@ -40,16 +39,18 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             continue;
         }
         let mut seen = BTreeMap::new();
+        let reach = inner.reach.counts(&inner);
         for replica in inner.replicas.iter() {
-            let Some(Fitter { node: to, looks }) = should_hand_over(&inner, replica, &members) else { continue };
+            let Some(Fitter { node: to, looks }) = should_hand_over(&inner, replica, &members, &reach) else {
+                continue;
+            };
             let before = waiting.get(&replica.shard).filter(|(node, _)| *node == to).map_or(0, |(_, looks)| *looks);
             // A node that comes and goes must not pull leaders about.
             if before + 1 < looks {
                 seen.insert(replica.shard, (to, before + 1));
                 continue;
             }
-            tracing::info!(shard = %replica.shard, to, "handing leadership over");
-            if replica.raft.trigger().transfer_leader(to).await.is_err() {
+            if !replica.hand_over(to).await {
                 return;
             }
         }
@@ -64,14 +65,18 @@ struct Fitter {
     looks: u32,
 }
 
-fn should_hand_over(inner: &Inner, replica: &Replica, members: &[NodeId]) -> Option<Fitter> {
+fn should_hand_over(
+    inner: &Inner,
+    replica: &Replica,
+    members: &[NodeId],
+    reach: &BTreeMap<NodeId, usize>,
+) -> Option<Fitter> {
     if replica.leader() != Some(inner.node) || inner.leaving.contains(inner.node) {
         return None;
     }
-    let fitter = fitter(replica.shard, inner.node, members, &inner.reach.counts(inner))?;
-    let metrics = replica.raft.metrics().borrow_watched().clone();
-    let matched = metrics.replication?.get(&fitter.node)?.as_ref().map_or(0, |id| id.index);
-    (metrics.last_log_index.unwrap_or(0).saturating_sub(matched) <= LAG).then_some(fitter)
+    let fitter = fitter(replica.shard, inner.node, members, reach)?;
+    let (matched, last) = replica.progress();
+    (last.saturating_sub(*matched.get(&fitter.node)?) <= LAG).then_some(fitter)
 }
 
 /// Who should lead the shard instead of `leader`, if anybody: of those who reach the most members the preferred one, else

@@ -177,7 +177,7 @@ impl Cluster {
         command: Command,
         reply: ProposeReply,
     ) -> Result<(), ProposeError> {
-        self.inner.propose_then(shard, fence, command, reply)
+        self.inner.led(shard)?.proposer.propose_then(Some(fence), command, reply)
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -190,7 +190,7 @@ impl Cluster {
         let digest =
             tokio::task::spawn_blocking(move || state.digest()).await.map_err(|_| ReadError::NoShard(shard))??;
         let applied = digest.applied.map_or(0, |position| position.index);
-        Ok(ShardDigest { shard, applied, digest: verify::hex(&digest.digest), records: digest.records })
+        Ok(ShardDigest { shard, applied, digest: storage::hex(&digest.digest), records: digest.records })
     }
 
     /// Compares all replicas of a shard after one and the same entry. Reads their whole states: not for the main path.
@@ -214,11 +214,6 @@ impl Cluster {
     /// Takes back what this node is to lead, as it would after a restart.
     pub async fn return_to_duty(&self) {
         leave::return_to_duty(&self.inner).await;
-    }
-
-    /// Whether it was asked to lead nothing.
-    pub fn has_resigned(&self) -> bool {
-        self.inner.leaving.contains(self.inner.node)
     }
 
     /// Stops the replicas and their runtime. The engine is the caller's to close.
@@ -366,26 +361,17 @@ impl Inner {
         self.lanes.values()
     }
 
-    pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+    /// The replica of a shard that this node leads.
+    fn led(&self, shard: ShardId) -> Result<&Replica, ProposeError> {
         let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
         match replica.leader() {
-            Some(node) if node == self.node => replica.proposer.propose(command).await,
+            Some(node) if node == self.node => Ok(replica),
             leader => Err(ProposeError::NotLeader { leader }),
         }
     }
 
-    fn propose_then(
-        &self,
-        shard: ShardId,
-        fence: Fence,
-        command: Command,
-        reply: ProposeReply,
-    ) -> Result<(), ProposeError> {
-        let replica = self.replica(shard).ok_or(ProposeError::Unavailable)?;
-        match replica.leader() {
-            Some(node) if node == self.node => replica.proposer.propose_then(Some(fence), command, reply),
-            leader => Err(ProposeError::NotLeader { leader }),
-        }
+    pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        self.led(shard)?.proposer.propose(command).await
     }
 
     pub(crate) async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {

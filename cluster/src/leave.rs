@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use chat::ids::{NodeId, ShardId};
 use futures_util::future::join_all;
-use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::balance::LAG;
 use crate::cluster::Inner;
 use crate::peer::message::Request;
 use crate::replica::Replica;
@@ -65,10 +65,8 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
                 continue;
             }
             let Some(to) = successor(&candidates, replica.shard, attempts) else { continue };
-            tracing::info!(shard = %replica.shard, to, "handing leadership over");
             tried.insert(replica.shard, (Instant::now(), attempts + 1));
-            if replica.raft.trigger().transfer_leader(to).await.is_err() {
-                // It has ended; the process is about to.
+            if !replica.hand_over(to).await {
                 return led.len();
             }
         }
@@ -95,19 +93,12 @@ async fn announce(inner: &Inner, leaving: bool) {
 
 /// Connected members that do not leave, those whose logs are furthest first.
 fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
-    let metrics = replica.raft.metrics().borrow_watched().clone();
-    let replication = metrics.replication.unwrap_or_default();
-    let mut candidates: Vec<(NodeId, u64)> = replication
-        .iter()
-        .filter(|(node, _)| **node != inner.node && inner.connected(**node) && !inner.leaving.contains(**node))
-        .map(|(node, matched)| (*node, matched.as_ref().map_or(0, |id| id.index)))
-        .collect();
+    let may_lead = |node| node != inner.node && inner.connected(node) && !inner.leaving.contains(node);
+    let mut candidates: Vec<(NodeId, u64)> =
+        replica.progress().0.into_iter().filter(|(node, _)| may_lead(*node)).collect();
     candidates.sort_by_key(|(node, matched)| (std::cmp::Reverse(*matched), *node));
     candidates
 }
-
-/// Entries that a successor may lack and still be as good as the furthest one: it gets them before it stands for election.
-const LAG: u64 = 16;
 
 /// Shards spread over the members whose logs are about as far; after a failed attempt it is another one's turn.
 fn successor(candidates: &[(NodeId, u64)], shard: ShardId, attempts: usize) -> Option<NodeId> {

@@ -120,6 +120,20 @@ impl Replica {
         })
     }
 
+    /// On the leader: the last entry that each other member has, as far as is known, and the last one there is.
+    pub(crate) fn progress(&self) -> (BTreeMap<NodeId, u64>, u64) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let matched = metrics.replication.unwrap_or_default().into_iter();
+        let matched = matched.map(|(node, last)| (node, last.map_or(0, |id| id.index)));
+        (matched.collect(), metrics.last_log_index.unwrap_or(0))
+    }
+
+    /// Begins to hand leadership over. False if the replica has ended; the process is about to.
+    pub(crate) async fn hand_over(&self, to: NodeId) -> bool {
+        tracing::info!(shard = %self.shard, to, "handing leadership over");
+        self.raft.trigger().transfer_leader(to).await.is_ok()
+    }
+
     pub(crate) fn view(&self) -> ShardView {
         ShardView::new(self.state.clone())
     }

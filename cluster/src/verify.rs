@@ -14,7 +14,7 @@ use chat::limits::{DIGEST_TIMEOUT_MS, VERIFY_EVERY_MS};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use storage::{FrozenState, StateDigest};
+use storage::{FrozenState, StateDigest, hex};
 use tokio::sync::watch;
 
 use crate::cluster::Inner;
@@ -172,10 +172,6 @@ async fn tell(inner: &Inner, node: NodeId, shard: ShardId, index: u64, agreed: D
 fn majority(found: &[Digest], members: usize) -> Option<Digest> {
     let votes = |digest: &Digest| found.iter().filter(|other| *other == digest).count();
     found.iter().find(|digest| votes(digest) * 2 > members).copied()
-}
-
-pub(crate) fn hex(digest: &Digest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Compares the replicas of the shards that this node leads, one after the other.

@@ -347,6 +347,8 @@ async fn a_replica_whose_state_differs_is_found_and_named() {
     tokio::task::spawn_blocking(move || engine.close()).await.unwrap();
     nodes.push(Node::start(dir.path(), &authority, &peers, 3).await);
     until("leaders again", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    // It may know its leaders before the one that asks has found it again.
+    until("node 3 is reached", || nodes[0].cluster.status().peers.iter().all(|peer| peer.connected)).await;
 
     let comparison = nodes[0].cluster.verify(shard).await.unwrap();
     assert_eq!((comparison.divergent(), comparison.silent()), (vec![3], vec![]), "{comparison:?}");

@@ -20,17 +20,9 @@ pub struct Duty {
     pub sessions: Sessions,
 }
 
-/// What a drain could not give away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// Shards that no other node could lead.
-    pub shards: usize,
-    pub connections: usize,
-}
-
 impl Duty {
     /// Takes no new connections, hands over leadership, and has the clients connect elsewhere, spread over `spread`.
-    pub async fn drain(&self, spread: Duration) -> Left {
+    pub async fn drain(&self, spread: Duration) {
         tracing::info!(event = "node_draining", "giving away what this node leads and whom it serves");
         self.sessions.close();
         let shards = self.cluster.resign(RESIGN).await;
@@ -38,9 +30,9 @@ impl Duty {
             self.fan_out.say_goodbye(spread).await;
             let _ = tokio::time::timeout(CLOSING, self.sessions.all_gone()).await;
         }
-        let left = Left { shards, connections: self.sessions.connections() };
-        tracing::info!(event = "node_drained", shards = left.shards, connections = left.connections, "drained");
-        left
+        // What could not be given away: shards that no other node could lead, and who did not go.
+        let connections = self.sessions.connections();
+        tracing::info!(event = "node_drained", shards, connections, "drained");
     }
 
     /// Serves and leads again.

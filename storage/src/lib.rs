@@ -32,6 +32,7 @@ pub use body::{BodyContext, BodySealer};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};
 pub use identity::Identity;
+pub use key::hex;
 pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
 pub use log::{Durable, LogBounds, LogStore};
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};

@@ -11,14 +11,9 @@ use bench::run::subject::Subject;
 use bench::run::summarize::summarize;
 use bench::spawn::SpawnOptions;
 use bench::workload::Shape;
-use chat::ids::NodeId;
 use chat::wire::Target;
-use node::admin::{Drain, NodeStatus};
+use node::admin::Drain;
 use tests::{Stage, until, user};
-
-fn leads(status: &NodeStatus, node: NodeId) -> usize {
-    status.cluster.shards.iter().filter(|shard| shard.leader == Some(node)).count()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_leads_nothing_and_serves_nobody_until_it_resumes() -> Result<()> {
@@ -26,12 +21,12 @@ async fn a_drained_node_leads_nothing_and_serves_nobody_until_it_resumes() -> Re
     let (alice, _events) = stage.connect("alice", &[1, 2]).await?;
     let (_bob, _bobs) = stage.connect("bob", &[3]).await?;
     let admin = stage.cluster.admin(1)?;
-    until("node 1 leads", async || Ok(leads(&admin.status().await?, 1) > 0)).await?;
+    until("node 1 leads", async || Ok(admin.status().await?.leads() > 0)).await?;
 
     admin.drain(&Drain { spread_ms: 200 }).await?;
     until("everything is given away", async || {
         let status = admin.status().await?;
-        Ok(status.draining && status.sessions == 0 && leads(&status, 1) == 0)
+        Ok(status.draining && status.sessions == 0 && status.leads() == 0)
     })
     .await?;
     let readiness = admin.ready().await?;
@@ -46,7 +41,7 @@ async fn a_drained_node_leads_nothing_and_serves_nobody_until_it_resumes() -> Re
 
     admin.resume().await?;
     until("node 1 is ready and leads again", async || {
-        Ok(admin.ready().await?.ready && leads(&admin.status().await?, 1) > 0)
+        Ok(admin.ready().await?.ready && admin.status().await?.leads() > 0)
     })
     .await?;
     let (carol, _carols) = stage.connect("carol", &[1]).await?;

@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -177,10 +178,11 @@ async fn serve(stream: TlsStream<TcpStream>, waiting: &mut mpsc::Receiver<Outgoi
     let (reader, mut writer) = tokio::io::split(stream);
     let mut pending: HashMap<u64, oneshot::Sender<Response>> = HashMap::new();
     let mut next_id = 0;
-    // A frame read must not be dropped half way: it lives in its own task.
+    // A frame read must not be dropped half way: it lives in its own task, which ends with this connection.
     let (bundles_sender, mut bundles) = mpsc::channel(64);
-    let reading = AbortOnDrop(tokio::spawn(read_bundles(BufReader::with_capacity(64 * 1024, reader), bundles_sender)));
-    let ended = loop {
+    let mut reading = JoinSet::new();
+    reading.spawn(read_bundles(BufReader::with_capacity(64 * 1024, reader), bundles_sender));
+    loop {
         tokio::select! {
             outgoing = waiting.recv() => match outgoing {
                 Some(first) => {
@@ -195,17 +197,6 @@ async fn serve(stream: TlsStream<TcpStream>, waiting: &mut mpsc::Receiver<Outgoi
                 None => break Err(io::ErrorKind::UnexpectedEof.into()),
             },
         }
-    };
-    drop(reading);
-    ended
-}
-
-/// A task that ends with its owner, also when that is dropped half way.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

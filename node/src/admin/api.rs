@@ -19,6 +19,13 @@ pub struct NodeStatus {
     pub cluster: ClusterStatus,
 }
 
+impl NodeStatus {
+    /// Shards that the node leads.
+    pub fn leads(&self) -> usize {
+        self.cluster.shards.iter().filter(|shard| shard.leader == Some(self.cluster.node)).count()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageStatus {
     /// Group commits, each one flush and one fdatasync.

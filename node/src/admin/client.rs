@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -94,35 +95,41 @@ impl AdminClient {
 
     /// Adds an account, durable when this returns.
     pub async fn add_user(&self, user: &NewUser) -> Result<(), AdminError> {
-        let body = serde_json::to_vec(user).expect("plain fields serialize").into();
-        let (status, body) = self.request(Method::POST, "/v1/users", body).await?;
-        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+        self.order(Method::POST, "/v1/users", Some(user)).await
     }
 
     /// Compares all replicas of a shard: takes as long as reading their states does.
     pub async fn verify(&self, shard: ShardId) -> Result<Comparison, AdminError> {
         let path = format!("/v1/verify/{}", shard.0);
         let (status, body) = self.request_within(VERIFY_TIMEOUT, Method::POST, &path, Bytes::new()).await?;
-        if status.is_success() { self.parse(status, &body) } else { Err(self.refusal(status, &body)) }
+        self.told(status, &body)
     }
 
     /// Begins to give away what the node leads and whom it serves.
     pub async fn drain(&self, drain: &Drain) -> Result<(), AdminError> {
-        let body = serde_json::to_vec(drain).expect("plain fields serialize").into();
-        let (status, body) = self.request(Method::POST, "/v1/drain", body).await?;
-        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+        self.order(Method::POST, "/v1/drain", Some(drain)).await
     }
 
     /// Ends a drain.
     pub async fn resume(&self) -> Result<(), AdminError> {
-        let (status, body) = self.request(Method::DELETE, "/v1/drain", Bytes::new()).await?;
-        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+        self.order(Method::DELETE, "/v1/drain", None::<&()>).await
     }
 
     /// Any other resource, as JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let (status, body) = self.request(Method::GET, path, Bytes::new()).await?;
-        if status.is_success() { self.parse(status, &body) } else { Err(self.refusal(status, &body)) }
+        self.told(status, &body)
+    }
+
+    /// Something to do, with nothing to tell afterwards.
+    async fn order(&self, method: Method, path: &str, what: Option<&impl Serialize>) -> Result<(), AdminError> {
+        let body = what.map(|what| serde_json::to_vec(what).expect("plain fields serialize"));
+        let (status, body) = self.request(method, path, body.unwrap_or_default().into()).await?;
+        if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
+    }
+
+    fn told<T: DeserializeOwned>(&self, status: StatusCode, body: &Bytes) -> Result<T, AdminError> {
+        if status.is_success() { self.parse(status, body) } else { Err(self.refusal(status, body)) }
     }
 
     fn refusal(&self, status: StatusCode, body: &Bytes) -> AdminError {

@@ -20,7 +20,7 @@ pub(super) async fn drain(config: &Path, over_s: u64, as_json: bool) -> Result<(
     let over = Duration::from_secs(over_s);
     admin.drain(&Drain { spread_ms: over.as_millis() as u64 }).await.map_err(|error| admin_failure(&error))?;
     let status = given_away(&admin, over + PATIENCE).await?;
-    let (node, leads) = (status.cluster.node, leads(&status));
+    let (node, leads) = (status.cluster.node, status.leads());
     if leads > 0 || status.sessions > 0 {
         let what = format!("node {node} still leads {leads} shards and serves {} clients", status.sessions);
         return Err(Failure::new(Code::Node, Exit::Failed, what)
@@ -40,15 +40,11 @@ async fn given_away(admin: &AdminClient, within: Duration) -> Result<NodeStatus,
     let begun = Instant::now();
     loop {
         let status = admin.status().await.map_err(|error| admin_failure(&error))?;
-        if leads(&status) == 0 && status.sessions == 0 || begun.elapsed() >= within {
+        if status.leads() == 0 && status.sessions == 0 || begun.elapsed() >= within {
             return Ok(status);
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-fn leads(status: &NodeStatus) -> usize {
-    status.cluster.shards.iter().filter(|shard| shard.leader == Some(status.cluster.node)).count()
 }
 
 pub(super) async fn resume(config: &Path, as_json: bool) -> Result<(), Failure> {

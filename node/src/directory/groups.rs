@@ -67,41 +67,32 @@ impl Directory {
 
     /// Puts the request into its group actor's mailbox, without waiting, or answers why it is not.
     pub(crate) fn ask(self: &Arc<Self>, key: GroupKey, request: GroupRequest) {
-        if let Err(refused) = self.deliver(key, request) {
-            let (failure, request) = *refused;
-            request.reply.send(Err(failure));
-        }
-    }
-
-    fn deliver(
-        self: &Arc<Self>,
-        key: GroupKey,
-        request: GroupRequest,
-    ) -> Result<(), Box<(GroupFailure, GroupRequest)>> {
-        let Some(cluster) = self.cluster.get() else { return Err(Box::new((GroupFailure::Unavailable, request))) };
+        let refuse = |request: GroupRequest, failure| request.reply.send(Err(failure));
+        let Some(cluster) = self.cluster.get() else { return refuse(request, GroupFailure::Unavailable) };
         let shard = cluster.conversation_shard(&key.app, &key.conversation);
         let leader = cluster.leader(shard);
         if leader != Some(cluster.node()) {
-            return Err(Box::new((GroupFailure::NotLeader { leader }, request)));
+            return refuse(request, GroupFailure::NotLeader { leader });
         }
         let actor = match self.actor(cluster, &key) {
             Ok(actor) => actor,
-            Err(failure) => return Err(Box::new((failure, request))),
+            Err(failure) => return refuse(request, failure),
         };
         let request = match actor.try_send(request) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Full(request)) => {
-                return Err(Box::new((GroupFailure::Overloaded { retry_after_ms: 200 }, request)));
-            }
+            Ok(()) => return,
+            Err(SendError::Full(request)) => return refuse(request, GroupFailure::Overloaded { retry_after_ms: 200 }),
             Err(SendError::Closed(request)) => request,
         };
         // It died. The log has everything that matters of it.
         self.groups.lock().remove(&key);
-        let actor = match self.actor(cluster, &key) {
-            Ok(actor) => actor,
-            Err(failure) => return Err(Box::new((failure, request))),
-        };
-        actor.try_send(request).map_err(|refused| Box::new((GroupFailure::Unavailable, refused.into_inner())))
+        match self.actor(cluster, &key) {
+            Ok(actor) => {
+                if let Err(refused) = actor.try_send(request) {
+                    refuse(refused.into_inner(), GroupFailure::Unavailable);
+                }
+            }
+            Err(failure) => refuse(request, failure),
+        }
     }
 
     fn actor(self: &Arc<Self>, cluster: &Cluster, key: &GroupKey) -> Result<Arc<Addr<GroupActor>>, GroupFailure> {

@@ -96,7 +96,7 @@ impl Asked {
         effects: &mut Vec<Effect>,
     ) -> Vec<Settled> {
         let Some(place) = self.place(ticket) else { return Vec::new() };
-        let request = &mut self.requests[place];
+        let request = &self.requests[place];
         let failure = match answer {
             // It was given up, and is asked again.
             Err(_) if !request.state.is_under_way() => return Vec::new(),
@@ -108,15 +108,7 @@ impl Asked {
             (GroupFailure::OutOfTurn, State::Doomed(why @ GroupFailure::Overloaded { .. })) => why,
             (failure, _) => failure,
         };
-        if !again(failure, request.ask.idempotent()) {
-            self.doom(place, failure);
-            return self.settle(now_ms, place, Err(failure), effects);
-        }
-        request.state = State::Waiting;
-        request.maybe_happened |= failure == GroupFailure::Unknown;
-        let conversation = request.conversation.clone();
-        self.doom(place, failure);
-        self.go_on(now_ms, &conversation, failure == GroupFailure::OutOfTurn, effects)
+        self.failed(now_ms, place, failure, effects)
     }
 
     /// The last word on a request that was asked again.
@@ -160,21 +152,33 @@ impl Asked {
                 place += 1;
                 continue;
             }
-            if age_ms >= limits::REQUEST_TIMEOUT_MS {
-                self.doom(place, GroupFailure::Unknown);
-                settled.extend(self.settle(now_ms, place, Err(GroupFailure::Unknown), effects));
-                // What it leads to may be anywhere.
-                place = 0;
-                continue;
-            }
-            request.state = State::Waiting;
-            request.maybe_happened = true;
-            let conversation = request.conversation.clone();
-            self.doom(place, GroupFailure::Unknown);
-            settled.extend(self.go_on(now_ms, &conversation, false, effects));
+            settled.extend(if age_ms >= limits::REQUEST_TIMEOUT_MS {
+                self.give_up(now_ms, place, GroupFailure::Unknown, effects)
+            } else {
+                self.failed(now_ms, place, GroupFailure::Unknown, effects)
+            });
+            // What it leads to may be anywhere.
             place = 0;
         }
         settled
+    }
+
+    /// A first attempt came to nothing: it is asked again in its turn, if that is safe.
+    fn failed(&mut self, now_ms: u64, place: usize, failure: GroupFailure, effects: &mut Vec<Effect>) -> Vec<Settled> {
+        let request = &mut self.requests[place];
+        if !again(failure, request.ask.idempotent()) {
+            return self.give_up(now_ms, place, failure, effects);
+        }
+        request.state = State::Waiting;
+        request.maybe_happened |= failure == GroupFailure::Unknown;
+        let conversation = request.conversation.clone();
+        self.doom(place, failure);
+        self.go_on(now_ms, &conversation, failure == GroupFailure::OutOfTurn, effects)
+    }
+
+    fn give_up(&mut self, now_ms: u64, place: usize, failure: GroupFailure, effects: &mut Vec<Effect>) -> Vec<Settled> {
+        self.doom(place, failure);
+        self.settle(now_ms, place, Err(failure), effects)
     }
 
     fn place(&self, ticket: u64) -> Option<usize> {
