@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::ErrorCode;
 use crate::event::{Role, SealedBody};
-use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
@@ -38,6 +38,34 @@ pub enum ClusterCommand {
     Found { cluster: String, shards: u16, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
     /// An app and the Ed25519 public key (PEM) that verifies its users' tokens. The same again changes nothing; another key replaces.
     RegisterApp { app: AppId, token_public_key_pem: String },
+    /// Lets `uses` nodes join until `expires_ms` (Unix milliseconds). `secret` is a hash of what the token holds.
+    AddJoinToken { secret: [u8; 32], expires_ms: u64, uses: u32 },
+    /// A node joins, by a token: the outcome's seq is its id, never given before. `key` is a hash of the public key that
+    /// its certificate is made for: the same node again gets the same id.
+    JoinNode { secret: [u8; 32], key: [u8; 32], facts: NodeFacts },
+    /// Where a node is reached now, and where it stands.
+    DescribeNode { node: NodeId, facts: NodeFacts },
+    /// A node that joined has caught up with every shard.
+    PromoteNode { node: NodeId },
+    /// A node is to leave for good: its replicas move elsewhere.
+    RemoveNode { node: NodeId },
+    /// A node that was to leave has no replica any more.
+    ForgetNode { node: NodeId },
+    /// Which nodes vote in a shard; the first one leads when all are well.
+    Place { shard: ShardId, voters: Vec<NodeId> },
+    /// Whether replicas are to be spread evenly anew, and over how many nodes each; 0 leaves that number.
+    Rebalance { wanted: bool, replicas: u8 },
+}
+
+/// What a node says of itself to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// `host:port` of its listeners.
+    pub peer: String,
+    pub client: String,
+    pub admin: String,
+    /// What fails together: a rack, a room, a provider's zone. Empty if that was not said.
+    pub zone: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +150,11 @@ impl Command {
                 cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>()
             }
             Self::Cluster(ClusterCommand::RegisterApp { token_public_key_pem, .. }) => token_public_key_pem.len(),
+            Self::Cluster(ClusterCommand::JoinNode { facts, .. } | ClusterCommand::DescribeNode { facts, .. }) => {
+                facts.bytes()
+            }
+            Self::Cluster(ClusterCommand::Place { voters, .. }) => voters.len() * 16,
+            Self::Cluster(_) => 64,
             Self::User { command, .. } => match command {
                 UserCommand::CreateAccount { password } | UserCommand::SetPassword { password } => {
                     password.as_ref().map_or(0, String::len)
@@ -151,6 +184,17 @@ impl Command {
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } | Self::Compare => true,
         }
+    }
+}
+
+impl NodeFacts {
+    fn bytes(&self) -> usize {
+        [&self.peer, &self.client, &self.admin, &self.zone].iter().map(|text| text.len() + 8).sum()
+    }
+
+    /// Whether every part is of a length that is kept.
+    pub fn fits(&self) -> bool {
+        !self.peer.is_empty() && self.bytes() <= limits::NODE_FACTS_BYTES
     }
 }
 

@@ -102,8 +102,17 @@ pub const PEER_QUEUE: usize = 4_096;
 /// Shards of a cluster.
 pub const SHARDS_MAX: u16 = 1_024;
 pub const SHARDS_DEFAULT: u16 = 16;
-/// Nodes of a cluster whose members are fixed at creation.
+/// Nodes of a cluster: every one of them holds every shard.
 pub const NODES_MAX: usize = 7;
+/// Nodes that vote in a shard, unless the operator chose otherwise.
+pub const REPLICAS_DEFAULT: u8 = 3;
+/// Nodes that vote in the metadata group, if there are so many.
+pub const META_REPLICAS: u8 = 5;
+/// Bytes of what a node says of itself.
+pub const NODE_FACTS_BYTES: usize = 1024;
+/// Join tokens that wait to be used, and how long one is valid at most, in milliseconds (7 days).
+pub const JOIN_TOKENS: usize = 64;
+pub const JOIN_TOKEN_LIFETIME_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Deadline of a client's request inside the cluster, in milliseconds. After it the outcome is `unknown`.
 pub const REQUEST_TIMEOUT_MS: u64 = 10_000;

@@ -12,15 +12,17 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::{ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, Outcome, UserCommand};
+use chat::command::{
+    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Outcome, UserCommand,
+};
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
-use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, IndexPage, InlineEvent, ListEntry,
-    ListHead, ListOrder, Member, OutboxHead, Slot,
+    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, IndexPage, InlineEvent, JoinToken,
+    ListEntry, ListHead, ListOrder, Member, Node, NodeState, OutboxHead, Placement, Roster, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,6 +108,22 @@ fn records_of_the_metadata_group() {
     let (cluster, founded_ms) = ("3f0c7c1e".to_owned(), TIME_MS);
     state("cluster_settings", ClusterSettings { cluster, shards: 16, stream_epoch: 1, nodes, founded_ms });
     state("app", App { token_public_key_pem: "-----BEGIN PUBLIC KEY-----".into() });
+    state("roster", Roster { next: 300, replicas: 3, rebalance: true });
+    for (name, node_state) in [
+        ("node_joining", NodeState::Joining),
+        ("node_active", NodeState::Active),
+        ("node_leaving", NodeState::Leaving),
+        ("node_removed", NodeState::Removed),
+    ] {
+        state(name, Node { facts: facts(), state: node_state, since_ms: TIME_MS, key: [3; 32] });
+    }
+    state("placement", Placement { voters: vec![3, 1, 300] });
+    state("join_token", JoinToken { expires_ms: TIME_MS, uses: 2 });
+}
+
+fn facts() -> NodeFacts {
+    let (peer, client, admin) = ("10.0.0.1:7412".into(), "10.0.0.1:7411".into(), "10.0.0.1:7413".into());
+    NodeFacts { peer, client, admin, zone: "b".into() }
 }
 
 #[test]
@@ -171,6 +189,18 @@ fn commands() -> Vec<(&'static str, Command)> {
 #[test]
 fn later_commands() {
     golden(Kind::Entry, "entry_compare", &EntryBatch { time_ms: TIME_MS, commands: vec![Command::Compare] });
+    let commands = [
+        ClusterCommand::AddJoinToken { secret: [5; 32], expires_ms: TIME_MS, uses: 2 },
+        ClusterCommand::JoinNode { secret: [5; 32], key: [3; 32], facts: facts() },
+        ClusterCommand::DescribeNode { node: 300, facts: facts() },
+        ClusterCommand::PromoteNode { node: 300 },
+        ClusterCommand::RemoveNode { node: 300 },
+        ClusterCommand::ForgetNode { node: 300 },
+        ClusterCommand::Place { shard: ShardId(3), voters: vec![3, 1, 300] },
+        ClusterCommand::Rebalance { wanted: true, replicas: 5 },
+    ];
+    let commands = commands.into_iter().map(Command::Cluster).collect();
+    golden(Kind::Entry, "entry_nodes", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 /// Outcomes travel between nodes of different builds. New codes go after these.

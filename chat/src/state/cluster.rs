@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, require};
 use super::record::{App, ClusterSettings};
-use super::{View, done, key};
+use super::{View, done, key, nodes};
 use crate::command::{ClusterCommand, Outcome};
 use crate::errors::ErrorCode;
 use crate::ids::{AppId, NodeId};
@@ -14,6 +14,14 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
             found(work, cluster, *shards, *stream_epoch, nodes)
         }
         ClusterCommand::RegisterApp { app, token_public_key_pem } => register(work, app, token_public_key_pem),
+        ClusterCommand::AddJoinToken { .. }
+        | ClusterCommand::JoinNode { .. }
+        | ClusterCommand::DescribeNode { .. }
+        | ClusterCommand::PromoteNode { .. }
+        | ClusterCommand::RemoveNode { .. }
+        | ClusterCommand::ForgetNode { .. }
+        | ClusterCommand::Place { .. }
+        | ClusterCommand::Rebalance { .. } => nodes::apply(work, command),
     }
 }
 

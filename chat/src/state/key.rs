@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
 use crate::limits;
 
 /// What a key is of. Numbers are stored and never reused.
@@ -28,6 +28,10 @@ enum Space {
     App = 33,
     OutboxHead = 34,
     OutboxItem = 35,
+    Roster = 36,
+    Node = 37,
+    Placement = 38,
+    JoinToken = 39,
 }
 
 /// Slots of one index page.
@@ -179,6 +183,34 @@ pub(crate) fn outbox_head() -> Bytes {
 
 pub(crate) fn outbox_item(number: u64) -> Bytes {
     of_cluster(Space::OutboxItem, &number.to_be_bytes())
+}
+
+pub(crate) fn roster() -> Bytes {
+    of_cluster(Space::Roster, b"")
+}
+
+pub(crate) fn nodes() -> Bytes {
+    of_cluster(Space::Node, b"")
+}
+
+pub(crate) fn node(node: NodeId) -> Bytes {
+    of_cluster(Space::Node, &node.to_be_bytes())
+}
+
+pub(crate) fn placements() -> Bytes {
+    of_cluster(Space::Placement, b"")
+}
+
+pub(crate) fn placement(shard: ShardId) -> Bytes {
+    of_cluster(Space::Placement, &shard.0.to_be_bytes())
+}
+
+pub(crate) fn join_tokens() -> Bytes {
+    of_cluster(Space::JoinToken, b"")
+}
+
+pub(crate) fn join_token(secret: &[u8; 32]) -> Bytes {
+    of_cluster(Space::JoinToken, secret)
 }
 
 #[cfg(test)]

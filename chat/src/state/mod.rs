@@ -1,7 +1,7 @@
 //! The replicated state machine of a shard: pure and deterministic.
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
-//! what was written. One file per family of commands: [`cluster`], [`account`], [`list`], [`group`], [`membership`],
+//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`list`], [`group`], [`membership`],
 //! [`message`], [`read`]; [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
@@ -22,6 +22,7 @@ mod list;
 mod membership;
 pub mod memory;
 mod message;
+mod nodes;
 mod overlay;
 pub mod query;
 mod read;

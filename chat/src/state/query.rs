@@ -3,13 +3,13 @@
 
 use crate::command::ListChange;
 use crate::event::{Event, Role};
-use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, UserId};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, ClusterSettings, Conversation, DedupePage, Device, IndexPage, InlineEvent, ListEntry, Member,
-    OutboxHead, Record, Slot,
+    Account, App, ClusterSettings, Conversation, DedupePage, Device, IndexPage, InlineEvent, ListEntry, Member, Node,
+    OutboxHead, Placement, Record, Roster, Slot,
 };
-use crate::state::{Delta, View};
+use crate::state::{Delta, View, nodes};
 
 /// A page of something ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +237,40 @@ pub fn apps<V: View>(view: &V, limit: usize) -> Result<Vec<(AppId, App)>, V::Err
     let found = view.scan(&prefix, None, limit)?;
     let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
         Some((AppId::new(last_part(key, &prefix)?).ok()?, App::from_bytes(value)))
+    };
+    Ok(found.iter().filter_map(named).collect())
+}
+
+/// What concerns the nodes as a whole (metadata group); none before the cluster's founding.
+pub fn roster<V: View>(view: &V) -> Result<Option<Roster>, V::Error> {
+    match load(view, &key::roster())? {
+        Some(roster) => Ok(Some(roster)),
+        None => Ok(cluster_settings(view)?.as_ref().map(nodes::first_roster)),
+    }
+}
+
+/// Every node there is or was (metadata group), by id.
+pub fn nodes<V: View>(view: &V) -> Result<Vec<(NodeId, Node)>, V::Error> {
+    let Some(roster) = roster(view)? else { return Ok(Vec::new()) };
+    let prefix = key::nodes();
+    let found = view.scan(&prefix, None, usize::try_from(roster.next).unwrap_or(usize::MAX))?;
+    if found.is_empty() {
+        return Ok(cluster_settings(view)?.as_ref().map(nodes::founders).unwrap_or_default());
+    }
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        let id = key.strip_prefix(&prefix[..])?.try_into().ok().map(NodeId::from_be_bytes)?;
+        Some((id, Node::from_bytes(value)))
+    };
+    Ok(found.iter().filter_map(named).collect())
+}
+
+/// The nodes that vote in each shard that was placed (metadata group), in the order in which they should lead.
+pub fn placements<V: View>(view: &V, limit: usize) -> Result<Vec<(ShardId, Vec<NodeId>)>, V::Error> {
+    let prefix = key::placements();
+    let found = view.scan(&prefix, None, limit)?;
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        let shard = key.strip_prefix(&prefix[..])?.try_into().ok().map(u16::from_be_bytes)?;
+        Some((ShardId(shard), Placement::from_bytes(value).voters))
     };
     Ok(found.iter().filter_map(named).collect())
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Kind};
+use crate::command::NodeFacts;
 use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 
@@ -170,6 +171,51 @@ pub struct App {
     pub token_public_key_pem: String,
 }
 
+/// What concerns the nodes as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// The id of the next node that joins: no id is ever given twice.
+    pub next: NodeId,
+    /// Nodes that vote in each shard.
+    pub replicas: u8,
+    /// Replicas are to be spread evenly anew.
+    pub rebalance: bool,
+}
+
+/// A node of the cluster; its id is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub facts: NodeFacts,
+    pub state: NodeState,
+    pub since_ms: u64,
+    /// A hash of the public key it joined with; zeros for those that founded the cluster.
+    pub key: [u8; 32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It catches up and votes nowhere.
+    Joining,
+    Active,
+    /// It gives away its replicas, for good.
+    Leaving,
+    /// It is gone, and its id with it.
+    Removed,
+}
+
+/// The nodes that vote in a shard, in the order in which they should lead; the shard is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub voters: Vec<NodeId>,
+}
+
+/// What lets nodes join; a hash of its secret is in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    pub expires_ms: u64,
+    pub uses: u32,
+}
+
 /// The numbers of a shard's outbox: items `first..next` wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxHead {
@@ -202,6 +248,10 @@ records!(
     ClusterSettings,
     App,
     OutboxHead,
+    Roster,
+    Node,
+    Placement,
+    JoinToken,
     crate::command::ListChange,
 );
 
