@@ -11,6 +11,7 @@ use crate::cluster::Inner;
 use crate::consensus::serve::{self, SnapshotPart};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::Handler;
+use crate::placement::settle::{self, Wanted};
 use crate::proposer::ProposeError;
 use crate::reach;
 
@@ -37,6 +38,7 @@ impl Inner {
                 serve::vote(&replica.raft, vote, last, transfer, pre).await
             }
             Request::Leaving { .. } | Request::Reach => Response::Heard,
+            Request::Settle { voters, members, .. } => settle::serve(self, replica, Wanted { voters, members }).await,
             Request::Digest { index, .. } => match replica.digests.wait(index).await {
                 Some(made) => Response::Digest { digest: made.digest, records: made.records },
                 None => Response::Failed(Failure::Unavailable),

@@ -1,4 +1,4 @@
-//! Spreading leaders: shard `s` prefers member `s mod n`. A leader that is not the preferred one hands over
+//! Spreading leaders: each shard has a node that should lead it (`crate::placement`). A leader that is not the preferred one hands over
 //! once the preferred node has been connected and caught up for a while. So does one that reaches fewer members than
 //! another does: those it does not reach would lack what it leads.
 
@@ -22,13 +22,7 @@ const TO_SETTLE: u32 = 4;
 /// Entries that the next leader may lack: it gets them before it stands for election.
 pub(crate) const LAG: u64 = 16;
 
-/// The member that should lead `shard`.
-pub(crate) fn preferred(shard: ShardId, members: &[NodeId]) -> Option<NodeId> {
-    members.get(usize::from(shard.0) % members.len().max(1)).copied()
-}
-
 pub(crate) async fn run(inner: Arc<Inner>) {
-    let members: Vec<NodeId> = inner.members.iter().map(|peer| peer.id).collect();
     // Since how many looks the same node has been fitter.
     let mut waiting: BTreeMap<ShardId, (NodeId, u32)> = BTreeMap::new();
     loop {
@@ -41,7 +35,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         let mut seen = BTreeMap::new();
         let reach = inner.reach.counts(&inner);
         for replica in inner.replicas.iter() {
-            let Some(Fitter { node: to, looks }) = should_hand_over(&inner, replica, &members, &reach) else {
+            let Some(Fitter { node: to, looks }) = should_hand_over(&inner, replica, &reach) else {
                 continue;
             };
             let before = waiting.get(&replica.shard).filter(|(node, _)| *node == to).map_or(0, |(_, looks)| *looks);
@@ -65,24 +59,21 @@ struct Fitter {
     looks: u32,
 }
 
-fn should_hand_over(
-    inner: &Inner,
-    replica: &Replica,
-    members: &[NodeId],
-    reach: &BTreeMap<NodeId, usize>,
-) -> Option<Fitter> {
+fn should_hand_over(inner: &Inner, replica: &Replica, reach: &BTreeMap<NodeId, usize>) -> Option<Fitter> {
     if replica.leader() != Some(inner.node) || inner.leaving.contains(inner.node) {
         return None;
     }
-    let fitter = fitter(replica.shard, inner.node, members, reach)?;
+    let mut reach = reach.clone();
+    let voters = replica.members().voters;
+    reach.retain(|node, _| voters.contains(node));
+    let fitter = fitter(inner.preferred(replica.shard)?, inner.node, &reach)?;
     let (matched, last) = replica.progress();
     (last.saturating_sub(*matched.get(&fitter.node)?) <= LAG).then_some(fitter)
 }
 
 /// Who should lead the shard instead of `leader`, if anybody: of those who reach the most members the preferred one, else
 /// the present one. `reach` has the nodes that may lead, and how many members each reaches.
-fn fitter(shard: ShardId, leader: NodeId, members: &[NodeId], reach: &BTreeMap<NodeId, usize>) -> Option<Fitter> {
-    let preferred = preferred(shard, members)?;
+fn fitter(preferred: NodeId, leader: NodeId, reach: &BTreeMap<NodeId, usize>) -> Option<Fitter> {
     let fitness =
         |(node, reached): &(&NodeId, &usize)| (**reached, **node == preferred, **node == leader, Reverse(**node));
     let (fittest, reached) = reach.iter().max_by_key(fitness)?;
@@ -96,30 +87,17 @@ mod tests {
 
     #[test]
     fn who_reaches_most_leads_and_among_those_the_preferred_one() {
-        let members = [1, 2, 3];
         let reach = |counts: [usize; 3]| (1..).zip(counts).filter(|(_, count)| *count > 0).collect();
-        let (shard, all) = (ShardId(0), reach([3, 3, 3]));
-        assert_eq!(fitter(shard, 1, &members, &all), None);
+        let all = reach([3, 3, 3]);
+        assert_eq!(fitter(1, 1, &all), None);
         let preferred = Fitter { node: 1, looks: TO_SETTLE };
-        assert_eq!(fitter(shard, 2, &members, &all), Some(preferred));
+        assert_eq!(fitter(1, 2, &all), Some(preferred));
         // Nodes 1 and 2 do not reach each other.
         let third = Fitter { node: 3, looks: TO_REACH };
-        assert_eq!(fitter(shard, 1, &members, &reach([2, 0, 3])), Some(third));
-        assert_eq!(fitter(shard, 3, &members, &reach([2, 2, 3])), None);
+        assert_eq!(fitter(1, 1, &reach([2, 0, 3])), Some(third));
+        assert_eq!(fitter(1, 3, &reach([2, 2, 3])), None);
         // Node 1 is down.
-        assert_eq!(fitter(shard, 2, &members, &reach([0, 2, 2])), None);
-        assert_eq!(fitter(shard, 3, &members, &BTreeMap::from([(3, 1)])), None);
-    }
-
-    #[test]
-    fn leaders_are_spread_evenly() {
-        let members = [1, 2, 5];
-        let mut counts = [0; 3];
-        for shard in 0..17 {
-            let node = preferred(ShardId(shard), &members).unwrap();
-            counts[members.iter().position(|m| *m == node).unwrap()] += 1;
-        }
-        assert_eq!(counts, [6, 6, 5]);
-        assert_eq!(preferred(ShardId(3), &[]), None);
+        assert_eq!(fitter(1, 2, &reach([0, 2, 2])), None);
+        assert_eq!(fitter(1, 3, &BTreeMap::from([(3, 1)])), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The handle on the cluster that the node above works with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,24 @@ use chat::command::{Command, EntryBatch};
 use chat::ids::{AppId, ConversationId, NodeId, ShardId, UserId};
 use chat::limits;
 use openraft::async_runtime::watch::WatchReceiver;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use storage::{LogPayload, StorageError};
 use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 
 use crate::consensus::state_machine::ShardView;
 use crate::leave::Leaving;
-use crate::peer::lane::{CallError, Lane, LaneOptions};
+use crate::peer::lane::{CallError, Lane};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, ServerOptions};
 use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
+use crate::roster::{Lanes, Table};
 use crate::{
-    ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover,
-    heartbeat, leave, outbox, reach, status, verify,
+    ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, PlannedMove, ShardDigest, StartError, Timing,
+    balance, failover, heartbeat, leave, outbox, placement, reach, roster, status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -48,11 +51,20 @@ pub enum ReadError {
 pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) cluster: String,
-    pub(crate) members: Vec<Peer>,
+    /// The members that the node was configured with.
+    pub(crate) configured: Vec<Peer>,
+    /// The members as they are on record.
+    pub(crate) table: Arc<RwLock<Arc<Table>>>,
+    /// The connections were made to follow another record.
+    pub(crate) followed: Notify,
+    /// This node was removed from the cluster.
+    pub(crate) expelled: Arc<watch::Sender<bool>>,
     pub(crate) shards: u16,
     /// By shard id: 0 is the metadata group.
     pub(crate) replicas: Vec<Replica>,
-    lanes: Arc<BTreeMap<NodeId, Lane>>,
+    pub(crate) lanes: Arc<Lanes>,
+    timing: Timing,
+    feed: Arc<dyn Feed>,
     pub(crate) service: Arc<dyn PeerService>,
     pub(crate) leaving: Leaving,
     pub(crate) reach: Reach,
@@ -160,7 +172,7 @@ impl Cluster {
     /// Tells the node above on another node. Notes to one node arrive in order, or the connection is lost and both
     /// sides hear of it.
     pub fn tell(&self, node: NodeId, note: Bytes) -> Result<(), CallError> {
-        self.inner.lanes.get(&node).ok_or(CallError::Unreachable)?.tell(note)
+        self.inner.lanes.get(node).ok_or(CallError::Unreachable)?.tell(note)
     }
 
     /// Under which a row of commands may be proposed here now, none of them without those before it.
@@ -216,6 +228,18 @@ impl Cluster {
         leave::return_to_duty(&self.inner).await;
     }
 
+    /// Returns once this node was removed from the cluster, if ever.
+    pub async fn expelled(&self) {
+        let mut expelled = self.inner.expelled.subscribe();
+        // The sender lives as long as this handle.
+        let _ = expelled.wait_for(|expelled| *expelled).await;
+    }
+
+    /// Which moves would spread replicas and leaders evenly, or are needed anyway.
+    pub fn plan(&self) -> Vec<PlannedMove> {
+        placement::moves(&self.inner)
+    }
+
     /// Stops the replicas and their runtime. The engine is the caller's to close.
     pub async fn shutdown(self) {
         for replica in &self.inner.replicas {
@@ -241,25 +265,17 @@ async fn start(
     let (client_tls, server_tls) = options.tls.configs()?;
     let listener =
         server::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
-    let lane = |peer: &Peer| {
-        let lane = Lane::start(LaneOptions {
-            cluster: options.cluster.clone(),
-            node: options.node,
-            peer: peer.id,
-            address: peer.address,
-            tls: client_tls.clone(),
-        });
-        (peer.id, lane)
-    };
-    let lanes =
-        Arc::new(options.members.iter().filter(|peer| peer.id != options.node).map(lane).collect::<BTreeMap<_, _>>());
-    let members: BTreeSet<NodeId> = options.members.iter().map(|peer| peer.id).collect();
+    let expelled = Arc::new(watch::channel(false).0);
+    let lanes = Arc::new(Lanes::new(options.cluster.clone(), options.node, client_tls, expelled.clone()));
+    let table = Table::configured(&options.members);
+    lanes.follow(&table);
+    let founders: BTreeSet<NodeId> = table.ids().collect();
     let mut replicas = Vec::with_capacity(usize::from(options.shards) + 1);
     for shard in 0..=options.shards {
         let replica = Replica::start(ReplicaOptions {
             node: options.node,
             shard: ShardId(shard),
-            members: &members,
+            founders: (!options.joined).then_some(&founders),
             timing: options.timing,
             engine: &options.engine,
             lanes: lanes.clone(),
@@ -270,28 +286,27 @@ async fn start(
     let inner = Arc::new(Inner {
         node: options.node,
         cluster: options.cluster.clone(),
-        members: options.members,
+        configured: options.members,
+        table: Arc::new(RwLock::new(Arc::new(table))),
+        followed: Notify::new(),
+        expelled,
         shards: options.shards,
         replicas,
         lanes,
+        timing: options.timing,
+        feed,
         service,
         leaving: Leaving::default(),
         reach: Reach::default(),
     });
+    inner.read_table();
+    if *inner.expelled.borrow() {
+        return Err(StartError::Removed { node: options.node });
+    }
+    let members = inner.table.clone();
     let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
-    for shard in 0..=inner.shards {
-        tokio::spawn(outbox::run(inner.clone(), ShardId(shard)));
-        tokio::spawn(watch_leadership(inner.clone(), ShardId(shard), feed.clone()));
-    }
-    tokio::spawn(heartbeat::run(inner.clone(), options.timing.heartbeat));
-    for (peer, lane) in inner.lanes.iter() {
-        tokio::spawn(watch_connection(inner.clone(), *peer, lane.clone()));
-        tokio::spawn(failover::run(inner.clone(), *peer, lane.clone(), options.timing));
-        tokio::spawn(reach::run(inner.clone(), *peer, lane.clone()));
-    }
-    tokio::spawn(balance::run(inner.clone()));
-    tokio::spawn(verify::run(inner.clone()));
+    inner.begin();
     Ok(inner)
 }
 
@@ -309,7 +324,7 @@ fn check(options: &ClusterOptions) -> Result<(), StartError> {
 }
 
 /// Tells the node above when this replica begins and ceases to lead.
-async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>) {
+async fn watch_leadership(inner: Arc<Inner>, shard: ShardId) {
     let Some(replica) = inner.replica(shard) else { return };
     let mut metrics = replica.raft.server_metrics();
     let mut leading = false;
@@ -318,7 +333,7 @@ async fn watch_leadership(inner: Arc<Inner>, shard: ShardId, feed: Arc<dyn Feed>
         if now != leading {
             leading = now;
             tracing::info!(event = "leadership", %shard, leading, "this node {}", if now { "leads" } else { "follows" });
-            feed.leadership(shard, leading);
+            inner.feed.leadership(shard, leading);
             // What the leader before left undelivered is now ours to deliver.
             replica.outbox_filled.notify_one();
         }
@@ -350,15 +365,37 @@ impl Inner {
     }
 
     pub(crate) fn connected(&self, node: NodeId) -> bool {
-        node == self.node || self.lanes.get(&node).is_some_and(Lane::connected)
+        node == self.node || self.lanes.connected(node)
     }
 
-    pub(crate) fn lane(&self, node: NodeId) -> Option<&Lane> {
-        self.lanes.get(&node)
+    pub(crate) fn lane(&self, node: NodeId) -> Option<Lane> {
+        self.lanes.get(node)
     }
 
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.values()
+    /// Everything that goes on by itself.
+    fn begin(self: &Arc<Self>) {
+        for shard in (0..=self.shards).map(ShardId) {
+            tokio::spawn(outbox::run(self.clone(), shard));
+            tokio::spawn(watch_leadership(self.clone(), shard));
+        }
+        tokio::spawn(heartbeat::run(self.clone(), self.timing.heartbeat));
+        self.watch_peers();
+        tokio::spawn(roster::run(self.clone()));
+        tokio::spawn(placement::run(self.clone()));
+        tokio::spawn(balance::run(self.clone()));
+        tokio::spawn(verify::run(self.clone()));
+    }
+
+    /// Watches the connections that nothing watches yet.
+    pub(crate) fn watch_peers(self: &Arc<Self>) {
+        self.lanes.watched_by(|peer, lane| {
+            let watchers: [AbortHandle; 3] = [
+                tokio::spawn(watch_connection(self.clone(), peer, lane.clone())).abort_handle(),
+                tokio::spawn(failover::run(self.clone(), peer, lane.clone(), self.timing)).abort_handle(),
+                tokio::spawn(reach::run(self.clone(), peer, lane)).abort_handle(),
+            ];
+            watchers.into()
+        });
     }
 
     /// The replica of a shard that this node leads.
@@ -431,7 +468,7 @@ impl Inner {
     }
 
     async fn ask(&self, node: NodeId, request: Request) -> Result<Response, ProposeError> {
-        let lane = self.lanes.get(&node).ok_or(ProposeError::Unavailable)?;
+        let lane = self.lanes.get(node).ok_or(ProposeError::Unavailable)?;
         let response = lane.call(request, PEER_TIMEOUT).await.map_err(|error| match error {
             CallError::Unreachable => ProposeError::Unavailable,
             CallError::Overloaded => ProposeError::Overloaded,

@@ -33,6 +33,9 @@ pub(crate) async fn run(inner: Arc<Inner>, peer: NodeId, lane: Lane, timing: Tim
         sleep(timing.election_max.saturating_sub(timing.heartbeat)).await;
         while !lane.connected() && gone.elapsed() < timing.election_max + timing.election_min {
             for replica in inner.replicas.iter().filter(|replica| replica.leader() == Some(peer)) {
+                if !replica.members().voters.contains(&inner.node) {
+                    continue;
+                }
                 if first_to_stand(&inner, replica.shard, peer) || gone.elapsed() > timing.election_max + HEAD_START {
                     // It has ended; the process is about to.
                     let _ = replica.raft.trigger().elect(true).await;
@@ -45,9 +48,10 @@ pub(crate) async fn run(inner: Arc<Inner>, peer: NodeId, lane: Lane, timing: Tim
 
 /// Whether this node stands first for `shard` once `gone` is gone: its shards spread over the survivors.
 fn first_to_stand(inner: &Inner, shard: ShardId, gone: NodeId) -> bool {
+    let voters = inner.replica(shard).map(|replica| replica.members().voters).unwrap_or_default();
     let survivors: Vec<NodeId> =
-        inner.members.iter().map(|peer| peer.id).filter(|node| *node != gone && inner.connected(*node)).collect();
+        voters.iter().copied().filter(|node| *node != gone && inner.connected(*node)).collect();
     // By the shard's turn among those of the node that is gone: neighbours in that order go to different survivors.
-    let turn = usize::from(shard.0) / inner.members.len().max(1);
+    let turn = usize::from(shard.0) / voters.len().max(1);
     survivors.get(turn % survivors.len().max(1)) == Some(&inner.node)
 }

@@ -84,7 +84,7 @@ pub(crate) async fn return_to_duty(inner: &Arc<Inner>) {
 }
 
 async fn announce(inner: &Inner, leaving: bool) {
-    let told = inner.lanes().map(|lane| async move {
+    let told = inner.lanes.all().into_iter().map(|lane| async move {
         // Whoever does not hear of it may hand leadership back, and it is handed over again.
         let _ = lane.call(Request::Leaving { leaving }, TELL).await;
     });
@@ -93,7 +93,9 @@ async fn announce(inner: &Inner, leaving: bool) {
 
 /// Connected members that do not leave, those whose logs are furthest first.
 fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
-    let may_lead = |node| node != inner.node && inner.connected(node) && !inner.leaving.contains(node);
+    let voters = replica.members().voters;
+    let may_lead =
+        |node| node != inner.node && voters.contains(&node) && inner.connected(node) && !inner.leaving.contains(node);
     let mut candidates: Vec<(NodeId, u64)> =
         replica.progress().0.into_iter().filter(|(node, _)| may_lead(*node)).collect();
     candidates.sort_by_key(|(node, matched)| (std::cmp::Reverse(*matched), *node));

@@ -13,9 +13,11 @@ mod heartbeat;
 mod leave;
 mod outbox;
 mod peer;
+mod placement;
 mod proposer;
 mod reach;
 mod replica;
+mod roster;
 mod status;
 mod verify;
 
@@ -32,6 +34,7 @@ pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
+pub use placement::PlannedMove;
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 pub use verify::{Compared, Comparison};
@@ -65,8 +68,11 @@ impl Default for Timing {
 pub struct ClusterOptions {
     pub node: NodeId,
     pub cluster: String,
-    /// All members, this node included; the same on every node.
+    /// The members that the cluster was founded with, the same on each of them, or those that were there when this node
+    /// joined; this node included. Who is there now is on record in the metadata group.
     pub members: Vec<Peer>,
+    /// This node came later: it begins with nothing and gets everything from `members`.
+    pub joined: bool,
     /// Shards besides the metadata group; fixed when the cluster is created.
     pub shards: u16,
     pub listen: SocketAddr,
@@ -95,6 +101,8 @@ pub trait PeerService: Send + Sync + 'static {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error("node {node} was removed from the cluster: its id is never used again")]
+    Removed { node: NodeId },
     #[error("node {node} is not in the list of members")]
     NotAMember { node: NodeId },
     #[error("{shards} shards, 1 to {max} are allowed", max = chat::limits::SHARDS_MAX)]

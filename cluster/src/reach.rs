@@ -43,7 +43,7 @@ impl Reach {
 
 /// The members that this node reaches, itself included.
 pub(crate) fn reached(inner: &Inner) -> BTreeSet<NodeId> {
-    inner.members.iter().map(|peer| peer.id).filter(|node| inner.connected(*node)).collect()
+    inner.table().ids().filter(|node| inner.connected(*node)).collect()
 }
 
 /// Watches one peer.

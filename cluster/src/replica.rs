@@ -20,8 +20,8 @@ use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
 use crate::consensus::state_machine::{ShardState, ShardView};
 use crate::consensus::types::{Proposal, Types};
-use crate::peer::lane::Lane;
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
+use crate::roster::Lanes;
 use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
 
@@ -41,15 +41,28 @@ pub(crate) struct Replica {
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
     pub(crate) digests: Arc<Digests>,
+    /// Told when the record of nodes may have changed: on the metadata group's replica.
+    pub(crate) roster_changed: Arc<Notify>,
+    /// Held while the shard's membership is being changed.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+/// Who has a replica of the shard, as this one knows it.
+pub(crate) struct ShardMembers {
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) members: BTreeSet<NodeId>,
+    /// A change of voters is under way.
+    pub(crate) joint: bool,
 }
 
 pub(crate) struct ReplicaOptions<'a> {
     pub(crate) node: NodeId,
     pub(crate) shard: ShardId,
-    pub(crate) members: &'a BTreeSet<NodeId>,
+    /// The founders, unless the node came later.
+    pub(crate) founders: Option<&'a BTreeSet<NodeId>>,
     pub(crate) timing: Timing,
     pub(crate) engine: &'a Engine,
-    pub(crate) lanes: Arc<BTreeMap<NodeId, Lane>>,
+    pub(crate) lanes: Arc<Lanes>,
     pub(crate) feed: Arc<dyn Feed>,
 }
 
@@ -88,8 +101,16 @@ impl Replica {
         let (applied_sender, applied) = watch::channel(0);
         let outbox_filled = Arc::new(Notify::new());
         let digests = Arc::new(Digests::default());
-        let machine =
-            ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone(), digests.clone());
+        let roster_changed = Arc::new(Notify::new());
+        let machine = ShardState::new(
+            shard,
+            state.clone(),
+            options.feed,
+            applied_sender,
+            outbox_filled.clone(),
+            digests.clone(),
+            roster_changed.clone(),
+        );
         let config =
             config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
         let network = Network::new(shard, options.lanes);
@@ -98,8 +119,10 @@ impl Replica {
             .await
             .map_err(consensus)?;
         // Every member of a new cluster starts with the same first entry; a log with entries is left as it is.
-        if !raft.is_initialized().await.map_err(consensus)? {
-            match raft.initialize(options.members.clone()).await {
+        if let Some(founders) = options.founders
+            && !raft.is_initialized().await.map_err(consensus)?
+        {
+            match raft.initialize(founders.clone()).await {
                 Ok(()) | Err(RaftError::APIError(_)) => {}
                 Err(RaftError::Fatal(error)) => return Err(consensus(error)),
             }
@@ -117,6 +140,8 @@ impl Replica {
             outbox_filled,
             applied,
             digests,
+            roster_changed,
+            changing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -126,6 +151,17 @@ impl Replica {
         let matched = metrics.replication.unwrap_or_default().into_iter();
         let matched = matched.map(|(node, last)| (node, last.map_or(0, |id| id.index)));
         (matched.collect(), metrics.last_log_index.unwrap_or(0))
+    }
+
+    pub(crate) fn members(&self) -> ShardMembers {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let configs = membership.get_joint_config();
+        ShardMembers {
+            voters: configs.last().cloned().unwrap_or_default(),
+            members: membership.nodes().map(|(node, _)| *node).collect(),
+            joint: configs.len() > 1,
+        }
     }
 
     /// Begins to hand leadership over. False if the replica has ended; the process is about to.

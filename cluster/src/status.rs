@@ -1,11 +1,13 @@
 //! What an operator can see of the cluster from one node.
 
 use chat::ids::{NodeId, ShardId};
+use chat::state::record::NodeState;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Inner;
 use crate::replica::Replica;
+use crate::roster::Member;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -24,12 +26,29 @@ pub struct PeerStatus {
     /// It was asked to lead nothing: it leaves, or rests.
     #[serde(default)]
     pub leaving: bool,
+    /// `active`; `joining` while it catches up; `leaving` while its replicas move elsewhere, for good.
+    #[serde(default)]
+    pub state: String,
+    /// What fails together with it, if that was said.
+    #[serde(default)]
+    pub zone: String,
+    /// `host:port` of its listeners for clients and operators, as far as is known.
+    #[serde(default)]
+    pub client: String,
+    #[serde(default)]
+    pub admin: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardStatus {
     pub shard: ShardId,
     pub leader: Option<NodeId>,
+    /// Nodes whose replicas decide; the others follow.
+    #[serde(default)]
+    pub voters: Vec<NodeId>,
+    /// Nodes with a replica that does not vote.
+    #[serde(default)]
+    pub learners: Vec<NodeId>,
     /// The node that leads when all are well.
     pub preferred: Option<NodeId>,
     pub term: u64,
@@ -55,30 +74,43 @@ pub struct ShardDigest {
 }
 
 pub(crate) fn of(inner: &Inner) -> ClusterStatus {
-    let members: Vec<NodeId> = inner.members.iter().map(|peer| peer.id).collect();
+    let table = inner.table();
+    let peer = |member: &Member| PeerStatus {
+        node: member.id,
+        address: member.addresses.first().map_or_else(|| member.facts.peer.clone(), ToString::to_string),
+        connected: inner.connected(member.id),
+        leaving: inner.leaving.contains(member.id),
+        state: state(member.state).to_owned(),
+        zone: member.facts.zone.clone(),
+        client: member.facts.client.clone(),
+        admin: member.facts.admin.clone(),
+    };
     ClusterStatus {
         cluster: inner.cluster.clone(),
         node: inner.node,
-        peers: inner
-            .members
-            .iter()
-            .map(|peer| PeerStatus {
-                node: peer.id,
-                address: peer.address.to_string(),
-                connected: inner.connected(peer.id),
-                leaving: inner.leaving.contains(peer.id),
-            })
-            .collect(),
-        shards: inner.replicas.iter().map(|replica| shard(replica, &members)).collect(),
+        peers: table.members.iter().map(peer).collect(),
+        shards: inner.replicas.iter().map(|replica| shard(inner, replica)).collect(),
     }
 }
 
-fn shard(replica: &Replica, members: &[NodeId]) -> ShardStatus {
+fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Joining => "joining",
+        NodeState::Active => "active",
+        NodeState::Leaving => "leaving",
+        NodeState::Removed => "removed",
+    }
+}
+
+fn shard(inner: &Inner, replica: &Replica) -> ShardStatus {
+    let there = replica.members();
     let metrics = replica.raft.metrics().borrow_watched().clone();
     ShardStatus {
         shard: replica.shard,
         leader: metrics.current_leader,
-        preferred: crate::balance::preferred(replica.shard, members),
+        learners: there.members.difference(&there.voters).copied().collect(),
+        voters: there.voters.into_iter().collect(),
+        preferred: inner.preferred(replica.shard),
         term: metrics.current_term,
         last: metrics.last_log_index.unwrap_or(0),
         applied: replica.applied_index(),

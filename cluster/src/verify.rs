@@ -129,13 +129,13 @@ impl Digests {
 /// Compares the replicas of a shard, from any node.
 pub(crate) async fn verify(inner: &Inner, shard: ShardId) -> Result<Comparison, ProposeError> {
     let Proposed { index, .. } = inner.submit(shard, Command::Compare).await?;
-    let asked =
-        inner.members.iter().map(|peer| async move { (peer.id, digest_of(inner, peer.id, shard, index).await) });
+    let members: Vec<NodeId> = inner.table().ids().collect();
+    let asked = members.iter().map(|node| async move { (*node, digest_of(inner, *node, shard, index).await) });
     let digests: Vec<(NodeId, Option<(Digest, u64)>)> = join_all(asked).await;
     let found: Vec<Digest> = digests.iter().filter_map(|(_, digest)| Some(digest.as_ref()?.0)).collect();
-    let agreed = majority(&found, inner.members.len());
+    let agreed = majority(&found, members.len());
     if let Some(agreed) = agreed {
-        join_all(inner.members.iter().map(|peer| tell(inner, peer.id, shard, index, agreed))).await;
+        join_all(members.iter().map(|node| tell(inner, *node, shard, index, agreed))).await;
     }
     let compared = |(node, digest): (NodeId, Option<(Digest, u64)>)| Compared {
         node,

@@ -4,13 +4,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
+use chat::command::{ClusterCommand, Command, ConversationCommand, NodeFacts, Outcome, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
-use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, ShardStatus, Timing};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::{Engine, EngineOptions, Identity, NodeKey};
@@ -95,6 +96,22 @@ impl Node {
     }
 
     async fn start_with(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId, timing: Timing) -> Self {
+        Self::begin(dir, authority, peers, node, timing, false).await
+    }
+
+    /// A node that came later than the cluster.
+    async fn join(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId) -> Self {
+        Self::begin(dir, authority, peers, node, Timing::default(), true).await
+    }
+
+    async fn begin(
+        dir: &Path,
+        authority: &Authority,
+        peers: &[Peer],
+        node: NodeId,
+        timing: Timing,
+        joined: bool,
+    ) -> Self {
         if !dir.join(format!("node-{node}")).exists() {
             Engine::create(&engine_options(dir, node)).unwrap();
         }
@@ -104,6 +121,7 @@ impl Node {
             node,
             cluster: CLUSTER.to_owned(),
             members: peers.to_vec(),
+            joined,
             shards: SHARDS,
             listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: authority.tls(node),
@@ -355,6 +373,92 @@ async fn a_replica_whose_state_differs_is_found_and_named() {
     let diverged = |node: &Node| node.cluster.status().shards[usize::from(shard.0)].diverged;
     assert_eq!(diverged(&nodes[2]), Some(comparison.index));
     assert_eq!((diverged(&nodes[0]), diverged(&nodes[1])), (None, None));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+async fn of_cluster(node: &Node, command: ClusterCommand) -> Outcome {
+    node.cluster.submit(ShardId::META, Command::Cluster(command)).await.unwrap().outcome
+}
+
+/// Every node sees these and no others vote, in every shard, and these lead.
+async fn held_by(what: &str, nodes: &[&Node], voters: &[NodeId]) {
+    until(what, || {
+        nodes.iter().all(|node| {
+            let status = node.cluster.status();
+            let led = |shard: &ShardStatus| shard.leader.is_some_and(|leader| voters.contains(&leader));
+            status.shards.iter().all(|shard| shard.voters == voters && shard.learners.is_empty() && led(shard))
+                && status.peers.iter().all(|peer| peer.state == "active")
+        })
+    })
+    .await;
+}
+
+/// One client that writes on, whoever leads; how many of its messages were acked, without a hole.
+async fn write_until(clusters: Vec<Cluster>, stop: Arc<AtomicBool>) -> u64 {
+    let mut acked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let (conversation, command) = send("alice", "bob", u128::from(acked) + 1);
+        let via = &clusters[acked as usize % clusters.len()];
+        let shard = via.conversation_shard(&app(), &conversation);
+        match via.submit(shard, command).await {
+            Ok(proposed) => {
+                let Outcome::Applied { seq, .. } = proposed.outcome else { panic!("{proposed:?}") };
+                acked += 1;
+                assert_eq!(seq, acked, "a message was lost or doubled");
+            }
+            Err(error) => panic!("message {}: {error}", acked + 1),
+        }
+    }
+    acked
+}
+
+/// Long because it is one story: from one node to three, and back to two others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_grows_and_its_first_node_leaves_while_it_is_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let peers = free_peers(3);
+    let first = Node::start(dir.path(), &authority, &peers[..1], 1).await;
+    until("leaders", || leaders_known(&[&first])).await;
+    let nodes = vec![(1, peers[0].address.to_string())];
+    let found = ClusterCommand::Found { cluster: CLUSTER.to_owned(), shards: SHARDS, stream_epoch: 1, nodes };
+    of_cluster(&first, found).await;
+    let expires_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + 60_000;
+    of_cluster(&first, ClusterCommand::AddJoinToken { secret: [1; 32], expires_ms, uses: 2 }).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn(write_until(vec![first.cluster.clone()], stop.clone()));
+
+    let mut nodes = vec![first];
+    for id in [2u64, 3] {
+        let facts = NodeFacts { peer: peers[id as usize - 1].address.to_string(), ..NodeFacts::default() };
+        let join = ClusterCommand::JoinNode { secret: [1; 32], key: [id as u8; 32], facts };
+        assert_eq!(of_cluster(&nodes[0], join).await, Outcome::Applied { seq: id, duplicate: false });
+        nodes.push(Node::join(dir.path(), &authority, &peers[..id as usize], id).await);
+        let all: Vec<NodeId> = (1..=id).collect();
+        held_by(&format!("{id} nodes"), &nodes.iter().collect::<Vec<_>>(), &all).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acked = writing.await.unwrap();
+    assert!(acked > 50, "{acked}");
+    equal_digests(&nodes.iter().collect::<Vec<_>>()).await;
+
+    // The one that founded it leaves for good.
+    let (again, first) = (nodes[1].cluster.clone(), nodes.remove(0));
+    assert_eq!(
+        of_cluster(&nodes[0], ClusterCommand::RemoveNode { node: 1 }).await,
+        Outcome::Applied { seq: 0, duplicate: false }
+    );
+    held_by("two others", &nodes.iter().collect::<Vec<_>>(), &[2, 3]).await;
+    tokio::time::timeout(DEADLINE, first.cluster.expelled()).await.expect("node 1 heard that it was removed");
+    first.stop().await;
+    let (conversation, command) = send("alice", "bob", u128::from(acked) + 1);
+    let shard = again.conversation_shard(&app(), &conversation);
+    let proposed = again.submit(shard, command).await.unwrap();
+    assert_eq!(proposed.outcome, Outcome::Applied { seq: acked + 1, duplicate: false });
+    equal_digests(&nodes.iter().collect::<Vec<_>>()).await;
+    drop(again);
     for node in nodes {
         node.stop().await;
     }

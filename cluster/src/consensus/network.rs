@@ -1,6 +1,5 @@
 //! openraft's network over the peers' lanes: translation only.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,9 @@ use storage::SnapshotChunk;
 
 use super::state_machine::{RaftSnapshot, SnapshotData};
 use super::types::{Types, Vote, VoteRecord, io_error, log_id_of, position_of, record_of, stored_members_to_bytes};
-use crate::peer::lane::{CallError, Lane};
+use crate::peer::lane::CallError;
 use crate::peer::message::{Append, Appended, Request, Response};
+use crate::roster::Lanes;
 
 /// Deadline of one snapshot chunk, and of the installation after the last.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,11 +27,11 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Clone)]
 pub(crate) struct Network {
     shard: ShardId,
-    lanes: Arc<BTreeMap<NodeId, Lane>>,
+    lanes: Arc<Lanes>,
 }
 
 impl Network {
-    pub(crate) fn new(shard: ShardId, lanes: Arc<BTreeMap<NodeId, Lane>>) -> Self {
+    pub(crate) fn new(shard: ShardId, lanes: Arc<Lanes>) -> Self {
         Self { shard, lanes }
     }
 }
@@ -40,14 +40,16 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: NodeId, _node: &openraft::EmptyNode) -> PeerClient {
-        PeerClient { shard: self.shard, lane: self.lanes.get(&target).cloned() }
+        PeerClient { shard: self.shard, target, lanes: self.lanes.clone() }
     }
 }
 
 /// One shard's calls to one peer.
 pub(crate) struct PeerClient {
     shard: ShardId,
-    lane: Option<Lane>,
+    target: NodeId,
+    /// Looked at for each call: a peer may get another address.
+    lanes: Arc<Lanes>,
 }
 
 type RpcError = RPCError<Types>;
@@ -66,7 +68,7 @@ fn unexpected(what: &'static str) -> RpcError {
 
 impl PeerClient {
     async fn call(&self, request: Request, deadline: Duration) -> Result<Response, RpcError> {
-        let lane = self.lane.as_ref().ok_or_else(|| rpc_error(CallError::Unreachable))?;
+        let lane = self.lanes.get(self.target).ok_or_else(|| rpc_error(CallError::Unreachable))?;
         match lane.call(request, deadline).await.map_err(rpc_error)? {
             Response::Failed(failure) => Err(RPCError::Network(NetworkError::new(&failure))),
             response => Ok(response),

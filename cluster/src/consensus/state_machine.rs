@@ -61,6 +61,8 @@ pub(crate) struct ShardState {
     membership: Bytes,
     outbox_filled: Arc<Notify>,
     digests: Arc<Digests>,
+    /// Told when the record of nodes may have changed.
+    roster_changed: Arc<Notify>,
 }
 
 impl ShardState {
@@ -71,22 +73,25 @@ impl ShardState {
         applied: watch::Sender<u64>,
         outbox_filled: Arc<Notify>,
         digests: Arc<Digests>,
+        roster_changed: Arc<Notify>,
     ) -> Self {
         let now = state.applied();
         applied.send_replace(now.position.map_or(0, |position| position.index));
-        Self { shard, state, feed, applied, membership: now.membership, outbox_filled, digests }
+        Self { shard, state, feed, applied, membership: now.membership, outbox_filled, digests, roster_changed }
     }
 
     /// Applies one entry: pure decision, one write, then the events.
     fn apply_entry(&mut self, entry: &Entry) -> Result<EntryOutcome, io::Error> {
         let index = entry.log_id.index;
         let mut delta = chat::state::Delta::default();
-        let mut to_compare = false;
+        let (mut to_compare, mut of_cluster) = (false, false);
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Normal(Proposal(bytes)) => {
                 let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
                 to_compare = batch.commands.contains(&Command::Compare);
+                of_cluster = self.shard == ShardId::META
+                    && batch.commands.iter().any(|command| matches!(command, Command::Cluster(_)));
                 let view = ShardView { state: self.state.clone() };
                 delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
             }
@@ -100,6 +105,9 @@ impl ShardState {
         self.state.apply(delta.writes, applied).map_err(io_error)?;
         if to_compare {
             self.digests.make(index, self.state.freeze());
+        }
+        if of_cluster {
+            self.roster_changed.notify_one();
         }
         if fills_outbox {
             self.outbox_filled.notify_one();
@@ -149,6 +157,7 @@ impl RaftStateMachine<Types> for ShardState {
         self.applied.send_replace(index);
         // Sessions may hold positions from before the jump: they read the rest from the log.
         self.feed.jumped(self.shard, index);
+        self.roster_changed.notify_one();
         Ok(())
     }
 

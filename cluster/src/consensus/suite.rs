@@ -53,7 +53,7 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let state = engine.state(shard).unwrap();
         let log = ShardLog::new(engine.log(shard).unwrap());
         let (applied, outbox) = (watch::channel(0).0, Arc::new(Notify::new()));
-        let machine = ShardState::new(shard, state, Arc::new(NoFeed), applied, outbox, Arc::default());
+        let machine = ShardState::new(shard, state, Arc::new(NoFeed), applied, outbox, Arc::default(), Arc::default());
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }
 }

@@ -61,8 +61,11 @@ pub(crate) struct LaneOptions {
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
     pub(crate) peer: NodeId,
-    pub(crate) address: SocketAddr,
+    /// Tried one after the other.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tls: Arc<ClientConfig>,
+    /// Told when the peer says that this node was removed from the cluster.
+    pub(crate) expelled: Arc<watch::Sender<bool>>,
 }
 
 impl Lane {
@@ -124,8 +127,10 @@ async fn run(
     reset: Arc<Notify>,
 ) {
     let mut said = false;
-    loop {
-        match timeout(CONNECT_TIMEOUT, connect(&options)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    for address in options.addresses.iter().cycle() {
+        match timeout(CONNECT_TIMEOUT, connect(&options, *address))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         {
             Ok(stream) => {
                 tracing::info!(peer = options.peer, "peer connected");
@@ -157,8 +162,8 @@ async fn run(
     }
 }
 
-async fn connect(options: &LaneOptions) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(options.address).await?;
+async fn connect(options: &LaneOptions, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let name = tls::server_name(&options.cluster, options.peer)?;
     let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
@@ -169,6 +174,10 @@ async fn connect(options: &LaneOptions) -> io::Result<TlsStream<TcpStream>> {
         Some(Welcome::Accepted(peer)) if peer.node == options.peer && peer.cluster == options.cluster => Ok(stream),
         Some(Welcome::Accepted(peer)) => Err(io::Error::other(format!("it is node {} of {}", peer.node, peer.cluster))),
         Some(Welcome::Refused { reason }) => Err(io::Error::other(format!("it refused us: {reason}"))),
+        Some(Welcome::Removed) => {
+            options.expelled.send_replace(true);
+            Err(io::Error::other("it says that this node was removed from the cluster"))
+        }
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }

@@ -11,7 +11,7 @@ use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
 use crate::consensus::types::VoteRecord;
 
 /// The version of this protocol. A node refuses a peer that speaks another one, and says so.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// First message in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,11 @@ pub(crate) struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Welcome {
     Accepted(Hello),
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
+    /// The one who said hello was a member and is none any more.
+    Removed,
 }
 
 /// All messages that were waiting when the connection could take more.
@@ -101,6 +105,12 @@ pub(crate) enum Request {
     Leaving {
         leaving: bool,
     },
+    /// To a shard's leader: what the shard should be like. It takes a step towards that.
+    Settle {
+        shard: ShardId,
+        voters: Vec<NodeId>,
+        members: BTreeSet<NodeId>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,16 +124,33 @@ pub(crate) struct Append {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Response {
     Append(Appended),
-    Vote { vote: VoteRecord, granted: bool, last: Option<LogPosition> },
+    Vote {
+        vote: VoteRecord,
+        granted: bool,
+        last: Option<LogPosition>,
+    },
     Transfer(bool),
-    Snapshot { vote: VoteRecord },
+    Snapshot {
+        vote: VoteRecord,
+    },
     SnapshotChunk,
     ReadIndex(u64),
-    Submitted { outcome: Outcome, index: u64 },
+    Submitted {
+        outcome: Outcome,
+        index: u64,
+    },
     Failed(Failure),
     Heard,
-    Digest { digest: [u8; 32], records: u64 },
+    Digest {
+        digest: [u8; 32],
+        records: u64,
+    },
     Reach(BTreeSet<NodeId>),
+    /// Whether nothing is left to do, and which of the wanted members lack entries.
+    Settled {
+        settled: bool,
+        behind: BTreeSet<NodeId>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -162,6 +189,7 @@ impl Request {
             | Self::ReadIndex { shard }
             | Self::Digest { shard, .. }
             | Self::Agreed { shard, .. }
+            | Self::Settle { shard, .. }
             | Self::Submit { shard, .. } => Some(*shard),
             Self::Leaving { .. } | Self::Reach => None,
         }
@@ -178,6 +206,7 @@ impl Request {
             | Self::ReadIndex { .. }
             | Self::Digest { .. }
             | Self::Agreed { .. }
+            | Self::Settle { .. }
             | Self::Leaving { .. }
             | Self::Reach => 64,
         }

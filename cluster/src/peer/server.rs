@@ -1,6 +1,5 @@
 //! Accepting peers: judged by certificate, name, cluster and membership before a request is read.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat::ids::NodeId;
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::message::{Bundle, Hello, Message, Request, Response, VERSION, Welcome};
 use super::{frame, tls};
+use crate::roster::{Stranger, Table};
 
 /// Connections that have not yet proved who they are.
 const HALF_OPEN: usize = 64;
@@ -41,7 +42,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 pub(crate) struct ServerOptions {
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
-    pub(crate) members: BTreeSet<NodeId>,
+    pub(crate) members: Arc<RwLock<Arc<Table>>>,
     pub(crate) tls: Arc<ServerConfig>,
 }
 
@@ -61,7 +62,7 @@ pub(crate) async fn accept<H: Handler>(listener: TcpListener, options: ServerOpt
                     let greeted = timeout(HELLO_TIMEOUT, greet(tcp, &options)).await;
                     drop(permit);
                     match greeted {
-                        Ok(Ok((stream, peer))) => serve(stream, peer, handler).await,
+                        Ok(Ok((stream, peer))) => serve(stream, peer, &options, handler).await,
                         Ok(Err(error)) => tracing::warn!(event = "peer_refused", %address, %error, "peer refused"),
                         Err(_) => tracing::warn!(event = "peer_refused", %address, "peer said nothing in time"),
                     }
@@ -81,9 +82,12 @@ async fn greet(tcp: TcpStream, options: &ServerOptions) -> io::Result<(TlsStream
     let hello: Hello = frame::read(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let named = certificate.is_some_and(|certificate| tls::names(certificate, &options.cluster, hello.node));
-    let reason = judge(&hello, named, options);
+    let stranger = options.members.read().stranger(hello.node);
+    let reason = judge(&hello, named, stranger, options);
     if let Some(reason) = reason {
-        frame::write(&mut stream, &Welcome::Refused { reason: reason.clone() }).await?;
+        let removed = named && stranger == Some(Stranger::Removed) && hello.cluster == options.cluster;
+        let answer = if removed { Welcome::Removed } else { Welcome::Refused { reason: reason.clone() } };
+        frame::write(&mut stream, &answer).await?;
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
     let own = Hello { version: VERSION, cluster: options.cluster.clone(), node: options.node };
@@ -92,14 +96,17 @@ async fn greet(tcp: TcpStream, options: &ServerOptions) -> io::Result<(TlsStream
 }
 
 /// Why a peer is refused, if it is.
-fn judge(hello: &Hello, named: bool, options: &ServerOptions) -> Option<String> {
+fn judge(hello: &Hello, named: bool, stranger: Option<Stranger>, options: &ServerOptions) -> Option<String> {
     if hello.version != VERSION {
         return Some(format!("it speaks version {} of the peer protocol, this node speaks {VERSION}", hello.version));
     }
     if hello.cluster != options.cluster {
         return Some(format!("it belongs to cluster {}, this is {}", hello.cluster, options.cluster));
     }
-    if !options.members.contains(&hello.node) || hello.node == options.node {
+    if stranger == Some(Stranger::Removed) {
+        return Some(format!("node {} was removed from this cluster", hello.node));
+    }
+    if stranger.is_some() || hello.node == options.node {
         return Some(format!("node {} is not a peer in this cluster's membership", hello.node));
     }
     if !named {
@@ -108,7 +115,7 @@ fn judge(hello: &Hello, named: bool, options: &ServerOptions) -> Option<String> 
     None
 }
 
-async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: Arc<H>) {
+async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, options: &ServerOptions, handler: Arc<H>) {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let (responses, mut written) = mpsc::channel::<Message>(RESPONSES);
@@ -136,6 +143,10 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: 
                 break;
             }
         };
+        if options.members.read().stranger(peer).is_some() {
+            tracing::info!(peer, "connection from a node that is no peer any more");
+            break;
+        }
         for message in bundle.messages {
             let (id, request) = match message {
                 Message::Request { id, request } => (id, request),
@@ -170,18 +181,18 @@ mod tests {
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-        let options =
-            ServerOptions { cluster: "c".to_owned(), node: 1, members: BTreeSet::from([1, 2, 3]), tls: Arc::new(tls) };
+        let options = ServerOptions { cluster: "c".to_owned(), node: 1, members: Arc::default(), tls: Arc::new(tls) };
         let hello = |version, cluster: &str, node| Hello { version, cluster: cluster.to_owned(), node };
-        assert_eq!(judge(&hello(VERSION, "c", 2), true, &options), None);
-        for (bad, named) in [
-            (hello(VERSION + 1, "c", 2), true),
-            (hello(VERSION, "d", 2), true),
-            (hello(VERSION, "c", 4), true),
-            (hello(VERSION, "c", 1), true),
-            (hello(VERSION, "c", 2), false),
+        assert_eq!(judge(&hello(VERSION, "c", 2), true, None, &options), None);
+        for (bad, named, stranger) in [
+            (hello(VERSION + 1, "c", 2), true, None),
+            (hello(VERSION, "d", 2), true, None),
+            (hello(VERSION, "c", 4), true, Some(Stranger::Unknown)),
+            (hello(VERSION, "c", 4), true, Some(Stranger::Removed)),
+            (hello(VERSION, "c", 1), true, None),
+            (hello(VERSION, "c", 2), false, None),
         ] {
-            assert!(judge(&bad, named, &options).is_some(), "{bad:?}");
+            assert!(judge(&bad, named, stranger, &options).is_some(), "{bad:?}");
         }
     }
 }
