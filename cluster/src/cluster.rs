@@ -9,6 +9,7 @@ use chat::codec::{self, Kind};
 use chat::command::{Command, EntryBatch};
 use chat::ids::{AppId, ConversationId, NodeId, ShardId, UserId};
 use chat::limits;
+use chat::state::record::NodeState;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use storage::{LogPayload, StorageError};
@@ -226,6 +227,21 @@ impl Cluster {
     /// Takes back what this node is to lead, as it would after a restart.
     pub async fn return_to_duty(&self) {
         leave::return_to_duty(&self.inner).await;
+    }
+
+    /// Whether this node has caught up with the cluster and is not to leave it.
+    pub fn is_active(&self) -> bool {
+        self.inner.own_state() == Some(NodeState::Active)
+    }
+
+    /// Returns once this node is to leave the cluster for good, if ever.
+    pub async fn told_to_leave(&self) {
+        roster::told_to_leave(&self.inner).await;
+    }
+
+    /// Reads anew who is in the cluster, after something was decided about it.
+    pub fn refresh(&self) {
+        self.inner.read_table();
     }
 
     /// Returns once this node was removed from the cluster, if ever.

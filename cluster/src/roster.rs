@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat::command::NodeFacts;
 use chat::ids::{NodeId, ShardId};
@@ -18,6 +19,9 @@ use crate::Peer;
 use crate::cluster::Inner;
 use crate::consensus::state_machine::ShardView;
 use crate::peer::lane::{Lane, LaneOptions};
+
+/// Between two looks whether this node is to leave.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A node that is not gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +186,13 @@ impl Inner {
         self.table.read().clone()
     }
 
+    /// Where this node stands, if it is on record.
+    pub(crate) fn own_state(&self) -> Option<NodeState> {
+        let table = self.table();
+        table.roster?;
+        table.member(self.node).map(|member| member.state)
+    }
+
     /// Reads the record anew, and connects to whom it names.
     pub(crate) fn read_table(&self) {
         let Some(meta) = self.replica(ShardId::META) else { return };
@@ -217,6 +228,14 @@ impl Inner {
     /// The node that should lead the shard when all are well.
     pub(crate) fn preferred(&self, shard: ShardId) -> Option<NodeId> {
         self.voters(shard).first().copied()
+    }
+}
+
+/// Returns once the record says that this node leaves.
+pub(crate) async fn told_to_leave(inner: &Inner) {
+    let mut clock = tokio::time::interval(LOOK);
+    while inner.own_state() != Some(NodeState::Leaving) {
+        clock.tick().await;
     }
 }
 

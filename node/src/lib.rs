@@ -12,6 +12,7 @@ mod group;
 pub mod history;
 pub mod init;
 pub mod local;
+pub mod nodes;
 pub mod page;
 pub mod router;
 pub mod security;

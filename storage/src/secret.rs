@@ -18,6 +18,7 @@ pub struct NodeKey([u8; 32]);
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ClusterKey([u8; 32]);
 
+const SECRET_CONTEXT: &str = "campanile 2026 storage secret file v1";
 const CLUSTER_KEY_CONTEXT: &str = "campanile 2026 storage cluster key file v1";
 
 fn random() -> [u8; 32] {
@@ -54,7 +55,30 @@ impl NodeKey {
     }
 }
 
+impl NodeKey {
+    /// Writes a secret to a new file, sealed under this key and bound to its `name`. An existing file is left alone and refused.
+    pub fn save_secret(&self, path: &Path, name: &str, secret: &[u8]) -> io::Result<()> {
+        write_private(path, &Sealer::new(&self.derive(SECRET_CONTEXT)).seal(&Place::named(name), secret))
+    }
+
+    /// Reads a file written by [`NodeKey::save_secret`] under the same key and name.
+    pub fn load_secret(&self, path: &Path, name: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+        let opened = Sealer::new(&self.derive(SECRET_CONTEXT)).open(&Place::named(name), &fs::read(path)?);
+        opened.map(Zeroizing::new).map_err(|error| invalid(path, &error.to_string()))
+    }
+}
+
 impl ClusterKey {
+    /// As text, to be handed to a node that joins: never logged, never stored like this.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(blake3::Hash::from_bytes(self.0).to_hex().to_string())
+    }
+
+    /// What [`ClusterKey::reveal`] gave; none if it is not that.
+    pub fn revealed(text: &str) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -131,6 +155,24 @@ mod tests {
         assert_eq!(ClusterKey::load(&cluster_path, &node).unwrap().0, cluster.0);
         assert_eq!(node.save(&node_path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(format!("{node:?} {cluster:?}"), "NodeKey(..) ClusterKey(..)");
+    }
+
+    #[test]
+    fn a_secret_opens_under_its_own_key_and_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.secret");
+        let node = NodeKey::generate();
+        node.save_secret(&path, "ca key", b"secret").unwrap();
+        assert_eq!(*node.load_secret(&path, "ca key").unwrap(), b"secret");
+        assert!(node.load_secret(&path, "cluster key").is_err());
+        assert!(NodeKey::generate().load_secret(&path, "ca key").is_err());
+    }
+
+    #[test]
+    fn a_revealed_cluster_key_is_the_same() {
+        let key = ClusterKey::generate();
+        assert_eq!(ClusterKey::revealed(&key.reveal()).unwrap().0, key.0);
+        assert!(ClusterKey::revealed("abc").is_none());
     }
 
     #[test]

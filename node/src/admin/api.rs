@@ -128,6 +128,8 @@ mod tests {
         ShardStatus {
             shard: ShardId(shard),
             leader,
+            voters: Vec::new(),
+            learners: Vec::new(),
             preferred: None,
             term: 1,
             last,

@@ -132,7 +132,7 @@ fn not_hashed(error: PasswordError) -> Refused {
     Refused::new(code, error.to_string())
 }
 
-fn not_proposed(error: ProposeError) -> Refused {
+pub(crate) fn not_proposed(error: ProposeError) -> Refused {
     let code = match error {
         ProposeError::Overloaded => ErrorCode::Overloaded,
         ProposeError::NotLeader { .. } | ProposeError::Unavailable => ErrorCode::Unavailable,

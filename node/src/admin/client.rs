@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chat::ids::ShardId;
+use chat::ids::{NodeId, ShardId};
 use cluster::{Comparison, ShardDigest};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
+use crate::nodes::api::{Join, Joined, MadeJoinToken, NewJoinToken, Place, Plan, Rebalance};
 
 /// How long one request may take, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,6 +114,48 @@ impl AdminClient {
     /// Ends a drain.
     pub async fn resume(&self) -> Result<(), AdminError> {
         self.order(Method::DELETE, "/v1/drain", None::<&()>).await
+    }
+
+    /// Makes what lets nodes join.
+    pub async fn join_token(&self, wanted: &NewJoinToken) -> Result<MadeJoinToken, AdminError> {
+        self.exact(Method::POST, "/v1/join-tokens", wanted).await
+    }
+
+    /// Joins, by a token's secret; needs no admin token.
+    pub async fn join(&self, join: &Join) -> Result<Joined, AdminError> {
+        self.exact(Method::POST, "/v1/join", join).await
+    }
+
+    /// Has a node leave for good; the status shows how far it is.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), AdminError> {
+        self.order(Method::DELETE, &format!("/v1/nodes/{node}"), None::<&()>).await
+    }
+
+    /// What spreading replicas and leaders evenly would change.
+    pub async fn plan(&self) -> Result<Plan, AdminError> {
+        self.get("/v1/plan").await
+    }
+
+    /// Begins to spread replicas and leaders evenly.
+    pub async fn rebalance(&self, wanted: &Rebalance) -> Result<(), AdminError> {
+        self.order(Method::POST, "/v1/rebalance", Some(wanted)).await
+    }
+
+    /// Says who votes in a shard.
+    pub async fn place(&self, place: &Place) -> Result<(), AdminError> {
+        self.order(Method::POST, "/v1/place", Some(place)).await
+    }
+
+    /// Something to do, with something to tell afterwards.
+    async fn exact<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<T, AdminError> {
+        let body = serde_json::to_vec(what).expect("plain fields serialize");
+        let (status, body) = self.request(method, path, body.into()).await?;
+        self.told(status, &body)
     }
 
     /// Any other resource, as JSON.

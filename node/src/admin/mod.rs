@@ -7,5 +7,7 @@ mod server;
 
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
+pub(crate) use backend::not_proposed;
 pub use client::{AdminClient, AdminError};
+pub(crate) use server::answer;
 pub use server::{Backend, Refused, serve};

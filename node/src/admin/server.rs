@@ -17,6 +17,8 @@ use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use serde::Deserialize;
 
+use crate::nodes::{self, NodesDesk};
+
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
 
 /// Bytes of a request's body.
@@ -64,9 +66,23 @@ struct Shared {
 }
 
 /// Binds the listener. The returned server runs when it is awaited.
-pub fn serve(listen: SocketAddr, tls: ServerConfig, token: &str, backend: Arc<dyn Backend>) -> std::io::Result<Server> {
+pub fn serve(
+    listen: SocketAddr,
+    tls: ServerConfig,
+    token: &str,
+    backend: Arc<dyn Backend>,
+    nodes: Option<NodesDesk>,
+) -> std::io::Result<Server> {
     let shared = web::Data::new(Shared { backend, token: blake3::hash(token.as_bytes()) });
-    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(routes))
+    let nodes = nodes.map(web::Data::new);
+    let app = move || {
+        let app = App::new().app_data(shared.clone());
+        match nodes.clone() {
+            Some(nodes) => app.app_data(nodes).configure(nodes::join_route).configure(routes),
+            None => app.configure(routes),
+        }
+    };
+    let server = HttpServer::new(app)
         .workers(WORKERS)
         .max_connections(CONNECTIONS)
         .disable_signals()
@@ -94,7 +110,8 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
-                .route("/security/log", web::get().to(security_log)),
+                .route("/security/log", web::get().to(security_log))
+                .configure(nodes::routes),
         )
         .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, 404, "not_found", "no such resource") }));
 }
@@ -168,7 +185,7 @@ async fn security_log(shared: web::Data<Shared>, window: web::Query<Window>) -> 
     answer(shared.backend.security_log(window.limit.unwrap_or(SECURITY_RECORDS)).await)
 }
 
-fn answer(result: Result<impl serde::Serialize, Refused>) -> HttpResponse {
+pub(crate) fn answer<T: serde::Serialize>(result: Result<T, Refused>) -> HttpResponse {
     match result {
         Ok(value) => HttpResponse::Ok().json(value),
         Err(refused) => refusal(&refused),
@@ -189,7 +206,7 @@ fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::MalformedFrame | ErrorCode::InvalidField => StatusCode::BAD_REQUEST,
         ErrorCode::AccountExists | ErrorCode::IdConflict => StatusCode::CONFLICT,
         ErrorCode::UserNotFound => StatusCode::NOT_FOUND,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::BadCredentials | ErrorCode::TokenExpired | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::LimitReached | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,

@@ -71,7 +71,7 @@ fn start(dir: &Path) -> (SocketAddr, Vec<u8>) {
     let node = layout.node_dir(1);
     let tls = crate::tls::server_config(&node.join("node.pem"), &node.join("node.key")).unwrap();
     let address = free_address();
-    actix_web::rt::spawn(serve(address, tls, TOKEN, Arc::new(Fixed)).unwrap());
+    actix_web::rt::spawn(serve(address, tls, TOKEN, Arc::new(Fixed), None).unwrap());
     (address, std::fs::read(layout.ca()).unwrap())
 }
 

@@ -7,6 +7,8 @@ use chat::ids::{AppId, UserId};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs, ShardCommand};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Make a cluster, or look at one
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Look at where shards are, or move them
+    #[command(subcommand)]
+    Shard(ShardCommand),
     /// Check a configuration, or print the default one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -82,6 +87,10 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
+    /// Make the directory of a node that joins a cluster
+    Join(NodeJoinArgs),
+    /// Have a node leave its cluster for good
+    Remove(NodeRemoveArgs),
     /// Run a node until SIGINT or SIGTERM
     #[command(after_help = "\
 Prints one line when it serves clients: ready node=1 client=wss://... admin=https://...
@@ -135,7 +144,8 @@ Example:
 pub(crate) enum ClusterCommand {
     /// Make the keys, certificates, configuration and data directories of a new cluster
     #[command(after_help = "\
-Each DIR/node-N is complete in itself: move it to its machine. Keep DIR/ca.key and DIR/apps offline.
+Each DIR/node-N is complete in itself: move it to its machine. Keep DIR/ca.key and DIR/apps offline. A cluster of one node
+grows later: campanile cluster join-token, campanile node join.
 
 Examples:
   campanile cluster init --dir chat --nodes 3
@@ -149,6 +159,8 @@ Examples:
   campanile cluster status --config chat/node-1/campanile.toml --json
   campanile cluster status --admin https://127.0.0.1:7413 --ca chat/ca.pem --token-file chat/admin.token")]
     Status(StatusArgs),
+    /// Make a token that lets nodes join
+    JoinToken(JoinTokenArgs),
     /// Compare all replicas of every shard, each after one and the same entry of its log
     #[command(after_help = "\
 Succeeds if every replica was compared and all are equal; exit code 1 if some differ, 4 if some gave no answer. Reads the

@@ -64,6 +64,18 @@ pub(super) fn targets(args: &NodesArgs) -> Result<Vec<(String, AdminClient)>, Fa
     Ok(vec![(url.clone(), connect(url, &read_file(ca)?, &read_secret(token)?)?)])
 }
 
+/// A node that answers, and what it says: the first of those asked.
+pub(super) async fn somebody(args: &NodesArgs) -> Result<(AdminClient, NodeStatus), Failure> {
+    let mut last: Option<AdminError> = None;
+    for (_, admin) in targets(args)? {
+        match admin.status().await {
+            Ok(status) => return Ok((admin, status)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| Failure::new(Code::Argument, Exit::Usage, "no node to ask"), |error| admin_failure(&error)))
+}
+
 /// A client of the node that a configuration describes.
 pub(super) fn from_config(path: &std::path::Path) -> Result<(String, AdminClient), Failure> {
     let config = load_config(path)?;
@@ -134,7 +146,9 @@ fn report(answers: &[Answer]) -> String {
 }
 
 fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
-    let mut rows = vec![["node", "peers at", "reachable", "sessions", "on disk", "up"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["node", "peers at", "zone", "state", "reachable", "sessions", "on disk", "up"].map(str::to_owned).to_vec(),
+    ];
     for peer in &seen_by.cluster.peers {
         let own = answers.iter().filter_map(|a| a.status.as_ref()).find(|status| status.cluster.node == peer.node);
         let reachable = match (peer.connected, peer.leaving) {
@@ -142,7 +156,9 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
             (true, false) => "yes",
             (false, _) => "no",
         };
-        let mut row = vec![peer.node.to_string(), peer.address.clone(), reachable.to_owned()];
+        let zone = if peer.zone.is_empty() { "-" } else { &peer.zone };
+        let mut row: Vec<String> = vec![peer.node.to_string(), peer.address.clone()];
+        row.extend([zone, &peer.state, reachable].map(str::to_owned));
         row.extend(own.map_or_else(Vec::new, |status| {
             vec![status.sessions.to_string(), bytes(status.storage.bytes_on_disk), seconds(status.uptime_ms)]
         }));

@@ -11,10 +11,16 @@ fn node(id: NodeId, applied: u64) -> Answer {
         address: format!("127.0.0.1:{node}"),
         connected,
         leaving: false,
+        state: "active".into(),
+        zone: String::new(),
+        client: String::new(),
+        admin: String::new(),
     });
     let shard = |shard, leader| ShardStatus {
         shard: ShardId(shard),
         leader,
+        voters: Vec::new(),
+        learners: Vec::new(),
         preferred: None,
         term: 4,
         last: 10,

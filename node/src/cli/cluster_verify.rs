@@ -1,18 +1,16 @@
 //! `campanile cluster verify`: whether all replicas of every shard hold the same, each after one and the same entry.
 
-use chat::ids::ShardId;
 use cluster::Comparison;
 
 use super::args::VerifyArgs;
-use super::cluster_status::{admin_failure, targets};
+use super::cluster_status::{admin_failure, somebody};
 use super::output::{json, say, table};
 use super::{Code, Exit, Failure};
-use crate::admin::{AdminClient, AdminError};
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
-    let (admin, shards) = somebody(&args).await?;
+    let (admin, status) = somebody(&args.node).await?;
     let mut comparisons = Vec::new();
-    for shard in shards {
+    for shard in status.cluster.shards.iter().map(|shard| shard.shard) {
         comparisons.push(admin.verify(shard).await.map_err(|error| admin_failure(&error))?);
     }
     if args.json {
@@ -21,18 +19,6 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         say(report(&comparisons));
     }
     verdict(&comparisons)
-}
-
-/// A node that answers, and the shards there are: any node compares all replicas.
-async fn somebody(args: &VerifyArgs) -> Result<(AdminClient, Vec<ShardId>), Failure> {
-    let mut last: Option<AdminError> = None;
-    for (_, admin) in targets(&args.node)? {
-        match admin.status().await {
-            Ok(status) => return Ok((admin, status.cluster.shards.iter().map(|shard| shard.shard).collect())),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.map_or_else(|| Failure::new(Code::Argument, Exit::Usage, "no node to ask"), |error| admin_failure(&error)))
 }
 
 fn report(comparisons: &[Comparison]) -> String {
@@ -85,6 +71,7 @@ fn verdict(comparisons: &[Comparison]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use chat::ids::ShardId;
     use cluster::Compared;
 
     use super::*;

@@ -1,6 +1,7 @@
 //! The command line. Every command returns a [`Failure`] or what it printed; [`run`] turns it into an exit code.
 
 mod args;
+mod args_nodes;
 mod chat_commands;
 mod cluster_init;
 mod cluster_status;
@@ -10,9 +11,11 @@ mod failure;
 mod logging;
 mod login;
 mod node_duty;
+mod node_membership;
 mod node_start;
 pub(crate) mod output;
 mod password;
+mod shard_commands;
 mod user_commands;
 
 use std::ffi::OsString;
@@ -49,12 +52,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => within_runtime(crate::demo::run(args)),
         Command::Node(NodeCommand::Start { config, exit_with_stdin }) => node_start::run(&config, exit_with_stdin),
+        Command::Node(NodeCommand::Join(args)) => within_runtime(node_membership::join(args)),
+        Command::Node(NodeCommand::Remove(args)) => within_runtime(node_membership::remove(args)),
         Command::Node(NodeCommand::Drain { config, over, json }) => {
             within_runtime(node_duty::drain(&config, over, json))
         }
         Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
+        Command::Cluster(ClusterCommand::JoinToken(args)) => within_runtime(node_membership::join_token(args)),
+        Command::Shard(command) => within_runtime(shard_commands::run(command)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)

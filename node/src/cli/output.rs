@@ -1,7 +1,7 @@
 //! The one place that writes to the terminal. A reader who has gone away (`| head`) is no error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -30,6 +30,16 @@ pub(crate) fn json_line(value: &impl Serialize) {
 /// A line, or several, to standard error.
 pub(crate) fn complain(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// Whether whoever sits at the terminal answers the question with `expected`; without a terminal, nobody does.
+pub(crate) fn confirm(question: &str, expected: &str) -> bool {
+    if !io::stdin().is_terminal() {
+        return false;
+    }
+    drop(write!(io::stderr().lock(), "{question}"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && answer.trim() == expected
 }
 
 /// Text from outside, fit for a terminal: control and direction characters are shown, not obeyed.

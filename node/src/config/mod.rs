@@ -44,6 +44,8 @@ pub struct NodeSection {
     pub id: NodeId,
     pub name: String,
     pub data_dir: PathBuf,
+    /// What fails together with this node: a rack, a room, a provider's zone. Empty if there is nothing to say.
+    pub zone: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct ClusterSection {
     pub election_max: Duration,
     /// Every node of the cluster, this one included. Empty means this node alone.
     pub members: Vec<MemberSection>,
+    /// This node came later than the cluster: written by `campanile node join`.
+    pub joined: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +105,8 @@ pub struct StorageSection {
 pub struct KeysSection {
     pub node_key: PathBuf,
     pub cluster_key: PathBuf,
+    /// The authority's key, sealed; absent where nodes are not to let others join.
+    pub ca_key: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +136,7 @@ impl Default for NodeConfig {
     fn default() -> Self {
         let listen = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
-            node: NodeSection { id: 1, name: "node-1".into(), data_dir: "data".into() },
+            node: NodeSection { id: 1, name: "node-1".into(), data_dir: "data".into(), zone: String::new() },
             cluster: ClusterSection {
                 id: String::new(),
                 shards: limits::SHARDS_DEFAULT,
@@ -138,6 +144,7 @@ impl Default for NodeConfig {
                 election_min: Duration::from_millis(600),
                 election_max: Duration::from_millis(750),
                 members: Vec::new(),
+                joined: false,
             },
             client: ListenerSection {
                 listen: listen(7411),
@@ -153,7 +160,11 @@ impl Default for NodeConfig {
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
             storage: StorageSection { cache_bytes: 64 << 20 },
-            keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
+            keys: KeysSection {
+                node_key: "keys/node.secret".into(),
+                cluster_key: "keys/cluster.secret".into(),
+                ca_key: "keys/ca.secret".into(),
+            },
             log: LogSection { level: "info,openraft=error,actix_server=warn".into(), format: LogFormat::Auto },
             apps: Vec::new(),
         }

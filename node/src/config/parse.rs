@@ -149,6 +149,10 @@ fn node(mut section: Section<'_, '_, '_>, default: &NodeSection) -> NodeSection 
         id,
         name: section.read("name", format!("node-{id}"), text),
         data_dir: section.path("data_dir", &default.data_dir),
+        zone: section.read("zone", default.zone.clone(), |value| match value.as_text()? {
+            long if long.len() > limits::NAME_BYTES => Err(format!("a zone has at most {} bytes", limits::NAME_BYTES)),
+            zone => Ok(zone.to_owned()),
+        }),
     };
     section.finish();
     config
@@ -168,6 +172,7 @@ fn cluster(mut section: Section<'_, '_, '_>, default: &ClusterSection) -> Cluste
         election_min: section.read("election_min", default.election_min, duration),
         election_max: section.read("election_max", default.election_max, duration),
         members: Vec::new(),
+        joined: section.read("joined", default.joined, Scalar::as_bool),
     };
     let members = section.value("members");
     for (table, place) in tables(section.reader(), "cluster.members", members) {
@@ -237,6 +242,7 @@ fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection 
     let config = KeysSection {
         node_key: section.path("node_key", &default.node_key),
         cluster_key: section.path("cluster_key", &default.cluster_key),
+        ca_key: section.path("ca_key", &default.ca_key),
     };
     section.finish();
     config

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use chat::ids::{NodeId, peer_name};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ED25519, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -15,19 +15,19 @@ const LIFETIME: Duration = Duration::days(3_650);
 const CLOCK_SLACK: Duration = Duration::days(1);
 
 /// A certificate authority that signs the nodes of one cluster and nothing else.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
 }
 
 /// PEM texts.
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) private_key: String,
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) private_key: String,
 }
 
 impl Authority {
-    pub(super) fn new(cluster: &str) -> Result<Self, rcgen::Error> {
+    pub(crate) fn new(cluster: &str) -> Result<Self, rcgen::Error> {
         let mut params = validity(CertificateParams::default());
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, format!("Campanile cluster {cluster}"));
@@ -38,13 +38,43 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    pub(super) fn private_key(&self) -> String {
+    /// The authority whose certificate and key these are.
+    pub(crate) fn load(pem: &str, private_key: &str) -> Result<Self, rcgen::Error> {
+        let issuer = Issuer::from_ca_cert_pem(pem, KeyPair::from_pem(private_key)?)?;
+        Ok(Self { issuer, pem: pem.to_owned() })
+    }
+
+    pub(crate) fn private_key(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
     /// One certificate for all of a node's listeners: its peer name for other nodes, `localhost` and its
     /// address for clients and operators.
-    pub(super) fn node(&self, cluster: &str, node: NodeId, host: IpAddr) -> Result<Pair, rcgen::Error> {
+    pub(crate) fn node(&self, cluster: &str, node: NodeId, host: IpAddr) -> Result<Pair, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let certificate = self.certify(cluster, node, host, &key)?;
+        Ok(Pair { certificate, private_key: key.serialize_pem() })
+    }
+
+    /// A node's certificate for a key that only the node has. What else the request asks for is not granted.
+    pub(crate) fn sign(
+        &self,
+        cluster: &str,
+        node: NodeId,
+        host: IpAddr,
+        request_pem: &str,
+    ) -> Result<String, rcgen::Error> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)?;
+        self.certify(cluster, node, host, &request.public_key)
+    }
+
+    fn certify(
+        &self,
+        cluster: &str,
+        node: NodeId,
+        host: IpAddr,
+        key: &impl PublicKeyData,
+    ) -> Result<String, rcgen::Error> {
         let mut params = validity(CertificateParams::default());
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, format!("Campanile node {node}"));
@@ -56,10 +86,24 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Pair { certificate, private_key: key.serialize_pem() })
+        Ok(params.signed_by(key, &self.issuer)?.pem())
     }
+}
+
+/// A request for a node's certificate, made with the node's own key.
+pub(crate) fn request(private_key: &str) -> Result<String, rcgen::Error> {
+    CertificateParams::default().serialize_request(&KeyPair::from_pem(private_key)?)?.pem()
+}
+
+/// A node's new private key.
+pub(crate) fn node_key() -> Result<String, rcgen::Error> {
+    Ok(KeyPair::generate()?.serialize_pem())
+}
+
+/// A hash of the public key that a request is made for.
+pub(crate) fn key_of(request_pem: &str) -> Result<[u8; 32], rcgen::Error> {
+    let request = CertificateSigningRequestParams::from_pem(request_pem)?;
+    Ok(*blake3::hash(request.public_key.der_bytes()).as_bytes())
 }
 
 fn dns(name: &str) -> Result<SanType, rcgen::Error> {
@@ -117,6 +161,23 @@ mod tests {
         assert!(!accepts(&own, &peer_name(CLUSTER, 1)));
         assert!(!accepts(&own, "example.com"));
         assert!(!accepts(&other, "localhost"));
+    }
+
+    #[test]
+    fn a_loaded_authority_signs_requests_for_the_key_they_are_made_with() {
+        let made = Authority::new(CLUSTER).unwrap();
+        let loaded = Authority::load(&made.pem, &made.private_key()).unwrap();
+        let request = request(&node_key().unwrap()).unwrap();
+        let pem = loaded.sign(CLUSTER, 4, IpAddr::from([127, 0, 0, 1]), &request).unwrap();
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(made.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from(peer_name(CLUSTER, 4)).unwrap();
+        verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()).unwrap();
+        assert_ne!(key_of(&request).unwrap(), key_of(&self::request(&node_key().unwrap()).unwrap()).unwrap());
+        assert!(loaded.sign(CLUSTER, 4, IpAddr::from([127, 0, 0, 1]), "no request").is_err());
     }
 
     #[test]

@@ -46,6 +46,15 @@ impl Layout {
         self.dir.join(format!("node-{node}"))
     }
 
+    /// The nodes that have a directory here, in order.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let node = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix("node-")?.parse().ok();
+        let mut nodes: Vec<NodeId> = entries.filter_map(node).filter(|node| self.config(*node).is_file()).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
     pub fn config(&self, node: NodeId) -> PathBuf {
         self.node_dir(node).join("campanile.toml")
     }
@@ -68,7 +77,12 @@ impl Addresses {
     /// `base + 10 * node + 1, 2, 3`; none if that is not a port.
     pub fn of(host: IpAddr, base: u16, node: NodeId) -> Option<Self> {
         let first = u64::from(base).checked_add(node.checked_mul(10)?)?;
-        let at = |offset| Some(SocketAddr::new(host, u16::try_from(first + offset).ok()?));
+        Self::from(host, u16::try_from(first).ok()?)
+    }
+
+    /// `first + 1, 2, 3`; none if that is not a port.
+    pub fn from(host: IpAddr, first: u16) -> Option<Self> {
+        let at = |offset| Some(SocketAddr::new(host, first.checked_add(offset)?));
         Some(Self { client: at(1)?, peer: at(2)?, admin: at(3)? })
     }
 }

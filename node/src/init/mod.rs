@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! D/ca.pem  ca.key  admin.token  apps/main.key
-//! D/node-1/campanile.toml  node.pem  node.key  ca.pem  data/  keys/{node.secret, cluster.secret, admin.token, app-main.pem}
+//! D/node-1/campanile.toml  node.pem  node.key  ca.pem  data/  keys/{node.secret, cluster.secret, ca.secret, admin.token, app-main.pem}
 //! ```
 //!
 //! It is built beside `D` and renamed at the end: `D` is complete or absent.
 
-mod certificates;
+pub(crate) mod certificates;
 mod data;
 mod files;
+pub mod join;
 mod layout;
 mod settings;
 
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 
 use certificates::{AppKey, Authority};
 use files::{private_dir, private_file, public_file};
+use settings::Settings;
 
 pub use files::WriteError;
 pub use layout::{Addresses, Layout, MAIN_APP};
@@ -196,15 +198,44 @@ fn build_node(
     private_file(&dir.join("node.key"), &pair.private_key)?;
     public_file(&dir.join("ca.pem"), &shared.authority.pem)?;
     let node_key = NodeKey::generate();
-    let (node_path, cluster_path) = (keys.join("node.secret"), keys.join("cluster.secret"));
-    node_key.save(&node_path).map_err(|source| WriteError { path: node_path, source })?;
-    shared.cluster_key.save(&cluster_path, &node_key).map_err(|source| WriteError { path: cluster_path, source })?;
+    save_keys(&keys, &node_key, &shared.cluster_key, Some(&shared.authority.private_key()))?;
     private_file(&keys.join("admin.token"), &line(&shared.admin_token))?;
     public_file(&keys.join(format!("app-{MAIN_APP}.pem")), &shared.app.public)?;
-    private_file(&layout.config(node), &settings::render(plan, node, addresses))?;
+    let settings = Settings {
+        cluster: &plan.cluster,
+        shards: plan.shards,
+        node,
+        own: addresses,
+        members: (1..).zip(&plan.addresses).map(|(id, at)| (id, at.peer, at.client.to_string())).collect(),
+        client_tls: plan.client_tls,
+        zone: "",
+        joined: false,
+        apps: &[MAIN_APP.to_owned()],
+    };
+    private_file(&layout.config(node), &settings::render(&settings))?;
     data::create(&dir.join("data"), &node_key, &plan.cluster, node)?;
     Ok(files::sync_dir(&dir)?)
 }
+
+/// The node's own key, and under it the cluster's and the authority's.
+fn save_keys(
+    keys: &Path,
+    node_key: &NodeKey,
+    cluster_key: &ClusterKey,
+    ca_key: Option<&str>,
+) -> Result<(), WriteError> {
+    let at = |name: &str| keys.join(name);
+    let failed = |name: &'static str| move |source| WriteError { path: name.into(), source };
+    node_key.save(&at("node.secret")).map_err(failed("node.secret"))?;
+    cluster_key.save(&at("cluster.secret"), node_key).map_err(failed("cluster.secret"))?;
+    if let Some(ca_key) = ca_key {
+        node_key.save_secret(&at("ca.secret"), CA_SECRET, ca_key.as_bytes()).map_err(failed("ca.secret"))?;
+    }
+    Ok(())
+}
+
+/// What the authority's key is sealed as.
+pub(crate) const CA_SECRET: &str = "certificate authority key";
 
 fn line(text: &str) -> Zeroizing<String> {
     Zeroizing::new(format!("{text}\n"))

@@ -24,7 +24,10 @@ use chat::ids::NodeId;
 
 use crate::admin::{AdminClient, AdminError};
 use crate::config::{ConfigError, NodeConfig};
+use crate::init::join::{JoinOptions, join};
 use crate::init::{self, InitError, InitOptions, Layout, MAIN_APP};
+use crate::nodes::JoinToken;
+use crate::nodes::api::NewJoinToken;
 use process::NodeProcess;
 
 pub use process::find_binary;
@@ -56,6 +59,8 @@ pub enum LocalError {
     NotReady { node: NodeId, waited: Duration, why: String },
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("a node did not join: {0}")]
+    Join(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -97,7 +102,7 @@ impl LocalCluster {
         let dir = std::path::absolute(dir).map_err(|source| LocalError::Read { path: dir.to_owned(), source })?;
         let layout = Layout::new(&dir);
         let mut configs = BTreeMap::new();
-        for node in (1..).take_while(|node| layout.config(*node).is_file()) {
+        for node in layout.nodes() {
             configs.insert(node, NodeConfig::load(&layout.config(node))?);
         }
         if configs.is_empty() {
@@ -112,6 +117,31 @@ impl LocalCluster {
             running: BTreeMap::new(),
             binary: None,
         })
+    }
+
+    /// Lets one more node join, by a token of any running node; it is yet to be started. Its id, which is also in the name of
+    /// its directory.
+    pub async fn join(&mut self, zone: &str) -> Result<NodeId, LocalError> {
+        let asked = self.nodes().into_iter().find(|node| self.is_running(*node));
+        let asked = asked.ok_or(LocalError::NotRunning { node: 0 })?;
+        let made = self.admin(asked)?.join_token(&NewJoinToken { uses: 1, lifetime_ms: 600_000 }).await?;
+        let token = JoinToken::decode(&made.token).map_err(|error| LocalError::Join(error.to_string()))?;
+        // Named after its id, once that is known.
+        let dir = self.dir().join("joining");
+        let host = self.config(asked)?.peer.listen.ip();
+        let port = ports::free_block(1).ok_or(LocalError::Ports)? + 10;
+        let options = JoinOptions { dir: dir.clone(), host, port, zone: zone.to_owned(), token };
+        let joined = join(&options).await.map_err(|error| LocalError::Join(error.to_string()))?;
+        let named = self.layout.node_dir(joined.node);
+        std::fs::rename(&dir, &named).map_err(|source| LocalError::Read { path: named, source })?;
+        self.configs.insert(joined.node, NodeConfig::load(&self.layout.config(joined.node))?);
+        Ok(joined.node)
+    }
+
+    /// Forgets a node that left for good. Its process has ended, or is ended now.
+    pub fn forget(&mut self, node: NodeId) {
+        self.running.remove(&node);
+        self.configs.remove(&node);
     }
 
     /// Starts nodes by this program from now on; it gets the arguments of `campanile`, a node's configuration last.

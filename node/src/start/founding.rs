@@ -19,7 +19,9 @@ const FIRST_EPOCH: u32 = 1;
 /// Returns the cluster's stream epoch once the cluster and the configured apps are on record.
 pub(super) async fn found(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u32> {
     let view = cluster.view(ShardId::META).context("every node has the metadata group")?;
-    if query::cluster_settings(&view)?.is_none() {
+    if config.cluster.joined {
+        caught_up(cluster).await;
+    } else if query::cluster_settings(&view)?.is_none() {
         let nodes = config.members().iter().map(|member| (member.id, member.peer.to_string())).collect();
         let command = ClusterCommand::Found {
             cluster: cluster.cluster().to_owned(),
@@ -45,6 +47,17 @@ pub(super) async fn found(cluster: &Cluster, config: &NodeConfig) -> anyhow::Res
         bail!("this cluster has {} shards, the configuration says {}", settings.shards, cluster.shards());
     }
     Ok(settings.stream_epoch)
+}
+
+/// Waits until a node that joined has everything, and the cluster says so.
+async fn caught_up(cluster: &Cluster) {
+    let mut said = false;
+    while !cluster.is_active() {
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!(event = "node_joining", "catching up with the cluster before clients are served");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn submit(cluster: &Cluster, command: ClusterCommand) -> anyhow::Result<()> {

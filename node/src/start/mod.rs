@@ -19,11 +19,12 @@ use storage::{BodySealer, Engine};
 
 use crate::admin::{self, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
-use crate::config::{self, NodeConfig};
+use crate::config::{self, Keys, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
+use crate::nodes::{self, NodesDesk};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Services};
@@ -68,7 +69,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
         std::process::exit(EXIT_STORAGE);
     }));
     let sealer = BodySealer::new(&keys.cluster);
-    let security = SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node };
+    let security =
+        SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node.clone() };
     let security = security::open(security).context("the security log does not open")?;
 
     let arbiters: Vec<ArbiterHandle> = (0..threads()).map(|_| Arbiter::new().handle()).collect();
@@ -86,10 +88,11 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let node = Node { engine, cluster, fan_out, security, sessions: Sessions::default(), serving: Arc::default() };
-    let admin = start_admin(&config, &node, passwords)?;
+    let admin = start_admin(&config, keys, &node, passwords)?;
 
     let epoch = tokio::select! {
         founded = founding::found(&node.cluster, &config) => founded?,
+        () = node.cluster.expelled() => return removed(node, vec![admin]).await,
         () = stop_signal() => return stop(node, vec![admin]).await,
     };
     let services = Arc::new(Services {
@@ -106,8 +109,28 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
-    stop_signal().await;
-    stop(node, vec![clients, admin]).await
+    tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
+    tokio::select! {
+        () = stop_signal() => stop(node, vec![clients, admin]).await,
+        () = leave(&node) => removed(node, vec![clients, admin]).await,
+    }
+}
+
+/// Returns once this node was removed from the cluster. Before that, when it is told to leave, its clients go elsewhere.
+async fn leave(node: &Node) {
+    node.cluster.told_to_leave().await;
+    node.duty().drain(GOODBYE).await;
+    node.cluster.expelled().await;
+}
+
+async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+    let id = node.cluster.node();
+    tracing::warn!(event = "node_expelled", node = id, "this node was removed from the cluster");
+    stop(node, listeners).await?;
+    anyhow::bail!(
+        "node {id} was removed from the cluster: its directory is of no use any more, and its id is never used again; \
+         campanile cluster join-token and campanile node join make this machine another node"
+    )
 }
 
 /// Worker threads for clients, and arbiters for group actors: half the cores each. The replicas and storage have their
@@ -131,6 +154,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
         node: config.node.id,
         cluster: config.cluster.id.clone(),
         members: config.members().iter().map(|member| Peer { id: member.id, address: member.peer }).collect(),
+        joined: config.cluster.joined,
         shards: config.cluster.shards,
         listen: config.peer.listen,
         tls,
@@ -143,7 +167,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
     })
 }
 
-fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow::Result<ServerHandle> {
+fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Passwords) -> anyhow::Result<ServerHandle> {
     let token = config::read_secret_text(&config.admin.token_file).context("the admin token cannot be used")?;
     let backend = Arc::new(NodeBackend {
         cluster: node.cluster.clone(),
@@ -155,7 +179,8 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
         started: Instant::now(),
     });
     let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
-    let server = admin::serve(config.admin.listen, tls, &token, backend)
+    let nodes = NodesDesk::new(node.cluster.clone(), config, keys, &token);
+    let server = admin::serve(config.admin.listen, tls, &token, backend, Some(nodes))
         .with_context(|| format!("cannot listen for operators on {}", config.admin.listen))?;
     Ok(spawn(server))
 }

@@ -1,0 +1,54 @@
+//! The admin listener's resources for nodes and placement.
+
+use actix_web::{HttpResponse, web};
+use chat::errors::ErrorCode;
+use chat::ids::NodeId;
+use serde_json::json;
+
+use super::NodesDesk;
+use super::api::{Join, NewJoinToken, Place, Rebalance};
+use crate::admin::{Refused, answer};
+
+type Desk = web::Data<NodesDesk>;
+
+/// Behind the admin token.
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/join-tokens", web::post().to(join_token))
+        .route("/nodes/{node}", web::delete().to(remove))
+        .route("/plan", web::get().to(plan))
+        .route("/rebalance", web::post().to(rebalance))
+        .route("/place", web::post().to(place));
+}
+
+/// Behind a join token's secret alone.
+pub(crate) fn join_route(config: &mut web::ServiceConfig) {
+    config.route("/v1/join", web::post().to(join));
+}
+
+async fn join_token(desk: Desk, wanted: web::Json<NewJoinToken>) -> HttpResponse {
+    answer(desk.join_token(&wanted).await)
+}
+
+async fn join(desk: Desk, join: web::Json<Join>) -> HttpResponse {
+    answer(desk.join(join.into_inner()).await)
+}
+
+async fn remove(desk: Desk, node: web::Path<NodeId>) -> HttpResponse {
+    answer(desk.remove(node.into_inner()).await.map(|()| json!({ "leaving": true })))
+}
+
+async fn plan(desk: Desk) -> HttpResponse {
+    answer(Ok::<_, Refused>(desk.plan()))
+}
+
+async fn rebalance(desk: Desk, wanted: web::Json<Rebalance>) -> HttpResponse {
+    answer(desk.rebalance(&wanted).await.map(|()| json!({ "rebalancing": true })))
+}
+
+async fn place(desk: Desk, place: web::Json<Place>) -> HttpResponse {
+    if place.voters.is_empty() {
+        return answer::<()>(Err(Refused::new(ErrorCode::InvalidField, "voters: at least one")));
+    }
+    answer(desk.place(place.into_inner()).await.map(|()| json!({ "placed": true })))
+}
