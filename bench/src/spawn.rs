@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chat::ids::{AppId, NodeId};
+use node::admin::AdminClient;
 use node::init::InitOptions;
 use node::local::{LocalCluster, LocalError};
 use tempfile::TempDir;
@@ -36,21 +37,28 @@ pub enum SpawnError {
 
 pub struct Spawned {
     cluster: LocalCluster,
+    /// Where the nodes' ports begin, also those of nodes that may come.
+    port: u16,
     dir: TempDir,
 }
 
 impl Spawned {
     /// Ready for clients when this returns.
     pub async fn start(options: SpawnOptions) -> Result<Self, SpawnError> {
+        Self::start_with_room(options, options.nodes).await
+    }
+
+    /// As [`Spawned::start`], with ports for as many as `room` nodes in all.
+    pub async fn start_with_room(options: SpawnOptions, room: u16) -> Result<Self, SpawnError> {
         let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir()?;
-        let port = LocalCluster::free_port(options.nodes)?;
+        let port = LocalCluster::free_port(room)?;
         let mut cluster = LocalCluster::create(&InitOptions {
             client_tls: options.tls,
             ..InitOptions::local(dir.path().join("cluster"), options.nodes, options.shards, port)
         })?;
         cluster.start_all()?;
         cluster.wait_all_ready(READY_WITHIN).await?;
-        Ok(Self { cluster, dir })
+        Ok(Self { cluster, port, dir })
     }
 
     pub fn target(&self) -> Result<TargetOptions, SpawnError> {
@@ -63,6 +71,37 @@ impl Spawned {
             app: AppId::new(node::init::MAIN_APP)?,
             admins,
         })
+    }
+
+    /// Where clients find the nodes up to number `room`, those too that are yet to come.
+    pub fn urls_of(&self, room: u16) -> Vec<String> {
+        let present = self.cluster.nodes();
+        let Some(first) = present.first().and_then(|node| self.cluster.client_url(*node).ok()) else {
+            return Vec::new();
+        };
+        let of =
+            |node: u16| first.replace(&format!(":{}/", self.port + 11), &format!(":{}/", self.port + 10 * node + 1));
+        (1..=room).map(of).collect()
+    }
+
+    /// One more node joins and is started; it catches up after that.
+    pub async fn join(&mut self) -> Result<NodeId, SpawnError> {
+        let next = self.cluster.nodes().last().copied().unwrap_or_default() as u16 + 1;
+        let node = self.cluster.join("", Some(self.port + 10 * next)).await?;
+        self.cluster.start(node)?;
+        Ok(node)
+    }
+
+    /// The admin listener of a node that runs, and is not this one.
+    pub fn admin_beside(&mut self, node: NodeId) -> Result<AdminClient, SpawnError> {
+        let nodes = self.cluster.nodes();
+        let other = nodes.into_iter().find(|other| *other != node && self.cluster.is_running(*other));
+        Ok(self.cluster.admin(other.unwrap_or_default())?)
+    }
+
+    /// Forgets a node that left for good.
+    pub fn forget(&mut self, node: NodeId) {
+        self.cluster.forget(node);
     }
 
     /// The node processes that run.

@@ -8,6 +8,7 @@ mod compare;
 mod connections;
 mod failover;
 mod groups;
+mod growth;
 mod load;
 mod pace;
 mod replay;
@@ -56,6 +57,9 @@ enum Command {
     /// kill -9 of leaders while messages are sent: pauses, and whether anything is lost or duplicated.
     #[command(after_help = EXIT_CODES)]
     Failover(Box<failover::Failover>),
+    /// From one node to five and back to three others while messages are sent: whether anything is lost or duplicated.
+    #[command(after_help = EXIT_CODES)]
+    Growth(Box<growth::Growth>),
     /// A load of your own, phase by phase, from a file.
     #[command(after_help = EXIT_CODES)]
     Scenario(Box<scenario::ScenarioArgs>),
@@ -102,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Reconnect(reconnect) => reconnect.run(),
         Command::Mixed(mixed) => mixed.run(),
         Command::Failover(failover) => failover.run(),
+        Command::Growth(growth) => growth.run(),
         Command::Scenario(scenario) => scenario.run(),
         Command::Capacity(capacity) => capacity.run(),
         Command::LoadShare => bench::run::processes::serve().map(|()| 0).map_err(Failure::from),

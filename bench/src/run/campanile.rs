@@ -67,6 +67,7 @@ pub fn run<C: Conductor>(
     let stage = Stage { plan, connector, processes: &cluster.processes, joining, progress, gate: cluster.gate };
     let make = || cluster.runtime.block_on(make_groups(&target, &users, &places, &plan.shape));
     let mut measured = stage.play(&protocol, make, &mut conductor)?;
+    let target = conductor.present().map_or(Ok(target), Target::new)?;
     let checking = verify::check(&target, &protocol, &users, plan, &mut measured, progress);
     cluster.runtime.block_on(checking)?;
     let shards = cluster.runtime.block_on(shards(cluster, &protocol, &places));

@@ -5,6 +5,7 @@
 
 pub mod campanile;
 pub mod failover;
+pub mod growth;
 pub mod machine;
 pub mod processes;
 pub mod rival;

@@ -1,11 +1,13 @@
 //! What is loaded: a cluster of ours, of the run's own or one that runs already, or another system to compare with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chat::ids::ShardId;
 
 use super::campanile::{self, Cluster};
 use super::failover::{self, Failover, Kills};
+use super::growth::{self, Change, Growth};
 use super::rival::Rival;
 use super::watch::Quiet;
 use super::{Measured, Plan, RunError, machine, open_gate, processes};
@@ -32,6 +34,29 @@ impl Subject {
         progress.say(&format!("{} nodes in {}", options.nodes, spawned.dir().display()));
         let cluster = Cluster { options: spawned.target()?, processes: spawned.processes(), runtime, gate: open_gate };
         Ok(Self::Ours { cluster: Box::new(cluster), spawned: Some(Box::new(spawned)) })
+    }
+
+    /// A cluster of the run's own that grows and shrinks under the load.
+    pub fn grow(
+        options: SpawnOptions,
+        plan: &Plan,
+        changes: &[Change],
+        pause: Duration,
+        progress: Progress,
+    ) -> Result<(Self, Measured), RunError> {
+        let room = options.nodes + changes.iter().filter(|change| **change == Change::Join).count() as u16;
+        let runtime = runtime()?;
+        let mut spawned = runtime.block_on(Spawned::start_with_room(options, room))?;
+        progress.say(&format!("{} nodes in {}", options.nodes, spawned.dir().display()));
+        let mut target = spawned.target()?;
+        target.urls = spawned.urls_of(room);
+        let cluster = Cluster { options: target, processes: spawned.processes(), runtime, gate: open_gate };
+        let handle = cluster.runtime.handle().clone();
+        let conduct = |_: &[ShardId]| Ok(Growth::new(&mut spawned, handle, changes.to_vec(), pause));
+        let (mut measured, conductor, _) = campanile::run(&cluster, plan, conduct, progress)?;
+        let (took, troubles) = (conductor.took, conductor.troubles);
+        growth::record(&mut measured, &took, troubles, changes.len());
+        Ok((Self::Ours { cluster: Box::new(cluster), spawned: Some(Box::new(spawned)) }, measured))
     }
 
     /// A cluster that runs already.

@@ -11,6 +11,7 @@ use crate::engine::interval::Counters;
 use crate::engine::{Engine, Second};
 use crate::progress::Progress;
 use crate::summary::{Mark, MarkKind};
+use crate::target::TargetOptions;
 use crate::usage::{Span, Watch};
 
 /// A second of the run.
@@ -77,6 +78,11 @@ pub trait Conductor {
 
     /// The load is over; whatever was broken is mended before the final checks.
     fn finish(&mut self) {}
+
+    /// Whom the final checks are to ask, if that has changed.
+    fn present(&self) -> Option<TargetOptions> {
+        None
+    }
 }
 
 /// What a conductor may touch.

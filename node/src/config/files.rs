@@ -17,8 +17,8 @@ pub(super) fn check(config: &NodeConfig) -> Vec<Problem> {
     }
     if !config.node.data_dir.is_dir() {
         let message = format!("{} is not a data directory: there is nothing there", config.node.data_dir.display());
-        let help = "a node whose data is gone must not come back under its id, since it has forgotten what it promised; \
-                    `campanile cluster init` makes a new cluster";
+        let help = "a node whose data is gone must not come back under its id, since it has forgotten what it promised: \
+                    remove it with `campanile node remove`, then `campanile node join` makes this machine another node";
         found.add("node.data_dir", message, Some(help));
     }
     found.certificate("client.certificate", &config.client.certificate);

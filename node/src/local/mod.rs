@@ -119,9 +119,9 @@ impl LocalCluster {
         })
     }
 
-    /// Lets one more node join, by a token of any running node; it is yet to be started. Its id, which is also in the name of
-    /// its directory.
-    pub async fn join(&mut self, zone: &str) -> Result<NodeId, LocalError> {
+    /// Lets one more node join, by a token of any running node, with its ports after `port` or on free ones; it is yet to be
+    /// started. Its id, which is also in the name of its directory.
+    pub async fn join(&mut self, zone: &str, port: Option<u16>) -> Result<NodeId, LocalError> {
         let asked = self.nodes().into_iter().find(|node| self.is_running(*node));
         let asked = asked.ok_or(LocalError::NotRunning { node: 0 })?;
         let made = self.admin(asked)?.join_token(&NewJoinToken { uses: 1, lifetime_ms: 600_000 }).await?;
@@ -129,7 +129,10 @@ impl LocalCluster {
         // Named after its id, once that is known.
         let dir = self.dir().join("joining");
         let host = self.config(asked)?.peer.listen.ip();
-        let port = ports::free_block(1).ok_or(LocalError::Ports)? + 10;
+        let port = match port {
+            Some(port) => port,
+            None => Self::free_port(1)? + 10,
+        };
         let options = JoinOptions { dir: dir.clone(), host, port, zone: zone.to_owned(), token };
         let joined = join(&options).await.map_err(|error| LocalError::Join(error.to_string()))?;
         let named = self.layout.node_dir(joined.node);
