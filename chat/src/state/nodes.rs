@@ -142,7 +142,8 @@ fn promote<V: View>(work: &mut Overlay<'_, V>, id: NodeId) -> Step<Outcome, V> {
         return Ok(done(true));
     }
     set_state(work, id, node, NodeState::Active);
-    rebalance(work, true, 0)
+    rebalance(work, true, 0)?;
+    Ok(done(false))
 }
 
 fn remove<V: View>(work: &mut Overlay<'_, V>, id: NodeId) -> Step<Outcome, V> {
@@ -159,11 +160,13 @@ fn remove<V: View>(work: &mut Overlay<'_, V>, id: NodeId) -> Step<Outcome, V> {
 
 fn forget<V: View>(work: &mut Overlay<'_, V>, id: NodeId) -> Step<Outcome, V> {
     let node = node_in(work, id, &[NodeState::Leaving, NodeState::Removed])?;
-    let repeated = node.state == NodeState::Removed;
-    if !repeated {
-        set_state(work, id, node, NodeState::Removed);
+    if node.state == NodeState::Removed {
+        return Ok(done(true));
     }
-    Ok(done(repeated))
+    set_state(work, id, node, NodeState::Removed);
+    // What it had was given to whoever could take it at the time.
+    rebalance(work, true, 0)?;
+    Ok(done(false))
 }
 
 fn place<V: View>(work: &mut Overlay<'_, V>, shard: ShardId, voters: &[NodeId]) -> Step<Outcome, V> {
