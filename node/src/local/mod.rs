@@ -137,8 +137,14 @@ impl LocalCluster {
         let joined = join(&options).await.map_err(|error| LocalError::Join(error.to_string()))?;
         let named = self.layout.node_dir(joined.node);
         std::fs::rename(&dir, &named).map_err(|source| LocalError::Read { path: named, source })?;
-        self.configs.insert(joined.node, NodeConfig::load(&self.layout.config(joined.node))?);
+        self.adopt(joined.node)?;
         Ok(joined.node)
+    }
+
+    /// Takes on a node whose directory has come to the others since.
+    pub fn adopt(&mut self, node: NodeId) -> Result<(), LocalError> {
+        self.configs.insert(node, NodeConfig::load(&self.layout.config(node))?);
+        Ok(())
     }
 
     /// Forgets a node that left for good. Its process has ended, or is ended now.
