@@ -5,7 +5,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Inner;
+use crate::repair::Integrity;
 use crate::replica::Replica;
+use crate::scrub::ScrubProgress;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -13,6 +15,8 @@ pub struct ClusterStatus {
     pub node: NodeId,
     pub peers: Vec<PeerStatus>,
     pub shards: Vec<ShardStatus>,
+    #[serde(default)]
+    pub scrub: ScrubProgress,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,9 @@ pub struct ShardStatus {
     /// The entry after which this replica was found to differ from the others, if so.
     #[serde(default)]
     pub diverged: Option<u64>,
+    /// Damage of this replica's records, and its repair.
+    #[serde(default)]
+    pub integrity: Integrity,
 }
 
 /// A replica's state in one number, at one log index.
@@ -70,6 +77,7 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
             })
             .collect(),
         shards: inner.replicas.iter().map(|replica| shard(replica, &members)).collect(),
+        scrub: inner.scrub.progress(),
     }
 }
 
@@ -84,5 +92,6 @@ fn shard(replica: &Replica, members: &[NodeId]) -> ShardStatus {
         applied: replica.applied_index(),
         failed: metrics.running_state.err().map(|error| error.to_string()),
         diverged: replica.digests.diverged(),
+        integrity: replica.health.integrity(),
     }
 }

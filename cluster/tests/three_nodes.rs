@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
-use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Scrubbing, Timing};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::{Engine, EngineOptions, Identity, NodeKey};
@@ -109,6 +109,7 @@ impl Node {
             tls: authority.tls(node),
             timing,
             engine: engine.clone(),
+            scrub: Scrubbing::default(),
         };
         let notes = Arc::new(Notes::default());
         let cluster = Cluster::start(options, heard.clone(), notes.clone()).await.unwrap();

@@ -114,7 +114,7 @@ fn a_missing_record_is_found_when_it_is_read() {
     .unwrap();
     let log = engine.log(SHARD).unwrap();
     let error = log.read(3, 10, usize::MAX).unwrap_err().to_string();
-    assert!(error.starts_with("corrupt log record 6 of shard 2: it holds record 6 where 5 follows"), "{error}");
+    assert!(error.starts_with("corrupt log record 5 of shard 2: the record is missing"), "{error}");
     let error = log.read(3, 6, usize::MAX).unwrap_err().to_string();
     assert!(error.starts_with("corrupt log record 5 of shard 2: the record is missing"), "{error}");
 }

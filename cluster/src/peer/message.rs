@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chat::command::{Command, Outcome};
 use chat::ids::{NodeId, ShardId};
 use serde::{Deserialize, Serialize};
-use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
+use storage::{Applied, LogPosition, LogRecord, SnapshotChunk, StateDigest};
 
 use crate::consensus::types::VoteRecord;
 
@@ -101,6 +101,20 @@ pub(crate) enum Request {
     Leaving {
         leaving: bool,
     },
+    /// The log record at `index`: the sender's own is damaged.
+    LogRecord {
+        shard: ShardId,
+        index: u64,
+    },
+    /// The sender wants a copy of the state as it is after the next comparison.
+    WishState {
+        shard: ShardId,
+    },
+    /// Part `number` of that copy.
+    StatePart {
+        shard: ShardId,
+        number: u64,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,16 +128,40 @@ pub(crate) struct Append {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Response {
     Append(Appended),
-    Vote { vote: VoteRecord, granted: bool, last: Option<LogPosition> },
+    Vote {
+        vote: VoteRecord,
+        granted: bool,
+        last: Option<LogPosition>,
+    },
     Transfer(bool),
-    Snapshot { vote: VoteRecord },
+    Snapshot {
+        vote: VoteRecord,
+    },
     SnapshotChunk,
     ReadIndex(u64),
-    Submitted { outcome: Outcome, index: u64 },
+    Submitted {
+        outcome: Outcome,
+        index: u64,
+    },
     Failed(Failure),
     Heard,
-    Digest { digest: [u8; 32], records: u64 },
+    Digest {
+        digest: [u8; 32],
+        records: u64,
+    },
     Reach(BTreeSet<NodeId>),
+    /// What stands there, the position of the record before it, and how far entries are known to be committed.
+    LogRecord {
+        record: Option<LogRecord>,
+        before: Option<LogPosition>,
+        committed: u64,
+    },
+    /// A chunk of the state at `applied`, or at its end the digest of all of them.
+    StatePart {
+        applied: Applied,
+        chunk: Option<SnapshotChunk>,
+        digest: Option<StateDigest>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -162,6 +200,9 @@ impl Request {
             | Self::ReadIndex { shard }
             | Self::Digest { shard, .. }
             | Self::Agreed { shard, .. }
+            | Self::LogRecord { shard, .. }
+            | Self::WishState { shard }
+            | Self::StatePart { shard, .. }
             | Self::Submit { shard, .. } => Some(*shard),
             Self::Leaving { .. } | Self::Reach => None,
         }
@@ -179,6 +220,9 @@ impl Request {
             | Self::Digest { .. }
             | Self::Agreed { .. }
             | Self::Leaving { .. }
+            | Self::LogRecord { .. }
+            | Self::WishState { .. }
+            | Self::StatePart { .. }
             | Self::Reach => 64,
         }
     }
