@@ -7,6 +7,8 @@
 
 mod body;
 mod cache;
+#[cfg(feature = "damage")]
+pub mod damage;
 mod disk;
 mod engine;
 mod error;

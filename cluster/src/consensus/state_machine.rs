@@ -262,9 +262,35 @@ impl RaftSnapshotBuilder<Types> for Builder {
             let built = tokio::task::spawn_blocking(move || state.snapshot()).await.map_err(io::Error::other)?;
             match built {
                 Ok(snapshot) => return raft_snapshot(snapshot),
+                // Raft starts only with one if its log was purged: it is made once the state is repaired.
+                Err(error) if error.damage().is_some() && !self.health.is_started() => {
+                    self.health.report(&error);
+                    return Unbuilt::of(self.state.applied());
+                }
                 Err(error) => self.health.rebuilt_after(error).await.map_err(io_error)?,
             }
         }
+    }
+}
+
+/// What a damaged state's snapshot is called until there is one.
+struct Unbuilt(storage::SnapshotMeta);
+
+impl Unbuilt {
+    fn of(applied: Applied) -> Result<RaftSnapshot, io::Error> {
+        let meta = snapshot_meta(&applied).map_err(io_error)?;
+        let unbuilt = Self(storage::SnapshotMeta { applied, id: "unbuilt".to_owned() });
+        Ok(RaftSnapshot { meta, snapshot: Box::new(unbuilt) })
+    }
+}
+
+impl SnapshotSource for Unbuilt {
+    fn meta(&self) -> &storage::SnapshotMeta {
+        &self.0
+    }
+
+    fn next(&mut self) -> Result<Option<storage::SnapshotChunk>, StorageError> {
+        Err(StorageError::Source { reason: "it is not built yet".to_owned() })
     }
 }
 

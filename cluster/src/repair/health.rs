@@ -38,7 +38,9 @@ pub(crate) struct Health {
     applied: watch::Sender<u64>,
     book: Mutex<Book>,
     quarantined: AtomicBool,
-    /// Consensus runs, and there are other members to repair from.
+    /// Consensus runs.
+    started: AtomicBool,
+    /// And there are other members to repair from.
     repairable: AtomicBool,
     found: Notify,
     /// How often the state was rebuilt.
@@ -54,6 +56,7 @@ impl Health {
             applied,
             book: Mutex::default(),
             quarantined: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             repairable: AtomicBool::new(false),
             found: Notify::new(),
             rebuilt: watch::Sender::new(0),
@@ -62,8 +65,13 @@ impl Health {
 
     /// Consensus runs; whether there are others to repair from.
     pub(crate) fn started(&self, has_peers: bool) {
+        self.started.store(true, Ordering::Release);
         self.repairable.store(has_peers, Ordering::Release);
         self.found.notify_one();
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
     }
 
     /// Notes what an error says of damage; whatever else it says is not its business.

@@ -47,19 +47,28 @@ pub(crate) async fn run(inner: Arc<Inner>, shard: ShardId) {
 async fn repair(inner: &Arc<Inner>, replica: &Replica, damage: Damage) -> Result<(), String> {
     match damage {
         Damage::Log { index } => replica.log_repair.repair(index).await.map_err(|error| error.to_string()),
-        Damage::State => state::rebuild(inner, replica).await.map_err(|error| error.to_string()),
-        Damage::Snapshot => {
-            let state = replica.state.clone();
-            blocking(replica, move || state.current_snapshot()?.map_or(Ok(()), |_| state.snapshot().map(drop))).await
+        Damage::State => {
+            state::rebuild(inner, replica).await.map_err(|error| error.to_string())?;
+            snapshot_again(replica).await
         }
+        Damage::Snapshot => snapshot_again(replica).await,
         Damage::Meta => {
             let state = replica.state.clone();
             blocking(replica, move || state.rewrite_meta()).await?;
-            let state = replica.state.clone();
             // A snapshot's record is written with the next one.
-            blocking(replica, move || state.current_snapshot()?.map_or(Ok(()), |_| state.snapshot().map(drop))).await
+            snapshot_again(replica).await
         }
     }
+}
+
+/// Another snapshot, if there was one or has to be one.
+async fn snapshot_again(replica: &Replica) -> Result<(), String> {
+    let (state, log) = (replica.state.clone(), replica.log.clone());
+    let again = move || {
+        let is_needed = log.bounds().purged.is_some() || state.current_snapshot()?.is_some();
+        if is_needed { state.snapshot().map(drop) } else { Ok(()) }
+    };
+    blocking(replica, again).await
 }
 
 async fn blocking(

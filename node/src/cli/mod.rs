@@ -3,6 +3,7 @@
 mod args;
 mod chat_commands;
 mod cluster_init;
+mod cluster_scrub;
 mod cluster_status;
 mod cluster_verify;
 mod config_commands;
@@ -56,6 +57,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
+        Command::Cluster(ClusterCommand::Scrub(args)) => within_runtime(cluster_scrub::run(args)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)
         }

@@ -12,7 +12,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Scrubbing, Timing};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine};
@@ -140,6 +140,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             election_max: config.cluster.election_max,
         },
         engine: engine.clone(),
+        scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },
     })
 }
 
