@@ -46,7 +46,7 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
 /// Whether stored records are the reason, and no other node can give them back.
 fn is_damaged(error: &anyhow::Error) -> bool {
     let storage = error.chain().any(|cause| {
-        cause.downcast_ref::<storage::StorageError>().is_some_and(|error| error.damage().is_some())
+        cause.downcast_ref::<storage::StorageError>().is_some_and(|error| error.damage() == Some(storage::Damage::Meta))
             || matches!(cause.downcast_ref(), Some(storage::OpenError::Corrupt { .. }))
     });
     storage || matches!(error.chain().find_map(|cause| cause.downcast_ref()), Some(cluster::StartError::Damaged { .. }))
