@@ -118,6 +118,20 @@ pub const JOIN_TOKEN_LIFETIME_MS: u64 = 7 * 24 * 3_600 * 1_000;
 pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// The replicas of each shard are compared once in this time, in milliseconds.
 pub const VERIFY_EVERY_MS: u64 = 3_600 * 1_000;
+/// Every stored record is looked at once in this time, in milliseconds, and no more bytes of them a second than this.
+pub const SCRUB_EVERY_MS: u64 = 24 * 3_600 * 1_000;
+pub const SCRUB_BYTES_PER_S: u64 = 4 * 1024 * 1024;
+/// Bytes of records that are looked at in one go.
+pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
+/// Damaged records of one replica that wait for their repair; more are found again later.
+pub const REPAIR_DAMAGES: usize = 1_024;
+/// Pieces of a replica's state, each at most 256 KiB, that wait on their way to a peer.
+pub const REPAIR_PARTS: usize = 4;
+/// How long a piece may take to be read, and how long a copy may wait to be begun, in milliseconds.
+pub const REPAIR_PART_TIMEOUT_MS: u64 = 10_000;
+/// Pause after a repair that came to nothing, and how long one that a replica cannot go on without may take, in milliseconds.
+pub const REPAIR_RETRY_MS: u64 = 1_000;
+pub const REPAIR_PATIENCE_MS: u64 = 120_000;
 /// How long the digest of a shard's whole state may take to make, in milliseconds.
 pub const DIGEST_TIMEOUT_MS: u64 = 60_000;
 /// Deadline of one call between nodes, in milliseconds.

@@ -14,6 +14,7 @@ use crate::peer::server::Handler;
 use crate::placement::settle::{self, Wanted};
 use crate::proposer::ProposeError;
 use crate::reach;
+use crate::repair::{self, Part};
 
 impl Inner {
     async fn serve(&self, from: NodeId, request: Request) -> Response {
@@ -44,9 +45,26 @@ impl Inner {
                 None => Response::Failed(Failure::Unavailable),
             },
             Request::Agreed { shard, index, digest } => {
-                replica.digests.judge(shard, index, digest);
+                replica.digests.judge(&replica.health, shard, index, digest);
                 Response::Heard
             }
+            Request::LogRecord { index, .. } => match repair::answer(replica, index) {
+                Ok((record, before)) => Response::LogRecord { record, before, committed: replica.applied_index() },
+                Err(_) => Response::Failed(Failure::Unavailable),
+            },
+            Request::WishState { .. } => {
+                replica.source.wish();
+                Response::Heard
+            }
+            Request::StatePart { number, .. } => match replica.source.part(number).await {
+                Some((applied, Part::Pairs(chunk))) => {
+                    Response::StatePart { applied, chunk: Some(chunk), digest: None }
+                }
+                Some((applied, Part::End(digest))) => {
+                    Response::StatePart { applied, chunk: None, digest: Some(digest) }
+                }
+                None => Response::Failed(Failure::Unavailable),
+            },
             Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
             Request::Snapshot { vote, applied, id, number, chunk, .. } => {
                 let part = SnapshotPart { vote, applied, id, number, chunk };

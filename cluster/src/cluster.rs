@@ -26,9 +26,10 @@ use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
 use crate::roster::{Lanes, Table};
+use crate::scrub::Scrub;
 use crate::{
     ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, PlannedMove, ShardDigest, StartError, Timing,
-    balance, failover, heartbeat, leave, outbox, placement, reach, roster, status, verify,
+    balance, failover, heartbeat, leave, outbox, placement, reach, repair, roster, scrub, status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) service: Arc<dyn PeerService>,
     pub(crate) leaving: Leaving,
     pub(crate) reach: Reach,
+    pub(crate) scrub: Scrub,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
@@ -161,7 +163,7 @@ impl Cluster {
     /// The commands of one log entry: where message bodies are.
     pub fn entry(&self, shard: ShardId, log_index: u64) -> Result<Option<EntryBatch>, ReadError> {
         let replica = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?;
-        match replica.log.get(log_index)? {
+        match replica.health.seen(replica.log.get(log_index))? {
             Some(record) => match &record.payload {
                 LogPayload::Batch(bytes) => Ok(Some(codec::decode(Kind::Entry, bytes)?)),
                 LogPayload::Blank | LogPayload::Membership(_) => Ok(None),
@@ -199,9 +201,10 @@ impl Cluster {
 
     /// The digest of one replica's whole state. Reads all of it: not for the main path.
     pub async fn digest(&self, shard: ShardId) -> Result<ShardDigest, ReadError> {
-        let state = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?.state.clone();
-        let digest =
-            tokio::task::spawn_blocking(move || state.digest()).await.map_err(|_| ReadError::NoShard(shard))??;
+        let replica = self.inner.replica(shard).ok_or(ReadError::NoShard(shard))?;
+        let state = replica.state.clone();
+        let digest = tokio::task::spawn_blocking(move || state.digest()).await;
+        let digest = replica.health.seen(digest.map_err(|_| ReadError::NoShard(shard))?)?;
         let applied = digest.applied.map_or(0, |position| position.index);
         Ok(ShardDigest { shard, applied, digest: storage::hex(&digest.digest), records: digest.records })
     }
@@ -209,6 +212,11 @@ impl Cluster {
     /// Compares all replicas of a shard after one and the same entry. Reads their whole states: not for the main path.
     pub async fn verify(&self, shard: ShardId) -> Result<Comparison, ProposeError> {
         verify::verify(&self.inner, shard).await
+    }
+
+    /// Begins to open every stored record of this node, unless that is under way. [`ClusterStatus`] says how far it is.
+    pub fn scrub(&self) {
+        self.inner.scrub.start();
     }
 
     /// Builds a snapshot of this node's replica of `shard` and moves its log's purge marker up to it.
@@ -314,6 +322,7 @@ async fn start(
         service,
         leaving: Leaving::default(),
         reach: Reach::default(),
+        scrub: Scrub::default(),
     });
     inner.read_table();
     if *inner.expelled.borrow() {
@@ -323,6 +332,7 @@ async fn start(
     let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
     inner.begin();
+    tokio::spawn(scrub::run(inner.clone(), options.engine, options.scrub));
     Ok(inner)
 }
 
@@ -392,6 +402,7 @@ impl Inner {
     fn begin(self: &Arc<Self>) {
         for shard in (0..=self.shards).map(ShardId) {
             tokio::spawn(outbox::run(self.clone(), shard));
+            tokio::spawn(repair::run(self.clone(), shard));
             tokio::spawn(watch_leadership(self.clone(), shard));
         }
         tokio::spawn(heartbeat::run(self.clone(), self.timing.heartbeat));
@@ -404,6 +415,8 @@ impl Inner {
 
     /// Watches the connections that nothing watches yet.
     pub(crate) fn watch_peers(self: &Arc<Self>) {
+        let alone = self.lanes.is_empty();
+        self.replicas.iter().for_each(|replica| replica.health.peers(!alone));
         self.lanes.watched_by(|peer, lane| {
             let watchers: [AbortHandle; 3] = [
                 tokio::spawn(watch_connection(self.clone(), peer, lane.clone())).abort_handle(),

@@ -92,7 +92,7 @@ async fn announce(inner: &Inner, leaving: bool) {
 }
 
 /// Connected members that do not leave, those whose logs are furthest first.
-fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
+pub(crate) fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
     let voters = replica.members().voters;
     let may_lead =
         |node| node != inner.node && voters.contains(&node) && inner.connected(node) && !inner.leaving.contains(node);
@@ -103,7 +103,7 @@ fn candidates(inner: &Inner, replica: &Replica) -> Vec<(NodeId, u64)> {
 }
 
 /// Shards spread over the members whose logs are about as far; after a failed attempt it is another one's turn.
-fn successor(candidates: &[(NodeId, u64)], shard: ShardId, attempts: usize) -> Option<NodeId> {
+pub(crate) fn successor(candidates: &[(NodeId, u64)], shard: ShardId, attempts: usize) -> Option<NodeId> {
     let furthest = candidates.first()?.1;
     let good = candidates.iter().take_while(|(_, matched)| *matched + LAG >= furthest).count();
     let among = if attempts == 0 { good } else { candidates.len() };

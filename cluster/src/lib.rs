@@ -16,8 +16,10 @@ mod peer;
 mod placement;
 mod proposer;
 mod reach;
+mod repair;
 mod replica;
 mod roster;
+mod scrub;
 mod status;
 mod verify;
 
@@ -36,6 +38,8 @@ pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use placement::PlannedMove;
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
+pub use repair::Integrity;
+pub use scrub::{ScrubProgress, Scrubbing};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 pub use verify::{Compared, Comparison};
 
@@ -79,6 +83,7 @@ pub struct ClusterOptions {
     pub tls: PeerTls,
     pub timing: Timing,
     pub engine: Engine,
+    pub scrub: Scrubbing,
 }
 
 /// What the node above hears of its replicas. Called in log order per shard, from the cluster's runtime: must not block.
@@ -119,6 +124,8 @@ pub enum StartError {
     Timing(String),
     #[error("consensus of shard {shard} did not start: {what}")]
     Consensus { shard: ShardId, what: String },
+    #[error("{what}")]
+    Damaged { what: String },
     #[error("the cluster's runtime did not start")]
     Runtime(#[source] std::io::Error),
 }

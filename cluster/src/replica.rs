@@ -18,9 +18,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::consensus::log_store::ShardLog;
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
-use crate::consensus::state_machine::{ShardState, ShardView};
+use crate::consensus::state_machine::{ShardState, ShardView, Shared};
 use crate::consensus::types::{Proposal, Types};
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
+use crate::repair::{Health, LogRepair, Source};
 use crate::roster::Lanes;
 use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
@@ -45,6 +46,10 @@ pub(crate) struct Replica {
     pub(crate) roster_changed: Arc<Notify>,
     /// Held while the shard's membership is being changed.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// What peers that rebuild their state are given.
+    pub(crate) source: Arc<Source>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) log_repair: Arc<LogRepair>,
 }
 
 /// Who has a replica of the shard, as this one knows it.
@@ -100,24 +105,37 @@ impl Replica {
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
         let outbox_filled = Arc::new(Notify::new());
-        let digests = Arc::new(Digests::default());
+        let (digests, source) = (Arc::new(Digests::default()), Arc::new(Source::default()));
         let roster_changed = Arc::new(Notify::new());
-        let machine = ShardState::new(
-            shard,
-            state.clone(),
-            options.feed,
-            applied_sender,
-            outbox_filled.clone(),
-            digests.clone(),
-            roster_changed.clone(),
-        );
+        let health = Arc::new(Health::new(shard, options.feed.clone(), applied_sender.clone()));
+        let log_repair =
+            Arc::new(LogRepair::new(shard, log.clone(), state.clone(), options.lanes.clone(), health.clone()));
+        log_repair.repair_end().await.map_err(|error| StartError::Damaged { what: error.to_string() })?;
         let config =
             config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
-        let network = Network::new(shard, options.lanes);
+        let config = Arc::new(config);
+        let raft = async |forgets_committed| {
+            let shared = Shared {
+                feed: options.feed.clone(),
+                applied: applied_sender.clone(),
+                outbox_filled: outbox_filled.clone(),
+                digests: digests.clone(),
+                source: source.clone(),
+                health: health.clone(),
+                roster_changed: roster_changed.clone(),
+            };
+            let machine = ShardState::new(shard, state.clone(), shared);
+            let network = Network::new(shard, options.lanes.clone());
+            let log = ShardLog::new(log.clone(), log_repair.clone(), forgets_committed);
+            Raft::new(options.node, config.clone(), network, log, machine).await
+        };
         let consensus = |error: Fatal<_>| StartError::Consensus { shard, what: error.to_string() };
-        let raft = Raft::new(options.node, Arc::new(config), network, ShardLog::new(log.clone()), machine)
-            .await
-            .map_err(consensus)?;
+        let raft = match raft(false).await {
+            // What is committed is applied on the way up, and the state cannot be rebuilt before Raft is.
+            Err(_) if health.integrity().pending > 0 => raft(true).await,
+            started => started,
+        };
+        let raft = raft.map_err(consensus)?;
         // Every member of a new cluster starts with the same first entry; a log with entries is left as it is.
         if let Some(founders) = options.founders
             && !raft.is_initialized().await.map_err(consensus)?
@@ -127,6 +145,7 @@ impl Replica {
                 Err(RaftError::Fatal(error)) => return Err(consensus(error)),
             }
         }
+        health.started(!options.lanes.is_empty());
         let proposer = Proposer::start(shard, RaftLog(raft.clone()));
         let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
         Ok(Self {
@@ -142,6 +161,9 @@ impl Replica {
             digests,
             roster_changed,
             changing: tokio::sync::Mutex::default(),
+            source,
+            health,
+            log_repair,
         })
     }
 
@@ -171,7 +193,7 @@ impl Replica {
     }
 
     pub(crate) fn view(&self) -> ShardView {
-        ShardView::new(self.state.clone())
+        ShardView::new(self.state.clone(), self.health.clone())
     }
 
     /// Snapshots what is applied and purges the log up to it.

@@ -149,6 +149,10 @@ impl Lanes {
         self.to.read().values().map(|neighbour| neighbour.lane.clone()).collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.to.read().is_empty()
+    }
+
     pub(crate) fn connected(&self, node: NodeId) -> bool {
         self.to.read().get(&node).is_some_and(|neighbour| neighbour.lane.connected())
     }
@@ -248,6 +252,20 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = inner.followed.notified() => {}
         }
         inner.watch_peers();
+    }
+}
+
+#[cfg(test)]
+impl Lanes {
+    /// Of a node that is alone.
+    pub(crate) fn none() -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Self::new(String::new(), 1, Arc::new(tls), Arc::default())
     }
 }
 

@@ -6,8 +6,10 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Inner;
+use crate::repair::Integrity;
 use crate::replica::Replica;
 use crate::roster::Member;
+use crate::scrub::ScrubProgress;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -15,6 +17,8 @@ pub struct ClusterStatus {
     pub node: NodeId,
     pub peers: Vec<PeerStatus>,
     pub shards: Vec<ShardStatus>,
+    #[serde(default)]
+    pub scrub: ScrubProgress,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,9 @@ pub struct ShardStatus {
     /// The entry after which this replica was found to differ from the others, if so.
     #[serde(default)]
     pub diverged: Option<u64>,
+    /// Damage of this replica's records, and its repair.
+    #[serde(default)]
+    pub integrity: Integrity,
 }
 
 /// A replica's state in one number, at one log index.
@@ -90,6 +97,7 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
         node: inner.node,
         peers: table.members.iter().map(peer).collect(),
         shards: inner.replicas.iter().map(|replica| shard(inner, replica)).collect(),
+        scrub: inner.scrub.progress(),
     }
 }
 
@@ -116,5 +124,6 @@ fn shard(inner: &Inner, replica: &Replica) -> ShardStatus {
         applied: replica.applied_index(),
         failed: metrics.running_state.err().map(|error| error.to_string()),
         diverged: replica.digests.diverged(),
+        integrity: replica.health.integrity(),
     }
 }

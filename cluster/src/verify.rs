@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::cluster::Inner;
 use crate::peer::message::{Request, Response};
 use crate::proposer::{ProposeError, Proposed};
+use crate::repair::Health;
 use crate::replica::Replica;
 
 /// How long the digest of a state may take to make.
@@ -73,9 +74,9 @@ pub(crate) struct Digests {
 
 impl Digests {
     /// Makes the digest of the state after entry `index`, beside what goes on.
-    pub(crate) fn make(self: &Arc<Self>, index: u64, state: FrozenState) {
-        let digests = self.clone();
-        tokio::task::spawn_blocking(move || match state.digest() {
+    pub(crate) fn make(self: &Arc<Self>, index: u64, state: FrozenState, health: &Arc<Health>) {
+        let (digests, health) = (self.clone(), health.clone());
+        tokio::task::spawn_blocking(move || match health.seen(state.digest()) {
             Ok(Some(digest)) => digests.keep(index, digest),
             // Another state was installed: whoever asks goes without.
             Ok(None) => {}
@@ -109,8 +110,14 @@ impl Digests {
         self.at(index)
     }
 
+    /// The state was rebuilt as it is after entry `index`.
+    pub(crate) fn rebuilt(&self, index: u64, digest: StateDigest) {
+        *self.diverged.lock() = None;
+        self.keep(index, digest);
+    }
+
     /// What most replicas have after entry `index`.
-    pub(crate) fn judge(&self, shard: ShardId, index: u64, agreed: Digest) {
+    pub(crate) fn judge(&self, health: &Health, shard: ShardId, index: u64, agreed: Digest) {
         let Some(own) = self.at(index) else { return };
         let mut diverged = self.diverged.lock();
         if own.digest == agreed {
@@ -118,6 +125,7 @@ impl Digests {
         } else {
             tracing::error!(event = "replica_divergent", %shard, index, "this replica differs from the others");
             *diverged = Some(index);
+            health.quarantine(index);
         }
     }
 
@@ -161,7 +169,7 @@ async fn digest_of(inner: &Inner, node: NodeId, shard: ShardId, index: u64) -> O
 async fn tell(inner: &Inner, node: NodeId, shard: ShardId, index: u64, agreed: Digest) {
     if node == inner.node {
         if let Some(replica) = inner.replica(shard) {
-            replica.digests.judge(shard, index, agreed);
+            replica.digests.judge(&replica.health, shard, index, agreed);
         }
     } else if let Some(lane) = inner.lane(node) {
         let _ = lane.call(Request::Agreed { shard, index, digest: agreed }, DIGEST_TIMEOUT).await;

@@ -29,6 +29,16 @@ pub enum HistoryError {
     NotText { seq: u64 },
 }
 
+impl HistoryError {
+    /// Whether the same can be read once the replica is repaired.
+    pub(crate) fn is_repairable(&self) -> bool {
+        match self {
+            Self::State(error) | Self::Record(ReadError::Storage(error)) => error.is_repairable(),
+            _ => false,
+        }
+    }
+}
+
 /// Opens committed events and writes them as clients see them.
 #[derive(Clone)]
 pub struct EventEncoder {

@@ -35,6 +35,13 @@ impl Write {
 /// A record's key and its opened value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
+/// A record that was looked at.
+pub(crate) struct Checked {
+    pub(crate) key: Vec<u8>,
+    pub(crate) bytes: u64,
+    pub(crate) opened: Result<(), StorageError>,
+}
+
 pub(crate) struct Disk {
     db: sled::Db,
     /// sled's data file under a handle of our own: `fdatasync` on it is what makes sled's `flush` durable,
@@ -101,6 +108,19 @@ impl Disk {
             let (key, sealed) = item.map_err(|error| read_error(&first, error))?;
             let plain = self.open_value(&key, &sealed)?;
             Ok((key.to_vec(), plain))
+        })
+    }
+
+    /// Keys in `range` in order, and whether each value opens; how many bytes it has sealed.
+    pub(crate) fn check(
+        &self,
+        range: Range<Vec<u8>>,
+    ) -> impl DoubleEndedIterator<Item = Result<Checked, StorageError>> + use<'_> {
+        let first = range.start.clone();
+        self.db.range(range).map(move |item| {
+            let (key, sealed) = item.map_err(|error| read_error(&first, error))?;
+            let opened = self.open_value(&key, &sealed).map(drop);
+            Ok(Checked { key: key.to_vec(), bytes: sealed.len() as u64, opened })
         })
     }
 

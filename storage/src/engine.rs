@@ -11,11 +11,12 @@ use chat::ids::ShardId;
 use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, WriteError};
+use crate::disk::{Disk, Pair, WriteError};
 use crate::error::{OpenError, StorageError};
 use crate::identity::{self, Identity, io_error};
-use crate::key::{self, ENGINE, meta};
+use crate::key::{self, ENGINE, Space, meta};
 use crate::log::{LogShared, LogStore};
+use crate::queue::Work;
 use crate::record::{self, IdentityRecord};
 use crate::recover::{self, RecoverError};
 use crate::seal::Sealer;
@@ -58,6 +59,8 @@ pub struct Engine(Arc<Running>);
 struct Running {
     shared: Arc<Shared>,
     shards: Mutex<Shards>,
+    /// The engine's own records, opened.
+    own: Vec<Pair>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -108,17 +111,18 @@ impl Engine {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
-        Self::start(Shared::new(disk, lock), wal).map_err(io_error("starting the storage thread of", dir))
+        let own = own_records(&disk).map_err(|error| corrupt(&database, error.to_string()))?;
+        Self::start(Shared::new(disk, lock), wal, own).map_err(io_error("starting the storage thread of", dir))
     }
 
-    fn start(shared: Shared, wal: Wal) -> std::io::Result<Self> {
+    fn start(shared: Shared, wal: Wal, own: Vec<Pair>) -> std::io::Result<Self> {
         let shared = Arc::new(shared);
         let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
             let shared = shared.clone();
             move || thread::run(shared, wal)
         })?;
         let shards = Mutex::default();
-        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)) })))
+        Ok(Self(Arc::new(Running { shared, shards, own, thread: Mutex::new(Some(thread)) })))
     }
 
     /// The log of `shard`, always the same one.
@@ -164,7 +168,13 @@ impl Engine {
         self.0.close();
     }
 
-    #[cfg(test)]
+    /// Writes the engine's own records again, as they were when it was opened. Durable on return.
+    pub fn rewrite_own(&self) -> Result<(), StorageError> {
+        let shared = &self.0.shared;
+        let writes = self.0.own.iter().map(|(key, plain)| shared.disk.seal(key.clone(), plain)).collect();
+        shared.durably(Work::Writes(writes))
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
@@ -223,6 +233,10 @@ fn create_database(dir: &Path, options: &EngineOptions) -> Result<(), WriteError
     let record = IdentityRecord { cluster: options.identity.cluster.clone(), node: options.identity.node };
     disk.write(vec![disk.seal(key::named(ENGINE, meta::IDENTITY), &record::encode(&record))])?;
     disk.commit()
+}
+
+fn own_records(disk: &Disk) -> Result<Vec<Pair>, StorageError> {
+    disk.range(key::space_range(ENGINE, Space::Meta)).collect()
 }
 
 fn check_identity_record(disk: &Disk, expected: &Identity) -> Result<(), String> {

@@ -28,9 +28,44 @@ pub enum StorageError {
     /// The snapshot was replaced while it was read, or the state while it was copied; ask again.
     #[error("the snapshot of shard {shard} was replaced meanwhile")]
     Replaced { shard: ShardId },
+    /// The state was found to differ from the other replicas': nothing of it is shown until it is rebuilt.
+    #[error("the replica of shard {shard} is being rebuilt")]
+    Quarantined { shard: ShardId },
     /// The source of an incoming snapshot failed; the state is as before.
     #[error("the incoming snapshot ended early: {reason}")]
     Source { reason: String },
+}
+
+/// A damaged record, by what can be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// A log record: other members have it too.
+    Log { index: u64 },
+    /// A state record: other replicas have the same state.
+    State,
+    /// A chunk of the built snapshot: another can be built.
+    Snapshot,
+    /// A named record: an open engine knows what it holds.
+    Meta,
+}
+
+impl StorageError {
+    /// What is damaged, if that is what the error says.
+    pub fn damage(&self) -> Option<Damage> {
+        let Self::Corrupt { space, key, .. } = self else { return None };
+        match *space {
+            "log" => key.parse().ok().map(|index| Damage::Log { index }),
+            "state" => Some(Damage::State),
+            "snapshot" => Some(Damage::Snapshot),
+            "meta" => Some(Damage::Meta),
+            _ => None,
+        }
+    }
+
+    /// Whether the same read can succeed once the replica is repaired.
+    pub fn is_repairable(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Quarantined { .. })
+    }
 }
 
 /// Why a data directory was not created or opened.

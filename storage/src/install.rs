@@ -142,7 +142,7 @@ impl Stage<'_> {
 
     fn flip(&self, meta: &SnapshotMeta) -> Result<(), StorageError> {
         let marker = StateMarker { generation: self.generation, applied: meta.applied.clone() };
-        self.state.shared.durably(Work::Flip(Box::new(Flip { state: self.state.clone(), marker })))
+        self.state.shared.durably(Work::Flip(Box::new(Flip { state: self.state.clone(), marker, moves_log: true })))
     }
 
     fn undo(&self) -> Result<(), StorageError> {

@@ -7,6 +7,8 @@
 
 mod body;
 mod cache;
+#[cfg(feature = "damage")]
+pub mod damage;
 mod disk;
 mod engine;
 mod error;
@@ -17,8 +19,10 @@ mod limits;
 mod log;
 mod merge;
 mod queue;
+mod rebuild;
 mod record;
 mod recover;
+mod scrub;
 mod seal;
 pub mod sealed_log;
 mod secret;
@@ -30,12 +34,14 @@ mod wal;
 
 pub use body::{BodyContext, BodySealer};
 pub use engine::{Engine, EngineOptions, EngineStats};
-pub use error::{OpenError, SealError, StorageError};
+pub use error::{Damage, OpenError, SealError, StorageError};
 pub use identity::Identity;
 pub use key::hex;
-pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
+pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_PIECE_BYTES, STATE_VALUE_BYTES};
 pub use log::{Durable, LogBounds, LogStore};
+pub use rebuild::StagedState;
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
+pub use scrub::{ScrubCursor, Scrubbed};
 pub use secret::{ClusterKey, NodeKey};
 pub use shared::FailureHook;
 pub use snapshot::{Snapshot, SnapshotSource};

@@ -47,6 +47,10 @@ pub(crate) const GATHER_MAX: Duration = Duration::from_millis(8);
 pub(crate) const GATHER_ENOUGH: usize = 12;
 /// Bytes of one shard's newest log records kept in memory.
 pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
+/// Damaged records at the end of a log that are asked of other members; more are no accident.
+pub(crate) const UNSURE_RECORDS: usize = 64;
+/// Bytes of state pairs that are given out at once, unless a single pair is larger.
+pub const STATE_PIECE_BYTES: usize = 128 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
 pub(crate) const CHECKPOINT_MS: u64 = 3_000;
 /// Bytes of applied state that are checkpointed without waiting for [`CHECKPOINT_MS`].
@@ -63,6 +67,7 @@ const _: () = {
     assert!(STATE_KEY_BYTES + STATE_VALUE_BYTES + 64 < PLAIN_BYTES, "a pair must fit a snapshot chunk");
     assert!(CHUNK_BYTES < PLAIN_BYTES);
     assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
+    assert!(STATE_PIECE_BYTES + VALUE_BYTES <= 256 * 1024, "a piece of a state does too");
     assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");
     assert!(CHECKPOINT_BYTES < OVERLAY_BYTES && GATHER_ENOUGH < QUEUE_JOBS);
     assert!(WAL_BYTES + (QUEUE_BYTES as u64) < WAL_MAX_BYTES);

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use crate::disk::{self, Write};
 use crate::error::StorageError;
 use crate::key::{self, meta};
-use crate::limits::{LOG_TAIL_BYTES, PAYLOAD_BYTES};
+use crate::limits::{LOG_TAIL_BYTES, PAYLOAD_BYTES, UNSURE_RECORDS};
 use crate::queue::{Job, Work};
-use crate::record::{self, LogPosition, LogRecord};
+use crate::record::{self, LogPosition, LogRecord, StateMarker};
 use crate::shared::Shared;
 
 /// Called once, on the storage thread: it must not block.
@@ -56,13 +56,17 @@ struct Memory {
     vote: Option<Bytes>,
     committed: Option<LogPosition>,
     committed_changed: bool,
+    /// Damaged records behind the last one whose position is known, in order.
+    unsure: Vec<u64>,
 }
 
 impl LogShared {
     pub(crate) fn open(shared: Arc<Shared>, shard: ShardId) -> Result<Self, StorageError> {
         let disk = &shared.disk;
         let purged: Option<LogPosition> = disk.load(&key::named(shard, meta::PURGED))?;
-        let stored = last_stored(&shared, shard)?;
+        let committed = disk.load::<Option<LogPosition>>(&key::named(shard, meta::COMMITTED))?.flatten();
+        let marker: StateMarker = disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
+        let Ending { stored, unsure } = ending(&shared, shard, &[marker.applied.position, committed])?;
         let last = [purged, stored].into_iter().flatten().max_by_key(|position| position.index);
         let first = disk.first_key(key::log_range(shard, 0..u64::MAX))?.and_then(|key| key::log_index(&key));
         let memory = Memory {
@@ -70,7 +74,8 @@ impl LogShared {
             first: first.unwrap_or_default(),
             written: last.map_or(0, |last| last.index + 1),
             vote: disk.load(&key::named(shard, meta::VOTE))?,
-            committed: disk.load::<Option<LogPosition>>(&key::named(shard, meta::COMMITTED))?.flatten(),
+            committed,
+            unsure,
             ..Memory::default()
         };
         Ok(Self { shard, shared, memory: Mutex::new(memory), order: Mutex::new(()), vote_order: Mutex::new(()) })
@@ -109,6 +114,11 @@ impl LogShared {
     /// Keeps appends, truncations and purges out while it lives.
     pub(crate) fn hold(&self) -> parking_lot::MutexGuard<'_, ()> {
         self.order.lock()
+    }
+
+    /// Keeps changes of the vote out while it lives.
+    pub(crate) fn hold_votes(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.vote_order.lock()
     }
 
     pub(crate) fn bounds(&self) -> LogBounds {
@@ -261,13 +271,16 @@ impl LogStore {
         for item in self.0.shared.disk.range(key::log_range(self.0.shard, range.clone())) {
             let (key, plain) = item?;
             let expected = range.start + fit.records.len() as u64;
+            if key::log_index(&key) != Some(expected) {
+                return Err(missing(self.0.shard, expected));
+            }
             if !fit.take(Arc::new(decode(&key, expected, &plain)?)) {
                 return Ok(fit.records);
             }
         }
         let next = range.start + fit.records.len() as u64;
         if next < range.end {
-            return Err(disk::corrupt(&key::log(self.0.shard, next), "the record is missing".to_owned()));
+            return Err(missing(self.0.shard, next));
         }
         for record in tail {
             if !fit.take(record) {
@@ -280,6 +293,42 @@ impl LogStore {
     /// The record at `index`, purged or not, while it exists.
     pub fn get(&self, index: u64) -> Result<Option<Arc<LogRecord>>, StorageError> {
         self.0.get(index)
+    }
+
+    /// Indexes of damaged records behind the last one, in order: which they were is not known here. They have to be
+    /// decided with [`LogStore::rewrite`] before anything is appended.
+    pub fn unsure(&self) -> Vec<u64> {
+        self.0.memory.lock().unsure.clone()
+    }
+
+    /// Puts `record` where a damaged or missing one of the same index is, or, of those behind the last one, the first.
+    /// The caller knows that it is the same. Durable on return.
+    pub fn rewrite(&self, record: &LogRecord) -> Result<(), StorageError> {
+        let (log, position) = (&self.0, record.position);
+        let _held = log.hold();
+        let ends_log = {
+            let memory = log.memory.lock();
+            let ends_log = memory.unsure.first() == Some(&position.index);
+            if !ends_log && memory.bounds.last.is_none_or(|last| position.index > last.index) {
+                let what = format!("record {} was to be rewritten behind the end", position.index);
+                return Err(StorageError::Order { shard: log.shard, what });
+            }
+            ends_log
+        };
+        let write = log.shared.disk.seal(key::log(log.shard, position.index), &record::encode(record));
+        log.shared.durably(Work::Writes(vec![write]))?;
+        if ends_log {
+            let mut memory = log.memory.lock();
+            memory.unsure.remove(0);
+            memory.bounds.last = Some(position);
+            memory.written = position.index + 1;
+        }
+        Ok(())
+    }
+
+    /// The record at `index` as it is in memory, if it is among the newest.
+    pub fn remembered(&self, index: u64) -> Option<Arc<LogRecord>> {
+        self.0.memory.lock().tail.get(&index).cloned()
     }
 
     /// Removes every record after `index`, all of them for none. Durable on return.
@@ -371,6 +420,10 @@ fn check_order(shard: ShardId, last: Option<LogPosition>, records: &[Arc<LogReco
     Ok(())
 }
 
+fn missing(shard: ShardId, index: u64) -> StorageError {
+    disk::corrupt(&key::log(shard, index), "the record is missing".to_owned())
+}
+
 fn decode(key: &[u8], index: u64, plain: &[u8]) -> Result<LogRecord, StorageError> {
     let record: LogRecord = disk::decode(key, plain)?;
     if record.position.index != index || key::log_index(key) != Some(index) {
@@ -379,11 +432,34 @@ fn decode(key: &[u8], index: u64, plain: &[u8]) -> Result<LogRecord, StorageErro
     Ok(record)
 }
 
-/// The position of the last log record in sled.
-fn last_stored(shared: &Shared, shard: ShardId) -> Result<Option<LogPosition>, StorageError> {
-    let Some((key, plain)) = shared.disk.range(key::log_range(shard, 0..u64::MAX)).next_back().transpose()? else {
-        return Ok(None);
-    };
-    let index = key::log_index(&key).unwrap_or_default();
-    decode(&key, index, &plain).map(|record| Some(record.position))
+/// Where the records in sled end.
+struct Ending {
+    stored: Option<LogPosition>,
+    unsure: Vec<u64>,
+}
+
+/// Looks from the end for the last record whose position is known: because it opens, or because it is one of `known`.
+fn ending(shared: &Shared, shard: ShardId, known: &[Option<LogPosition>]) -> Result<Ending, StorageError> {
+    let mut unsure = Vec::new();
+    for checked in shared.disk.check(key::log_range(shard, 0..u64::MAX)).rev() {
+        let checked = checked?;
+        let index = key::log_index(&checked.key).unwrap_or_default();
+        let stored = match checked.opened {
+            Ok(()) => match shared.disk.get(&checked.key)? {
+                Some(plain) => Some(decode(&checked.key, index, &plain)?.position),
+                None => None,
+            },
+            Err(_) => known.iter().flatten().find(|position| position.index == index).copied(),
+        };
+        if stored.is_some() {
+            unsure.reverse();
+            return Ok(Ending { stored, unsure });
+        }
+        unsure.push(index);
+        if unsure.len() > UNSURE_RECORDS {
+            return Err(disk::corrupt(&checked.key, format!("more than {UNSURE_RECORDS} records before it are too")));
+        }
+    }
+    unsure.reverse();
+    Ok(Ending { stored: None, unsure })
 }

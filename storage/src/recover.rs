@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use chat::ids::ShardId;
+use serde::de::DeserializeOwned;
 
 use crate::disk::{Disk, WriteError, corrupt};
 use crate::error::StorageError;
@@ -49,9 +50,12 @@ pub(crate) fn recover(disk: &Disk) -> Result<(), RecoverError> {
 
 fn recover_shard(disk: &Disk, shard: ShardId) -> Result<bool, RecoverError> {
     let marker: StateMarker = disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
+    // Raft learns again what is committed, and makes another snapshot if it needs one.
+    let mut changed = forget_if_damaged::<Option<LogPosition>>(disk, shard, meta::COMMITTED)?;
+    changed |= forget_if_damaged::<SnapshotRecord>(disk, shard, meta::SNAPSHOT)?;
     let snapshot: Option<SnapshotRecord> = disk.load(&key::named(shard, meta::SNAPSHOT))?;
     let kept = snapshot.map(|snapshot| snapshot.generation);
-    let mut changed = remove_other_generations(disk, shard, Space::State, Some(marker.generation))?;
+    changed |= remove_other_generations(disk, shard, Space::State, Some(marker.generation))?;
     changed |= remove_other_generations(disk, shard, Space::Snapshot, kept)?;
 
     let installing_key = key::named(shard, meta::INSTALLING);
@@ -62,6 +66,20 @@ fn recover_shard(disk: &Disk, shard: ShardId) -> Result<bool, RecoverError> {
     }
     check_marker(disk, shard, &marker)?;
     Ok(changed)
+}
+
+/// Removes a damaged record that the shard can do without. Its vote, what is applied and what is purged it cannot.
+fn forget_if_damaged<T: DeserializeOwned>(disk: &Disk, shard: ShardId, name: &str) -> Result<bool, RecoverError> {
+    let key = key::named(shard, name);
+    match disk.load::<T>(&key) {
+        Ok(_) => Ok(false),
+        Err(error) if error.damage().is_some() => {
+            tracing::error!(event = "record_damaged", %error, "the record is removed: the shard does without it");
+            disk.write(vec![crate::disk::Write::remove(key)])?;
+            Ok(true)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn remove(disk: &Disk, range: Range<Vec<u8>>) -> Result<(), RecoverError> {
@@ -98,7 +116,12 @@ fn check_marker(disk: &Disk, shard: ShardId, marker: &StateMarker) -> Result<(),
         return Ok(());
     }
     let key = key::log(shard, applied.index);
-    match disk.load::<LogRecord>(&key)? {
+    let found = match disk.load::<LogRecord>(&key) {
+        // Which one it was is known: other members have it.
+        Err(error) if error.damage().is_some() => return Ok(()),
+        found => found?,
+    };
+    match found {
         Some(record) if record.position == applied => Ok(()),
         Some(_) => Err(corrupt(&key, "the state was applied from another record".to_owned())),
         None => Err(corrupt(&key, "it is missing, but the state has it applied".to_owned())),

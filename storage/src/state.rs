@@ -94,6 +94,9 @@ pub(crate) struct Pinned {
 pub(crate) struct Flip {
     pub(crate) state: Arc<StateShared>,
     pub(crate) marker: StateMarker,
+    /// Whether the log begins after it. It does after another node's snapshot, and goes on as it is if only the state was
+    /// rebuilt.
+    pub(crate) moves_log: bool,
 }
 
 impl StateShared {
@@ -202,6 +205,11 @@ impl StateShared {
         }
     }
 
+    /// The next checkpoint writes the marker, whatever else there is to write.
+    pub(crate) fn touch(&self) {
+        self.memory.lock().changed = true;
+    }
+
     fn unpin(self: &Arc<Self>) {
         let mut memory = self.memory.lock();
         memory.pins -= 1;
@@ -242,7 +250,8 @@ impl Flip {
             disk.seal(key::named(shard, meta::APPLIED), &record::encode(&self.marker)),
             crate::disk::Write::remove(key::named(shard, meta::INSTALLING)),
         ];
-        batch.extend(self.marker.applied.position.map(|position| self.state.log.purged_write(position)));
+        let position = self.marker.applied.position.filter(|_| self.moves_log);
+        batch.extend(position.map(|position| self.state.log.purged_write(position)));
         batch
     }
 
@@ -259,7 +268,7 @@ impl Flip {
         memory.changes += 1;
         memory.generation = self.marker.generation;
         memory.applied = self.marker.applied.clone();
-        if let Some(position) = self.marker.applied.position {
+        if let Some(position) = self.marker.applied.position.filter(|_| self.moves_log) {
             self.state.log.installed(position);
         }
         Ok(())
@@ -415,20 +424,49 @@ impl StateStore {
 pub struct FrozenState(Pinned);
 
 impl FrozenState {
+    /// Where the state is.
+    pub fn applied(&self) -> &Applied {
+        &self.0.applied
+    }
+
     /// Reads the whole state: for the blocking pool. None if another state was installed meanwhile.
-    pub fn digest(mut self) -> Result<Option<StateDigest>, StorageError> {
-        let mut hasher = blake3::Hasher::new();
-        let mut records = 0;
+    pub fn digest(self) -> Result<Option<StateDigest>, StorageError> {
+        self.read(|_| true)
+    }
+
+    /// Gives every pair in key order to `each`, until it wants no more, and says what they come to. Reads the whole
+    /// state: for the blocking pool. None if another state was installed meanwhile, or `each` ended it.
+    pub fn read(mut self, mut each: impl FnMut(StatePair) -> bool) -> Result<Option<StateDigest>, StorageError> {
+        let mut hasher = PairHasher::default();
         for pair in self.0.pairs() {
-            let (key, value) = pair?;
-            for part in [&key, &value] {
-                hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+            let pair = pair?;
+            hasher.add(&pair.0, &pair.1);
+            if !each(pair) {
+                return Ok(None);
             }
-            records += 1;
         }
-        let digest = *hasher.finalize().as_bytes();
-        let applied = self.0.applied.position;
-        Ok((!self.0.is_replaced()).then_some(StateDigest { applied, digest, records }))
+        let digest = hasher.finish(self.0.applied.position);
+        Ok((!self.0.is_replaced()).then_some(digest))
+    }
+}
+
+/// Makes a [`StateDigest`] of pairs in key order.
+#[derive(Default)]
+pub(crate) struct PairHasher {
+    hasher: blake3::Hasher,
+    records: u64,
+}
+
+impl PairHasher {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        for part in [key, value] {
+            self.hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+        }
+        self.records += 1;
+    }
+
+    pub(crate) fn finish(&self, applied: Option<LogPosition>) -> StateDigest {
+        StateDigest { applied, digest: *self.hasher.finalize().as_bytes(), records: self.records }
     }
 }
 

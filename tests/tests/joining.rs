@@ -55,6 +55,7 @@ async fn a_token_lets_one_node_in_and_refuses_say_why() -> Result<()> {
     stage.cluster.start(2)?;
     stage.cluster.wait_ready(2, DEADLINE).await?;
     let (alice, _events) = stage.connect("alice", &[2]).await?;
+    let (_bob, _bobs) = stage.connect("bob", &[1]).await?;
     alice.send_text(Target::User(user("bob")), "hello from the new node").await?;
     until("both vote everywhere", async || {
         let shards = admin.status().await?.cluster.shards;
@@ -96,6 +97,7 @@ async fn a_removed_node_is_refused_and_its_id_is_not_given_again() -> Result<()>
     let refused = admin.remove_node(3).await.err().context("it is gone already")?;
     ensure!(refused.to_string().contains("left already"), "{refused}");
     let (alice, _events) = stage.connect("alice", &[4]).await?;
+    let (_bob, _bobs) = stage.connect("bob", &[1]).await?;
     alice.send_text(Target::User(user("bob")), "still here").await?;
     Ok(())
 }

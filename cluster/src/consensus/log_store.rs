@@ -10,6 +10,8 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use storage::{LogPosition, LogStore};
 
+use crate::repair::LogRepair;
+
 use super::types::{Entry, LogId, Types, Vote, VoteRecord, entry_of, io_error, log_id_of, position_of, record_of};
 
 /// Bytes of log read at once for replication or apply: bounds memory and one rpc.
@@ -18,16 +20,24 @@ const READ_BYTES: usize = 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct ShardLog {
     log: LogStore,
+    repair: Arc<LogRepair>,
+    /// At the start nothing is said of what is committed: Raft learns it again from the leader.
+    forgets_committed: bool,
 }
 
 impl ShardLog {
-    pub(crate) fn new(log: LogStore) -> Self {
-        Self { log }
+    pub(crate) fn new(log: LogStore, repair: Arc<LogRepair>, forgets_committed: bool) -> Self {
+        Self { log, repair, forgets_committed }
     }
 
-    fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
-        let records = self.log.read(from, to, max_bytes).map_err(io_error)?;
-        records.iter().map(|record| entry_of(record).map_err(io_error)).collect()
+    /// A damaged record is taken from the other members first: Raft takes an error here for the end.
+    async fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        loop {
+            match self.log.read(from, to, max_bytes) {
+                Ok(records) => return records.iter().map(|record| entry_of(record).map_err(io_error)).collect(),
+                Err(error) => self.repair.repair_after(error).await.map_err(io_error)?,
+            }
+        }
     }
 }
 
@@ -46,11 +56,11 @@ impl RaftLogReader<Types> for ShardLog {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(from, to, usize::MAX)
+        self.read(from, to, usize::MAX).await
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, READ_BYTES)
+        self.read(start, end, READ_BYTES).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -87,6 +97,9 @@ impl RaftLogStorage<Types> for ShardLog {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        if self.forgets_committed {
+            return Ok(None);
+        }
         Ok(self.log.committed().map_err(io_error)?.map(log_id_of))
     }
 
@@ -107,7 +120,14 @@ impl RaftLogStorage<Types> for ShardLog {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let log = self.log.clone();
-        blocking(move || log.truncate_after(last_log_id.map(|id| id.index))).await
+        loop {
+            let (log, last) = (log.clone(), last_log_id.as_ref().map(|id| id.index));
+            let truncated = tokio::task::spawn_blocking(move || log.truncate_after(last)).await;
+            match truncated.map_err(io::Error::other)? {
+                Ok(()) => return Ok(()),
+                Err(error) => self.repair.repair_after(error).await.map_err(io_error)?,
+            }
+        }
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -20,6 +20,7 @@ use super::types::{
     stored_members_from_bytes, stored_members_to_bytes,
 };
 use crate::Feed;
+use crate::repair::{Health, Source};
 use crate::verify::Digests;
 
 /// A snapshot on its way: read from the local store, or received from a peer.
@@ -31,11 +32,12 @@ pub(crate) type RaftSnapshot =
 #[derive(Clone)]
 pub struct ShardView {
     state: StateStore,
+    health: Arc<Health>,
 }
 
 impl ShardView {
-    pub(crate) fn new(state: StateStore) -> Self {
-        Self { state }
+    pub(crate) fn new(state: StateStore, health: Arc<Health>) -> Self {
+        Self { state, health }
     }
 }
 
@@ -43,11 +45,46 @@ impl View for ShardView {
     type Error = StorageError;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.state.get(key)
+        self.health.check()?;
+        self.health.seen(self.state.get(key))
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
-        self.state.scan(prefix, after, limit)
+        self.health.check()?;
+        self.health.seen(self.state.scan(prefix, after, limit))
+    }
+}
+
+/// What entries are applied to: goes on while the state is not shown.
+struct Applying<'a>(&'a StateStore);
+
+impl View for Applying<'_> {
+    type Error = StorageError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        self.0.scan(prefix, after, limit)
+    }
+}
+
+/// Why an entry was not applied.
+enum NotApplied {
+    Storage(StorageError),
+    Entry(codec::CodecError),
+}
+
+impl From<StorageError> for NotApplied {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<codec::CodecError> for NotApplied {
+    fn from(error: codec::CodecError) -> Self {
+        Self::Entry(error)
     }
 }
 
@@ -61,50 +98,117 @@ pub(crate) struct ShardState {
     membership: Bytes,
     outbox_filled: Arc<Notify>,
     digests: Arc<Digests>,
+    source: Arc<Source>,
+    health: Arc<Health>,
+    /// The last entry that the state has.
+    through: Option<u64>,
+    /// How often the state had been rebuilt when that was looked at.
+    rebuilt: u64,
     /// Told when the record of nodes may have changed.
     roster_changed: Arc<Notify>,
 }
 
+/// What the state machine shares with the rest of its replica.
+pub(crate) struct Shared {
+    pub(crate) feed: Arc<dyn Feed>,
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) outbox_filled: Arc<Notify>,
+    pub(crate) digests: Arc<Digests>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) roster_changed: Arc<Notify>,
+}
+
 impl ShardState {
-    pub(crate) fn new(
-        shard: ShardId,
-        state: StateStore,
-        feed: Arc<dyn Feed>,
-        applied: watch::Sender<u64>,
-        outbox_filled: Arc<Notify>,
-        digests: Arc<Digests>,
-        roster_changed: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(shard: ShardId, state: StateStore, shared: Shared) -> Self {
+        let Shared { feed, applied, outbox_filled, digests, source, health, roster_changed } = shared;
         let now = state.applied();
-        applied.send_replace(now.position.map_or(0, |position| position.index));
-        Self { shard, state, feed, applied, membership: now.membership, outbox_filled, digests, roster_changed }
+        let through = now.position.map(|position| position.index);
+        applied.send_replace(through.unwrap_or(0));
+        let (membership, rebuilt) = (now.membership, health.times_rebuilt());
+        Self {
+            shard,
+            state,
+            feed,
+            applied,
+            membership,
+            outbox_filled,
+            digests,
+            source,
+            health,
+            through,
+            rebuilt,
+            roster_changed,
+        }
     }
 
-    /// Applies one entry: pure decision, one write, then the events.
-    fn apply_entry(&mut self, entry: &Entry) -> Result<EntryOutcome, io::Error> {
+    /// Applies one entry, after the state was repaired if that takes it. None if the state has it already.
+    async fn apply_whole(&mut self, entry: &Entry) -> Result<Option<EntryOutcome>, io::Error> {
+        let health = self.health.clone();
+        loop {
+            let gate = health.gate.lock().await;
+            self.see_rebuilt();
+            if self.through.is_some_and(|through| entry.log_id.index <= through) {
+                return Ok(None);
+            }
+            match self.apply_entry(entry) {
+                Ok(outcome) => {
+                    self.through = Some(entry.log_id.index);
+                    self.applied.send_replace(entry.log_id.index);
+                    return Ok(Some(outcome));
+                }
+                Err(NotApplied::Entry(error)) => return Err(io_error(error)),
+                Err(NotApplied::Storage(error)) => {
+                    drop(gate);
+                    health.rebuilt_after(error).await.map_err(io_error)?;
+                }
+            }
+        }
+    }
+
+    /// The state may have been rebuilt since the last entry.
+    fn see_rebuilt(&mut self) {
+        let rebuilt = self.health.times_rebuilt();
+        if rebuilt != self.rebuilt {
+            self.rebuilt = rebuilt;
+            self.see_state();
+            // What the state holds undelivered was not noticed entry by entry.
+            self.outbox_filled.notify_one();
+            self.roster_changed.notify_one();
+        }
+    }
+
+    fn see_state(&mut self) {
+        let now = self.state.applied();
+        self.membership = now.membership;
+        self.through = now.position.map(|position| position.index);
+    }
+
+    /// Pure decision, one write, then the events.
+    fn apply_entry(&mut self, entry: &Entry) -> Result<EntryOutcome, NotApplied> {
         let index = entry.log_id.index;
         let mut delta = chat::state::Delta::default();
         let (mut to_compare, mut of_cluster) = (false, false);
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Normal(Proposal(bytes)) => {
-                let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
+                let batch: EntryBatch = codec::decode(Kind::Entry, bytes)?;
                 to_compare = batch.commands.contains(&Command::Compare);
                 of_cluster = self.shard == ShardId::META
                     && batch.commands.iter().any(|command| matches!(command, Command::Cluster(_)));
-                let view = ShardView { state: self.state.clone() };
-                delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
+                delta = chat::state::apply(&Applying(&self.state), index, &batch)?;
             }
             EntryPayload::Membership(members) => {
                 let stored = StoredMembers::new(Some(entry.log_id), members.clone());
-                self.membership = stored_members_to_bytes(&stored).map_err(io_error)?;
+                self.membership = stored_members_to_bytes(&stored)?;
             }
         }
         let fills_outbox = chat::state::query::touches_outbox(&delta);
         let applied = Applied { position: Some(position_of(&entry.log_id)), membership: self.membership.clone() };
-        self.state.apply(delta.writes, applied).map_err(io_error)?;
+        self.state.apply(delta.writes, applied)?;
         if to_compare {
-            self.digests.make(index, self.state.freeze());
+            self.digests.make(index, self.state.freeze(), &self.health);
+            self.source.begin(|| self.state.freeze(), &self.health);
         }
         if of_cluster {
             self.roster_changed.notify_one();
@@ -135,25 +239,25 @@ impl RaftStateMachine<Types> for ShardState {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let outcome = self.apply_entry(&entry)?;
-            if let Some(responder) = responder {
+            // Without an outcome whoever proposed it hears that it is not known.
+            if let (Some(outcome), Some(responder)) = (self.apply_whole(&entry).await?, responder) {
                 responder.send(outcome);
             }
-            self.applied.send_replace(entry.log_id.index);
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { state: self.state.clone() }
+        Builder { state: self.state.clone(), health: self.health.clone() }
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, mut snapshot: SnapshotData) -> Result<(), io::Error> {
         let state = self.state.clone();
+        let health = self.health.clone();
+        let _gate = health.gate.lock().await;
         blocking(move || state.install(snapshot.as_mut())).await?;
-        let applied = self.state.applied();
-        self.membership = applied.membership;
-        let index = applied.position.map_or(0, |position| position.index);
+        self.see_state();
+        let index = self.through.unwrap_or(0);
         self.applied.send_replace(index);
         // Sessions may hold positions from before the jump: they read the rest from the log.
         self.feed.jumped(self.shard, index);
@@ -169,14 +273,47 @@ impl RaftStateMachine<Types> for ShardState {
 
 pub(crate) struct Builder {
     state: StateStore,
+    health: Arc<Health>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        let state = self.state.clone();
-        raft_snapshot(blocking(move || state.snapshot()).await?)
+        loop {
+            let state = self.state.clone();
+            let built = tokio::task::spawn_blocking(move || state.snapshot()).await.map_err(io::Error::other)?;
+            match built {
+                Ok(snapshot) => return raft_snapshot(snapshot),
+                // Raft starts only with one if its log was purged: it is made once the state is repaired.
+                Err(error) if error.damage().is_some() && !self.health.is_started() => {
+                    self.health.report(&error);
+                    return Unbuilt::of(self.state.applied());
+                }
+                Err(error) => self.health.rebuilt_after(error).await.map_err(io_error)?,
+            }
+        }
+    }
+}
+
+/// What a damaged state's snapshot is called until there is one.
+struct Unbuilt(storage::SnapshotMeta);
+
+impl Unbuilt {
+    fn of(applied: Applied) -> Result<RaftSnapshot, io::Error> {
+        let meta = snapshot_meta(&applied).map_err(io_error)?;
+        let unbuilt = Self(storage::SnapshotMeta { applied, id: "unbuilt".to_owned() });
+        Ok(RaftSnapshot { meta, snapshot: Box::new(unbuilt) })
+    }
+}
+
+impl SnapshotSource for Unbuilt {
+    fn meta(&self) -> &storage::SnapshotMeta {
+        &self.0
+    }
+
+    fn next(&mut self) -> Result<Option<storage::SnapshotChunk>, StorageError> {
+        Err(StorageError::Source { reason: "it is not built yet".to_owned() })
     }
 }
 

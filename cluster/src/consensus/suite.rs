@@ -10,9 +10,11 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use super::log_store::ShardLog;
-use super::state_machine::ShardState;
+use super::state_machine::{ShardState, Shared};
 use super::types::Types;
 use crate::Feed;
+use crate::repair::{Health, LogRepair};
+use crate::roster::Lanes;
 
 struct NoFeed;
 
@@ -51,9 +53,15 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let engine = Engine::open(options()).unwrap();
         let shard = ShardId(1);
         let state = engine.state(shard).unwrap();
-        let log = ShardLog::new(engine.log(shard).unwrap());
-        let (applied, outbox) = (watch::channel(0).0, Arc::new(Notify::new()));
-        let machine = ShardState::new(shard, state, Arc::new(NoFeed), applied, outbox, Arc::default(), Arc::default());
+        let (applied, outbox_filled) = (watch::channel(0).0, Arc::new(Notify::new()));
+        let feed = Arc::new(NoFeed);
+        let health = Arc::new(Health::new(shard, feed.clone(), applied.clone()));
+        let log = engine.log(shard).unwrap();
+        let repair = LogRepair::new(shard, log.clone(), state.clone(), Arc::new(Lanes::none()), health.clone());
+        let log = ShardLog::new(log, Arc::new(repair), false);
+        let (digests, source, roster_changed) = (Arc::default(), Arc::default(), Arc::default());
+        let shared = Shared { feed, applied, outbox_filled, digests, source, health, roster_changed };
+        let machine = ShardState::new(shard, state, shared);
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chat::command::{Command, Outcome};
 use chat::ids::{NodeId, ShardId};
 use serde::{Deserialize, Serialize};
-use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
+use storage::{Applied, LogPosition, LogRecord, SnapshotChunk, StateDigest};
 
 use crate::consensus::types::VoteRecord;
 
@@ -111,6 +111,20 @@ pub(crate) enum Request {
         voters: Vec<NodeId>,
         members: BTreeSet<NodeId>,
     },
+    /// The log record at `index`: the sender's own is damaged.
+    LogRecord {
+        shard: ShardId,
+        index: u64,
+    },
+    /// The sender wants a copy of the state as it is after the next comparison.
+    WishState {
+        shard: ShardId,
+    },
+    /// Part `number` of that copy.
+    StatePart {
+        shard: ShardId,
+        number: u64,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,6 +165,18 @@ pub(crate) enum Response {
         settled: bool,
         behind: BTreeSet<NodeId>,
     },
+    /// What stands there, the position of the record before it, and how far entries are known to be committed.
+    LogRecord {
+        record: Option<LogRecord>,
+        before: Option<LogPosition>,
+        committed: u64,
+    },
+    /// A chunk of the state at `applied`, or at its end the digest of all of them.
+    StatePart {
+        applied: Applied,
+        chunk: Option<SnapshotChunk>,
+        digest: Option<StateDigest>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -190,6 +216,9 @@ impl Request {
             | Self::Digest { shard, .. }
             | Self::Agreed { shard, .. }
             | Self::Settle { shard, .. }
+            | Self::LogRecord { shard, .. }
+            | Self::WishState { shard }
+            | Self::StatePart { shard, .. }
             | Self::Submit { shard, .. } => Some(*shard),
             Self::Leaving { .. } | Self::Reach => None,
         }
@@ -208,6 +237,9 @@ impl Request {
             | Self::Agreed { .. }
             | Self::Settle { .. }
             | Self::Leaving { .. }
+            | Self::LogRecord { .. }
+            | Self::WishState { .. }
+            | Self::StatePart { .. }
             | Self::Reach => 64,
         }
     }

@@ -136,11 +136,18 @@ mod tests {
             applied,
             failed: None,
             diverged: None,
+            integrity: cluster::Integrity::default(),
         }
     }
 
     fn cluster(shards: Vec<ShardStatus>) -> ClusterStatus {
-        ClusterStatus { cluster: "c".into(), node: 1, peers: Vec::new(), shards }
+        ClusterStatus {
+            cluster: "c".into(),
+            node: 1,
+            peers: Vec::new(),
+            shards,
+            scrub: cluster::ScrubProgress::default(),
+        }
     }
 
     #[test]

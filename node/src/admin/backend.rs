@@ -85,6 +85,10 @@ impl Backend for NodeBackend {
         })
     }
 
+    fn scrub(&self) {
+        self.cluster.scrub();
+    }
+
     fn drain(&self, spread: Duration) {
         let duty = self.duty.clone();
         actix::spawn(async move { duty.drain(spread).await });

@@ -106,6 +106,11 @@ impl AdminClient {
         self.told(status, &body)
     }
 
+    /// Begins to open every stored record of the node.
+    pub async fn scrub(&self) -> Result<(), AdminError> {
+        self.order(Method::POST, "/v1/scrub", None::<&()>).await
+    }
+
     /// Begins to give away what the node leads and whom it serves.
     pub async fn drain(&self, drain: &Drain) -> Result<(), AdminError> {
         self.order(Method::POST, "/v1/drain", Some(drain)).await

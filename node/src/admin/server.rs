@@ -50,6 +50,8 @@ pub trait Backend: Send + Sync + 'static {
     fn digests(&self) -> BoxFuture<'_, Result<Vec<ShardDigest>, Refused>>;
     /// Compares all replicas of a shard.
     fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>>;
+    /// Begins to open every stored record; the status shows how far it is.
+    fn scrub(&self);
     /// Begins to give everything away; the status shows how far it is.
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
@@ -107,6 +109,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/status", web::get().to(status))
                 .route("/digests", web::get().to(digests))
                 .route("/verify/{shard}", web::post().to(verify))
+                .route("/scrub", web::post().to(scrub))
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
@@ -156,6 +159,11 @@ async fn digests(shared: web::Data<Shared>) -> HttpResponse {
 
 async fn verify(shared: web::Data<Shared>, shard: web::Path<u16>) -> HttpResponse {
     answer(shared.backend.verify(ShardId(shard.into_inner())).await)
+}
+
+async fn scrub(shared: web::Data<Shared>) -> HttpResponse {
+    shared.backend.scrub();
+    HttpResponse::NoContent().finish()
 }
 
 async fn drain(shared: web::Data<Shared>, drain: web::Json<Drain>) -> HttpResponse {

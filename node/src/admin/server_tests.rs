@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use chat::ids::{AppId, ShardId, UserId};
-use cluster::ClusterStatus;
+use cluster::{ClusterStatus, ScrubProgress};
 
 use super::*;
 use crate::admin::{AdminClient, AdminError, StorageStatus};
@@ -22,7 +22,13 @@ impl Backend for Fixed {
             sessions: 2,
             draining: false,
             storage: StorageStatus::default(),
-            cluster: ClusterStatus { cluster: "c".into(), node: 7, peers: Vec::new(), shards: Vec::new() },
+            cluster: ClusterStatus {
+                cluster: "c".into(),
+                node: 7,
+                peers: Vec::new(),
+                shards: Vec::new(),
+                scrub: ScrubProgress::default(),
+            },
         }
     }
 
@@ -38,6 +44,8 @@ impl Backend for Fixed {
     fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>> {
         Box::pin(async move { Ok(Comparison { shard, index: 9, replicas: Vec::new(), agreed: None }) })
     }
+
+    fn scrub(&self) {}
 
     fn drain(&self, spread: Duration) {
         assert_eq!(spread, Duration::from_millis(1_500));

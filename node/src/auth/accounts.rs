@@ -99,5 +99,5 @@ fn unanswered(error: ProposeError) -> AccountsError {
 
 fn unreadable(error: storage::StorageError) -> AccountsError {
     tracing::error!(event = "account_unreadable", %error, "an account could not be read");
-    AccountsError::Internal
+    if error.is_repairable() { AccountsError::Unavailable } else { AccountsError::Internal }
 }

@@ -170,6 +170,15 @@ Examples:
   campanile cluster verify --dir chat
   campanile cluster verify --config chat/node-1/campanile.toml --json")]
     Verify(VerifyArgs),
+    /// Open every stored record of the asked nodes, and repair what is damaged from the other nodes
+    #[command(after_help = "\
+Waits until every record was looked at and what is damaged repaired; exit code 1 if damage is left. Goes slowly, beside
+what the nodes do ([storage] scrub_rate). They do the same by themselves ([storage] scrub_every).
+
+Examples:
+  campanile cluster scrub --dir chat
+  campanile cluster scrub --config chat/node-1/campanile.toml --no-wait")]
+    Scrub(ScrubArgs),
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +240,18 @@ pub(crate) struct StatusArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) node: NodesArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    #[command(flatten)]
+    pub(crate) node: NodesArgs,
+    /// Begin and return: `campanile cluster status` shows how far it is
+    #[arg(long)]
+    pub(crate) no_wait: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat::ids::{NodeId, ShardId};
-use cluster::ShardDigest;
+use cluster::{Integrity, ShardDigest};
 use serde::Serialize;
 
 use super::args::{NodesArgs, StatusArgs};
 use super::output::{json, say, table};
 use super::{Code, Exit, Failure, load_config, read_file, read_secret};
-use crate::admin::{AdminClient, AdminError, NodeStatus};
+use crate::admin::{AdminClient, AdminError, NodeStatus, shard_name};
 use crate::local::LocalCluster;
 
 /// What one asked node said.
@@ -138,6 +138,7 @@ fn report(answers: &[Answer]) -> String {
         ));
         parts.push(nodes(answers, first));
         parts.push(shards(&known));
+        parts.extend(damage(&known));
     }
     if known.iter().any(|(answer, _)| answer.digests.is_some()) {
         parts.push(digests(&known));
@@ -184,6 +185,38 @@ fn shards(known: &[(&Answer, &NodeStatus)]) -> String {
         rows.push(row);
     }
     table(&rows)
+}
+
+/// What was found damaged and what became of it, and scrubs; nothing if there was neither.
+fn damage(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
+    let mut lines = Vec::new();
+    for (_, status) in known {
+        let node = status.cluster.node;
+        for shard in &status.cluster.shards {
+            let Integrity { found, repaired, pending, quarantined, last, stuck } = &shard.integrity;
+            if *found == 0 {
+                continue;
+            }
+            let name = shard_name(shard.shard);
+            let state = match (quarantined, pending) {
+                (true, _) => ", its state is not shown and being rebuilt".to_owned(),
+                (false, 0) => String::new(),
+                (false, pending) => format!(", {pending} being repaired"),
+            };
+            let last = last.as_ref().map_or_else(String::new, |last| format!("; last: {last}"));
+            let stuck = stuck.as_ref().map_or_else(String::new, |why| format!("; not repaired yet: {why}"));
+            lines
+                .push(format!("DAMAGE on node {node}, {name}: {found} found, {repaired} repaired{state}{last}{stuck}"));
+        }
+        let scrub = &status.cluster.scrub;
+        if scrub.began_ms > 0 {
+            let at = scrub.at.map_or_else(|| "ended".to_owned(), |shard| format!("at {}", shard_name(shard)));
+            let (records, bytes, damaged) = (scrub.records, bytes(scrub.bytes), scrub.damaged);
+            let failed = scrub.failed.as_ref().map_or_else(String::new, |why| format!(", early: {why}"));
+            lines.push(format!("scrub on node {node}: {at}{failed}, {records} records ({bytes}), {damaged} damaged"));
+        }
+    }
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn applied(status: &NodeStatus, shard: ShardId) -> Option<u64> {

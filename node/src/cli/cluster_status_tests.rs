@@ -1,6 +1,6 @@
 //! What an operator reads.
 
-use cluster::{ClusterStatus, PeerStatus, ShardStatus};
+use cluster::{ClusterStatus, PeerStatus, ScrubProgress, ShardStatus};
 
 use super::*;
 use crate::admin::StorageStatus;
@@ -27,6 +27,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         applied,
         failed: None,
         diverged: None,
+        integrity: Integrity::default(),
     };
     let status = NodeStatus {
         version: "1.0".into(),
@@ -39,6 +40,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
             node: id,
             peers: peers.to_vec(),
             shards: vec![shard(0, Some(1)), shard(1, None)],
+            scrub: ScrubProgress::default(),
         },
     };
     Answer { admin: format!("https://{id}"), status: Some(status), digests: None, error: None }
@@ -73,4 +75,35 @@ fn replicas_are_equal_different_or_not_comparable() {
     assert_eq!(verdict(&[(1, &a), (2, &b)]), "DIFFERENT at the same index: 1: aa, 2: bb");
     assert!(verdict(&[(1, &a), (2, &later)]).starts_with("at different indexes"));
     assert_eq!(verdict(&[(1, &a)]), "one asked");
+}
+
+#[test]
+fn damage_and_scrubs_are_shown_once_there_are_any() {
+    let mut answer = node(2, 10);
+    let status = answer.status.as_mut().unwrap();
+    status.cluster.shards[1].integrity = Integrity {
+        found: 3,
+        repaired: 2,
+        pending: 1,
+        quarantined: false,
+        last: Some("corrupt log record 4 of shard 1".to_owned()),
+        stuck: Some("nobody answers".to_owned()),
+    };
+    status.cluster.scrub = ScrubProgress {
+        at: Some(ShardId(1)),
+        began_ms: 1,
+        records: 50,
+        bytes: 2_048,
+        damaged: 3,
+        ..Default::default()
+    };
+    let status = answer.status.clone().unwrap();
+    let expected = "\
+DAMAGE on node 2, shard 1: 3 found, 2 repaired, 1 being repaired; last: corrupt log record 4 of shard 1; \
+not repaired yet: nobody answers
+scrub on node 2: at shard 1, 50 records (2.0 KiB), 3 damaged";
+    assert_eq!(damage(&[(&answer, &status)]).as_deref(), Some(expected));
+    let whole = node(1, 10);
+    let status = whole.status.clone().unwrap();
+    assert_eq!(damage(&[(&whole, &status)]), None);
 }

@@ -58,7 +58,7 @@ fn verdict(comparisons: &[Comparison]) -> Result<(), Failure> {
     let different = comparisons.iter().filter(|comparison| !comparison.divergent().is_empty()).count();
     if different > 0 {
         return Err(Failure::new(Code::Divergent, Exit::Failed, format!("replicas of {different} shards differ"))
-            .next("keep the data directory of the node that differs for a look, and report it: this must not happen"));
+            .next("a state that differs from most is rebuilt from another: campanile cluster status shows it, and verify afterwards that all are equal. Report it with the log of that node: this must not happen"));
     }
     let unheard = comparisons.iter().filter(|comparison| !comparison.silent().is_empty()).count();
     if unheard > 0 {

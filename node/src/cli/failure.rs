@@ -59,6 +59,8 @@ codes! {
     Divergent = 2211;
     /// Not every replica was compared.
     NotCompared = 2212;
+    /// Stored records are damaged, and not repaired.
+    Damaged = 2213;
     /// No node takes the client's connection.
     Connect = 2301;
     /// The message was not sent.

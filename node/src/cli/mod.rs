@@ -4,6 +4,7 @@ mod args;
 mod args_nodes;
 mod chat_commands;
 mod cluster_init;
+mod cluster_scrub;
 mod cluster_status;
 mod cluster_verify;
 mod config_commands;
@@ -63,6 +64,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::JoinToken(args)) => within_runtime(node_membership::join_token(args)),
         Command::Shard(command) => within_runtime(shard_commands::run(command)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
+        Command::Cluster(ClusterCommand::Scrub(args)) => within_runtime(cluster_scrub::run(args)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)
         }

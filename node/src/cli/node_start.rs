@@ -32,10 +32,24 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
     let node = config.node.id;
     crate::start::run(config).map_err(|error| {
         let causes = error.chain().skip(1).map(ToString::to_string);
+        let next = if is_damaged(&error) {
+            "what this node promised the others is lost: replace it, as docs/OPERATIONS.md says under \"Damaged records\""
+        } else {
+            "the lines above this one tell more; campanile config check FILE checks the files"
+        };
         causes
             .fold(Failure::new(Code::Node, Exit::Failed, format!("node {node}: {error}")), Failure::detail)
-            .next("the lines above this one tell more; campanile config check FILE checks the files")
+            .next(next)
     })
+}
+
+/// Whether stored records are the reason, and no other node can give them back.
+fn is_damaged(error: &anyhow::Error) -> bool {
+    let storage = error.chain().any(|cause| {
+        cause.downcast_ref::<storage::StorageError>().is_some_and(|error| error.damage() == Some(storage::Damage::Meta))
+            || matches!(cause.downcast_ref(), Some(storage::OpenError::Corrupt { .. }))
+    });
+    storage || matches!(error.chain().find_map(|cause| cause.downcast_ref()), Some(cluster::StartError::Damaged { .. }))
 }
 
 /// Asks this process to end once standard input does, as SIGTERM would; and ends it if it does not.

@@ -99,6 +99,9 @@ pub struct AdminSection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSection {
     pub cache_bytes: u64,
+    /// Zero: only when asked for.
+    pub scrub_every: Duration,
+    pub scrub_bytes_per_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +162,11 @@ impl Default for NodeConfig {
                 ca: "ca.pem".into(),
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
-            storage: StorageSection { cache_bytes: 64 << 20 },
+            storage: StorageSection {
+                cache_bytes: 64 << 20,
+                scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
+                scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
+            },
             keys: KeysSection {
                 node_key: "keys/node.secret".into(),
                 cluster_key: "keys/cluster.secret".into(),

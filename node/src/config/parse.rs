@@ -234,8 +234,14 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         small if small < 1 << 20 => Err("the cache needs at least 1 MiB".to_owned()),
         bytes => Ok(bytes),
     });
+    let scrub_every = section.read("scrub_every", default.scrub_every, duration);
+    let scrub_bytes_per_s =
+        section.read("scrub_rate", default.scrub_bytes_per_s, |value| match units::size(value.as_text()?)? {
+            small if small < 64 << 10 => Err("at least 64 KiB a second, or it never ends".to_owned()),
+            bytes => Ok(bytes),
+        });
     section.finish();
-    StorageSection { cache_bytes }
+    StorageSection { cache_bytes, scrub_every, scrub_bytes_per_s }
 }
 
 fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection {

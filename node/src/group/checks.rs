@@ -30,7 +30,7 @@ pub(super) async fn users_exist(cluster: Cluster, app: AppId, users: Vec<UserId>
         match query::account(&view, &app, user) {
             Ok(Some(_)) => {}
             Ok(None) => return Err(GroupFailure::Rejected(ErrorCode::UserNotFound)),
-            Err(_) => return Err(GroupFailure::Internal),
+            Err(error) => return Err(unreadable(error)),
         }
     }
     Ok(())
@@ -47,7 +47,6 @@ pub(super) async fn may_ask(
     let shard = cluster.conversation_shard(&app, &conversation);
     barrier(&cluster, shard).await?;
     let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
-    let unreadable = |_: storage::StorageError| GroupFailure::Internal;
     if query::member(&view, &app, &conversation, &user).map_err(unreadable)?.is_some() {
         return Ok(());
     }
@@ -55,4 +54,9 @@ pub(super) async fn may_ask(
         Some(id) if query::was_sent(&view, &app, &conversation, &user, id).map_err(unreadable)? => Ok(()),
         _ => Err(GroupFailure::Rejected(ErrorCode::NotAMember)),
     }
+}
+
+/// What is being repaired can be asked for again.
+fn unreadable(error: storage::StorageError) -> GroupFailure {
+    if error.is_repairable() { GroupFailure::Unavailable } else { GroupFailure::Internal }
 }

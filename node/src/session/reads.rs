@@ -18,7 +18,10 @@ use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
-use crate::history::json_bound;
+use crate::history::{HistoryError, json_bound};
+
+/// Between two attempts to read what is being repaired.
+const REPAIR_PAUSE: Duration = Duration::from_millis(200);
 
 /// One read on behalf of one user.
 #[derive(Clone)]
@@ -53,8 +56,13 @@ pub(super) async fn barriers(cluster: &Cluster, shards: BTreeSet<ShardId>) -> Re
     try_join_all(shards.into_iter().map(barrier)).await.map(drop)
 }
 
-/// A fault of the service: the reason is for the log, not for the client.
-pub(super) fn internal(error: impl std::error::Error) -> ErrorCode {
+/// A fault of the service: the reason is for the log, not for the client. What is being repaired can be read soon.
+pub(super) fn internal(error: impl Into<HistoryError>) -> ErrorCode {
+    let error = error.into();
+    if error.is_repairable() {
+        tracing::warn!(%error, "a session's read waits for a repair");
+        return ErrorCode::Unavailable;
+    }
     tracing::error!(%error, "a session's read failed");
     ErrorCode::Internal
 }
@@ -196,6 +204,19 @@ impl Reader {
     /// The next events of a conversation that the session lags behind in. No barrier: this replica has applied what
     /// the session heard of. No check of membership either: an event that removes the user ends the conversation.
     pub(super) async fn backfill(self, conversation: ConversationId, after: u64) -> Result<Vec<LiveEvent>, ErrorCode> {
+        within_deadline(async {
+            loop {
+                match self.clone().backfill_once(conversation.clone(), after).await {
+                    // It is being repaired.
+                    Err(ErrorCode::Unavailable) => tokio::time::sleep(REPAIR_PAUSE).await,
+                    done => return done,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn backfill_once(self, conversation: ConversationId, after: u64) -> Result<Vec<LiveEvent>, ErrorCode> {
         blocking(move || {
             let history = &self.services.history;
             let (limit, max_bytes) = (limits::HISTORY_PAGE, limits::HISTORY_PAGE_BYTES);
@@ -204,11 +225,7 @@ impl Reader {
                 let frame = history.encoder().frame(event)?;
                 Ok(LiveEvent::new(event, frame))
             };
-            events
-                .iter()
-                .map(live)
-                .collect::<Result<_, _>>()
-                .map_err(|error: crate::history::HistoryError| internal(error))
+            events.iter().map(live).collect::<Result<_, _>>().map_err(|error: HistoryError| internal(error))
         })
         .await
     }

@@ -1,11 +1,12 @@
 //! The first entries of a cluster's life, and the apps its nodes are configured with. Every node asks for them; the
 //! metadata group takes the same ask any number of times.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use chat::command::{ClusterCommand, Command, Outcome};
 use chat::ids::ShardId;
+use chat::limits::REPAIR_PATIENCE_MS;
 use chat::state::query;
 use cluster::Cluster;
 
@@ -16,8 +17,26 @@ const RETRY: Duration = Duration::from_millis(200);
 /// The epoch of a cluster that was never restored.
 const FIRST_EPOCH: u32 = 1;
 
-/// Returns the cluster's stream epoch once the cluster and the configured apps are on record.
+/// How long a repair of the metadata group's records is waited for.
+const REPAIR: Duration = Duration::from_millis(REPAIR_PATIENCE_MS);
+
+/// Returns the cluster's stream epoch once the cluster and the configured apps are on record. What is damaged of that is
+/// being repaired from the other nodes: it is asked for again.
 pub(super) async fn found(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u32> {
+    let begun = Instant::now();
+    loop {
+        match found_once(cluster, config).await {
+            Err(error) if is_repairable(&error) && begun.elapsed() < REPAIR => tokio::time::sleep(RETRY).await,
+            done => return done,
+        }
+    }
+}
+
+fn is_repairable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<storage::StorageError>().is_some_and(|error| error.is_repairable()))
+}
+
+async fn found_once(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u32> {
     let view = cluster.view(ShardId::META).context("every node has the metadata group")?;
     if config.cluster.joined {
         caught_up(cluster).await;

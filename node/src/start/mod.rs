@@ -12,7 +12,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Scrubbing, Timing};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine};
@@ -118,8 +118,11 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 
 /// Returns once this node was removed from the cluster. Before that, when it is told to leave, its clients go elsewhere.
 async fn leave(node: &Node) {
-    node.cluster.told_to_leave().await;
-    node.duty().drain(GOODBYE).await;
+    tokio::select! {
+        () = node.cluster.told_to_leave() => node.duty().drain(GOODBYE).await,
+        // It was not there when it was told.
+        () = node.cluster.expelled() => return,
+    }
     node.cluster.expelled().await;
 }
 
@@ -164,6 +167,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             election_max: config.cluster.election_max,
         },
         engine: engine.clone(),
+        scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },
     })
 }
 
