@@ -368,7 +368,7 @@ async fn a_state_that_differs_is_quarantined_and_rebuilt_from_one_that_most_have
     stage.start_damaged().await;
     stage.send(5).await;
     // It even leads the shard.
-    until("the node leads again", || stage.damaged().leader(SHARD) == Some(DAMAGED)).await;
+    until("the node leads again", || stage.nodes[0].cluster.leader(SHARD) == Some(DAMAGED)).await;
     let started = Instant::now();
     loop {
         let comparison = stage.nodes[0].cluster.verify(SHARD).await.unwrap();
@@ -391,7 +391,7 @@ async fn a_state_that_differs_is_quarantined_and_rebuilt_from_one_that_most_have
         Err(error) => panic!("{error}"),
     })
     .await;
-    assert_ne!(stage.damaged().leader(SHARD), Some(DAMAGED), "whoever applies nothing leads nothing");
+    assert_ne!(stage.nodes[0].cluster.leader(SHARD), Some(DAMAGED), "whoever applies nothing leads nothing");
     until("nothing is left", || stage.integrity().pending == 0).await;
     let status = stage.status();
     assert_eq!((status.diverged, status.integrity.quarantined), (None, false));
