@@ -20,8 +20,9 @@ use storage::damage::{Database, StoredRecord};
 use storage::{Engine, EngineOptions, Identity, LogPayload, LogPosition, LogRecord, NodeKey, StorageError};
 use uuid::Uuid;
 
-const SHARDS: u16 = 1;
-const SHARD: ShardId = ShardId(1);
+const SHARDS: u16 = 2;
+/// The third node leads it when all are well.
+const SHARD: ShardId = ShardId(2);
 const CLUSTER: &str = "0190aaaa-0000-7000-8000-000000000002";
 const DEADLINE: Duration = Duration::from_secs(90);
 /// The node that is damaged.
@@ -290,7 +291,7 @@ async fn what_a_node_promised_and_nobody_can_give_back_is_refused_by_name() {
     for name in ["vote", "applied", "purged"] {
         assert_eq!(stage.flip(is("meta", name)).len(), 1, "{name}");
         let refused = stage.open(DAMAGED).await.err().unwrap();
-        let expected = format!("corrupt meta record {name} of shard 1: the seal does not open");
+        let expected = format!("corrupt meta record {name} of shard 2: the seal does not open");
         assert!(refused.contains(&expected), "{refused}");
         // The same bit again.
         stage.flip(is("meta", name));
@@ -367,6 +368,8 @@ async fn a_state_that_differs_is_quarantined_and_rebuilt_from_one_that_most_have
     diverge(&stage.data_dir(DAMAGED), stage.engine_options(DAMAGED)).await;
     stage.start_damaged().await;
     stage.send(5).await;
+    // It even leads the shard.
+    until("the node leads again", || stage.nodes[0].cluster.leader(SHARD) == Some(DAMAGED)).await;
     let started = Instant::now();
     loop {
         let comparison = stage.nodes[0].cluster.verify(SHARD).await.unwrap();
@@ -389,6 +392,7 @@ async fn a_state_that_differs_is_quarantined_and_rebuilt_from_one_that_most_have
         Err(error) => panic!("{error}"),
     })
     .await;
+    assert_ne!(stage.nodes[0].cluster.leader(SHARD), Some(DAMAGED), "whoever applies nothing leads nothing");
     until("nothing is left", || stage.integrity().pending == 0).await;
     let status = stage.status();
     assert_eq!((status.diverged, status.integrity.quarantined), (None, false));
