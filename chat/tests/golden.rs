@@ -12,15 +12,18 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::{ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, Outcome, UserCommand};
+use chat::command::{
+    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, Outcome, RetentionCommand, UserCommand,
+};
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, IndexPage, InlineEvent, ListEntry,
-    ListHead, ListOrder, Member, OutboxHead, Slot,
+    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage, InlineEvent,
+    ListEntry, ListHead, ListOrder, Member, OutboxHead, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,6 +101,9 @@ fn records_of_the_conversations_shard() {
     state("dedupe_page", page);
     state("outbox_head", OutboxHead { first: 3, next: 300 });
     state("outbox_item", list_change());
+    let marks = vec![FloorMark { time_ms: TIME_MS, seq: 200 }];
+    state("floor", Floor { oldest_seq: 300, marks });
+    state("retention", Retention { max_age_ms: Some(86_400_000), max_count: None });
 }
 
 #[test]
@@ -171,6 +177,18 @@ fn commands() -> Vec<(&'static str, Command)> {
 #[test]
 fn later_commands() {
     golden(Kind::Entry, "entry_compare", &EntryBatch { time_ms: TIME_MS, commands: vec![Command::Compare] });
+    let conversation = private();
+    let place = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let retention = Retention { max_age_ms: Some(86_400_000), max_count: Some(10_000) };
+    let commands = [
+        RetentionCommand::SetApp { app: app(), retention },
+        RetentionCommand::SetConversation { app: app(), conversation: group(), retention: Some(retention) },
+        RetentionCommand::Trim { app: app(), conversation: group(), oldest_seq: 70_000 },
+        RetentionCommand::Forget { app: app(), conversation, below: 70_000, after: place("a"), through: place("b") },
+        RetentionCommand::Purge { through: 70_000 },
+    ];
+    let commands = commands.map(Command::Retention).to_vec();
+    golden(Kind::Entry, "entry_retention", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 /// Outcomes travel between nodes of different builds. New codes go after these.

@@ -50,6 +50,7 @@ impl Inner {
                 let part = SnapshotPart { vote, applied, id, number, chunk };
                 serve::snapshot(&replica.raft, &replica.spool, part).await
             }
+            Request::Holds { .. } => Response::Holds(replica.state.applied().position.map(|position| position.index)),
             Request::ReadIndex { .. } => match replica.read_index().await {
                 Ok(index) => Response::ReadIndex(index),
                 Err(error) => Response::Failed(error.into()),

@@ -23,8 +23,8 @@ use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
 use crate::{
-    ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover,
-    heartbeat, leave, outbox, reach, status, verify,
+    ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, ShardDigest, StartError, balance, collect,
+    failover, heartbeat, leave, outbox, purge, reach, retention, status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -198,8 +198,8 @@ impl Cluster {
         verify::verify(&self.inner, shard).await
     }
 
-    /// Builds a snapshot of this node's replica of `shard` and moves its log's purge marker up to it.
-    /// A replica that lacks what was purged then gets the snapshot.
+    /// Makes the state of this node's replica of `shard` durable and moves its log's purge marker up to it.
+    /// A replica that lacks what was purged then gets a copy of the state.
     pub async fn compact(&self, shard: ShardId) -> Result<(), ProposeError> {
         let replica = self.inner.replica(shard).ok_or(ProposeError::Unavailable)?;
         replica.compact().await
@@ -292,6 +292,9 @@ async fn start(
     }
     tokio::spawn(balance::run(inner.clone()));
     tokio::spawn(verify::run(inner.clone()));
+    tokio::spawn(retention::run(inner.clone(), options.housekeeping));
+    tokio::spawn(purge::run(inner.clone(), options.housekeeping));
+    tokio::spawn(collect::run(inner.clone(), options.housekeeping));
     Ok(inner)
 }
 

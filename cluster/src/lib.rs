@@ -7,15 +7,19 @@
 mod asked;
 mod balance;
 mod cluster;
+mod collect;
 mod consensus;
 mod failover;
 mod heartbeat;
+mod housekeeping;
 mod leave;
 mod outbox;
 mod peer;
 mod proposer;
+mod purge;
 mod reach;
 mod replica;
+mod retention;
 mod status;
 mod verify;
 
@@ -30,6 +34,7 @@ use storage::Engine;
 
 pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
+pub use housekeeping::Housekeeping;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
@@ -72,6 +77,7 @@ pub struct ClusterOptions {
     pub listen: SocketAddr,
     pub tls: PeerTls,
     pub timing: Timing,
+    pub housekeeping: Housekeeping,
     pub engine: Engine,
 }
 

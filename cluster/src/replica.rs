@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::consensus::log_store::ShardLog;
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
-use crate::consensus::state_machine::{ShardState, ShardView};
+use crate::consensus::state_machine::{ShardState, ShardView, Told};
 use crate::consensus::types::{Proposal, Types};
 use crate::peer::lane::Lane;
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
@@ -40,6 +40,7 @@ pub(crate) struct Replica {
     /// Told when the outbox may hold something to deliver.
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
+    to_purge: watch::Receiver<u64>,
     pub(crate) digests: Arc<Digests>,
 }
 
@@ -53,8 +54,8 @@ pub(crate) struct ReplicaOptions<'a> {
     pub(crate) feed: Arc<dyn Feed>,
 }
 
-/// The log is the message store: it is never purged while its messages are kept (docs/adr/0002), so no snapshot
-/// is made on its own; an operator's or a test's trigger still can, and a replica that needs one gets it.
+/// When the log is purged is `crate::purge`'s business, and a replica that needs a copy of the state gets one made for it:
+/// openraft does neither on its own.
 fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: cluster.to_owned(),
@@ -70,7 +71,7 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         enable_leader_restore: Some(false),
         max_payload_entries: 64,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: u64::MAX,
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         ..Config::default()
@@ -86,10 +87,16 @@ impl Replica {
         // The first entry is the membership that every member starts with: nobody has led before it.
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
+        let (to_purge_sender, to_purge) = watch::channel(0);
         let outbox_filled = Arc::new(Notify::new());
         let digests = Arc::new(Digests::default());
-        let machine =
-            ShardState::new(shard, state.clone(), options.feed, applied_sender, outbox_filled.clone(), digests.clone());
+        let told = Told {
+            applied: applied_sender,
+            to_purge: to_purge_sender,
+            outbox_filled: outbox_filled.clone(),
+            digests: digests.clone(),
+        };
+        let machine = ShardState::new(shard, state.clone(), options.feed, told);
         let config =
             config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
         let network = Network::new(shard, options.lanes);
@@ -116,6 +123,7 @@ impl Replica {
             promised_until,
             outbox_filled,
             applied,
+            to_purge,
             digests,
         })
     }
@@ -138,7 +146,12 @@ impl Replica {
         ShardView::new(self.state.clone())
     }
 
-    /// Snapshots what is applied and purges the log up to it.
+    /// Up to which entry the log may be let go of, as far as this replica has heard.
+    pub(crate) fn to_purge(&self) -> u64 {
+        *self.to_purge.borrow()
+    }
+
+    /// Makes durable what is applied and purges the log up to it.
     pub(crate) async fn compact(&self) -> Result<(), ProposeError> {
         let through = self.applied_index();
         let failed = |_: Fatal<_>| ProposeError::Storage;

@@ -42,6 +42,9 @@ pub struct ShardStatus {
     /// The entry after which this replica was found to differ from the others, if so.
     #[serde(default)]
     pub diverged: Option<u64>,
+    /// Index of the last entry that this replica's log has let go of: who lacks it gets a copy of the state.
+    #[serde(default)]
+    pub purged: u64,
 }
 
 /// A replica's state in one number, at one log index.
@@ -84,5 +87,6 @@ fn shard(replica: &Replica, members: &[NodeId]) -> ShardStatus {
         applied: replica.applied_index(),
         failed: metrics.running_state.err().map(|error| error.to_string()),
         diverged: replica.digests.diverged(),
+        purged: replica.log.bounds().purged.map_or(0, |position| position.index),
     }
 }

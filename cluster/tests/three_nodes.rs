@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
-use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, Timing};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::{Engine, EngineOptions, Identity, NodeKey};
@@ -108,6 +108,7 @@ impl Node {
             listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: authority.tls(node),
             timing,
+            housekeeping: Housekeeping::default(),
             engine: engine.clone(),
         };
         let notes = Arc::new(Notes::default());

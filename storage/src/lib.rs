@@ -7,6 +7,7 @@
 
 mod body;
 mod cache;
+mod collect;
 mod disk;
 mod engine;
 mod error;
@@ -29,6 +30,7 @@ mod thread;
 mod wal;
 
 pub use body::{BodyContext, BodySealer};
+pub use collect::Collected;
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};
 pub use identity::Identity;

@@ -18,6 +18,8 @@ pub const STATE_VALUE_BYTES: usize = 62 * 1024;
 pub(crate) const CHUNK_BYTES: usize = 48 * 1024;
 /// Chunks of a snapshot being built that may wait for the storage thread.
 pub(crate) const CHUNKS_IN_QUEUE: u32 = 16;
+/// Log records that one step of collecting looks at.
+pub(crate) const COLLECT_RECORDS: usize = 512;
 /// Bytes of log records in one streamed snapshot chunk, unless a single record is larger.
 pub(crate) const RECORDS_CHUNK_BYTES: usize = 128 * 1024;
 

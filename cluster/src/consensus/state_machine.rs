@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::{Command, EntryBatch};
+use chat::command::{Command, EntryBatch, RetentionCommand};
 use chat::ids::ShardId;
 use chat::state::View;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use storage::{Applied, Snapshot, SnapshotSource, StateStore, StorageError};
+use storage::{Applied, SnapshotChunk, SnapshotSource, StateStore, StorageError};
 use tokio::sync::{Notify, watch};
 
 use super::log_store::blocking;
@@ -56,25 +56,25 @@ pub(crate) struct ShardState {
     shard: ShardId,
     state: StateStore,
     feed: Arc<dyn Feed>,
-    /// Index of the last applied entry, for those who wait for it.
-    applied: watch::Sender<u64>,
+    told: Told,
     membership: Bytes,
-    outbox_filled: Arc<Notify>,
-    digests: Arc<Digests>,
+}
+
+/// Who is told of what is applied, besides the feed.
+pub(crate) struct Told {
+    /// Index of the last applied entry, for those who wait for it.
+    pub(crate) applied: watch::Sender<u64>,
+    /// Up to which entry the log may be let go of.
+    pub(crate) to_purge: watch::Sender<u64>,
+    pub(crate) outbox_filled: Arc<Notify>,
+    pub(crate) digests: Arc<Digests>,
 }
 
 impl ShardState {
-    pub(crate) fn new(
-        shard: ShardId,
-        state: StateStore,
-        feed: Arc<dyn Feed>,
-        applied: watch::Sender<u64>,
-        outbox_filled: Arc<Notify>,
-        digests: Arc<Digests>,
-    ) -> Self {
+    pub(crate) fn new(shard: ShardId, state: StateStore, feed: Arc<dyn Feed>, told: Told) -> Self {
         let now = state.applied();
-        applied.send_replace(now.position.map_or(0, |position| position.index));
-        Self { shard, state, feed, applied, membership: now.membership, outbox_filled, digests }
+        told.applied.send_replace(now.position.map_or(0, |position| position.index));
+        Self { shard, state, feed, told, membership: now.membership }
     }
 
     /// Applies one entry: pure decision, one write, then the events.
@@ -87,6 +87,7 @@ impl ShardState {
             EntryPayload::Normal(Proposal(bytes)) => {
                 let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
                 to_compare = batch.commands.contains(&Command::Compare);
+                self.told.purges(&batch);
                 let view = ShardView { state: self.state.clone() };
                 delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
             }
@@ -99,15 +100,25 @@ impl ShardState {
         let applied = Applied { position: Some(position_of(&entry.log_id)), membership: self.membership.clone() };
         self.state.apply(delta.writes, applied).map_err(io_error)?;
         if to_compare {
-            self.digests.make(index, self.state.freeze());
+            self.told.digests.make(index, self.state.freeze());
         }
         if fills_outbox {
-            self.outbox_filled.notify_one();
+            self.told.outbox_filled.notify_one();
         }
         if !delta.events.is_empty() {
             self.feed.committed(self.shard, index, delta.events.into());
         }
         Ok(EntryOutcome { outcomes: delta.outcomes.into() })
+    }
+}
+
+impl Told {
+    fn purges(&self, batch: &EntryBatch) {
+        for command in &batch.commands {
+            if let Command::Retention(RetentionCommand::Purge { through }) = command {
+                self.to_purge.send_replace(*through);
+            }
+        }
     }
 }
 
@@ -131,7 +142,7 @@ impl RaftStateMachine<Types> for ShardState {
             if let Some(responder) = responder {
                 responder.send(outcome);
             }
-            self.applied.send_replace(entry.log_id.index);
+            self.told.applied.send_replace(entry.log_id.index);
         }
         Ok(())
     }
@@ -146,15 +157,16 @@ impl RaftStateMachine<Types> for ShardState {
         let applied = self.state.applied();
         self.membership = applied.membership;
         let index = applied.position.map_or(0, |position| position.index);
-        self.applied.send_replace(index);
+        self.told.applied.send_replace(index);
         // Sessions may hold positions from before the jump: they read the rest from the log.
         self.feed.jumped(self.shard, index);
         Ok(())
     }
 
+    /// Made when it is asked for: entries are applied while it is copied and sent.
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
-        let state = self.state.clone();
-        blocking(move || state.current_snapshot()).await?.map(raft_snapshot).transpose()
+        let applied = self.state.applied();
+        applied.position.map(|_| raft_snapshot(self.state.snapshot())).transpose()
     }
 }
 
@@ -165,15 +177,30 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
+    /// The state is its own snapshot once it is on the disk: what was applied by now may be purged then.
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        let state = self.state.clone();
-        raft_snapshot(blocking(move || state.snapshot()).await?)
+        let (state, applied) = (self.state.clone(), self.state.applied());
+        blocking(move || state.checkpoint()).await?;
+        raft_snapshot(Durable(storage::SnapshotMeta { applied, id: String::new() }))
     }
 }
 
-fn raft_snapshot(snapshot: Snapshot) -> Result<RaftSnapshot, io::Error> {
-    let meta = snapshot_meta(&snapshot.meta.applied).map_err(io_error)?;
-    Ok(RaftSnapshot { meta, snapshot: snapshot.source() })
+/// What [`RaftSnapshotBuilder`] makes: openraft takes note of the position, and asks for a snapshot anew to send one.
+struct Durable(storage::SnapshotMeta);
+
+impl SnapshotSource for Durable {
+    fn meta(&self) -> &storage::SnapshotMeta {
+        &self.0
+    }
+
+    fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
+        Err(StorageError::Source { reason: "it is not made to be sent".to_owned() })
+    }
+}
+
+fn raft_snapshot(snapshot: impl SnapshotSource + Send + 'static) -> Result<RaftSnapshot, io::Error> {
+    let meta = snapshot_meta(&snapshot.meta().applied).map_err(io_error)?;
+    Ok(RaftSnapshot { meta, snapshot: Box::new(snapshot) })
 }
 
 pub(crate) fn snapshot_meta(applied: &Applied) -> Result<SnapshotMeta, codec::CodecError> {

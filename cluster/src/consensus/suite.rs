@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use super::log_store::ShardLog;
-use super::state_machine::ShardState;
+use super::state_machine::{ShardState, Told};
 use super::types::Types;
 use crate::Feed;
 
@@ -52,8 +52,9 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let shard = ShardId(1);
         let state = engine.state(shard).unwrap();
         let log = ShardLog::new(engine.log(shard).unwrap());
-        let (applied, outbox) = (watch::channel(0).0, Arc::new(Notify::new()));
-        let machine = ShardState::new(shard, state, Arc::new(NoFeed), applied, outbox, Arc::default());
+        let (applied, to_purge) = (watch::channel(0).0, watch::channel(0).0);
+        let told = Told { applied, to_purge, outbox_filled: Arc::new(Notify::new()), digests: Arc::default() };
+        let machine = ShardState::new(shard, state, Arc::new(NoFeed), told);
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }
 }

@@ -101,6 +101,10 @@ pub(crate) enum Request {
     Leaving {
         leaving: bool,
     },
+    /// Up to which entry the replica has applied: whoever sends it a copy leaves out log records up to there.
+    Holds {
+        shard: ShardId,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -124,6 +128,7 @@ pub(crate) enum Response {
     Heard,
     Digest { digest: [u8; 32], records: u64 },
     Reach(BTreeSet<NodeId>),
+    Holds(Option<u64>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -162,6 +167,7 @@ impl Request {
             | Self::ReadIndex { shard }
             | Self::Digest { shard, .. }
             | Self::Agreed { shard, .. }
+            | Self::Holds { shard }
             | Self::Submit { shard, .. } => Some(*shard),
             Self::Leaving { .. } | Self::Reach => None,
         }
@@ -178,6 +184,7 @@ impl Request {
             | Self::ReadIndex { .. }
             | Self::Digest { .. }
             | Self::Agreed { .. }
+            | Self::Holds { .. }
             | Self::Leaving { .. }
             | Self::Reach => 64,
         }

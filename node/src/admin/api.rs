@@ -134,6 +134,7 @@ mod tests {
             applied,
             failed: None,
             diverged: None,
+            purged: 0,
         }
     }
 

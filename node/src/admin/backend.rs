@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use storage::Engine;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
@@ -114,6 +115,14 @@ impl Backend for NodeBackend {
         })
     }
 
+    fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        Box::pin(retention::show(&self.cluster, of))
+    }
+
+    fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        Box::pin(retention::set(&self.cluster, change))
+    }
+
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {
         Box::pin(async move {
             let internal = |error: &dyn std::error::Error| Refused::new(ErrorCode::Internal, error.to_string());
@@ -132,7 +141,7 @@ fn not_hashed(error: PasswordError) -> Refused {
     Refused::new(code, error.to_string())
 }
 
-fn not_proposed(error: ProposeError) -> Refused {
+pub(super) fn not_proposed(error: ProposeError) -> Refused {
     let code = match error {
         ProposeError::Overloaded => ErrorCode::Overloaded,
         ProposeError::NotLeader { .. } | ProposeError::Unavailable => ErrorCode::Unavailable,

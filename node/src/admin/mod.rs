@@ -3,9 +3,11 @@
 mod api;
 mod backend;
 mod client;
+mod retention;
 mod server;
 
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
 pub use client::{AdminClient, AdminError};
+pub use retention::{Policy, RetentionChange, RetentionOf, RetentionStatus};
 pub use server::{Backend, Refused, serve};

@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use serde::Deserialize;
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
+use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -52,13 +53,15 @@ pub trait Backend: Send + Sync + 'static {
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
+    fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
+    fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     /// The newest records of this node's security log, oldest first, as JSON.
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>>;
 }
 
 /// What the handlers share.
-struct Shared {
-    backend: Arc<dyn Backend>,
+pub(super) struct Shared {
+    pub(super) backend: Arc<dyn Backend>,
     /// Of the token: hashes compare in constant time and have one length.
     token: blake3::Hash,
 }
@@ -94,6 +97,8 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
+                .route("/retention", web::get().to(retention::get))
+                .route("/retention", web::put().to(retention::put))
                 .route("/security/log", web::get().to(security_log)),
         )
         .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, 404, "not_found", "no such resource") }));
@@ -168,7 +173,7 @@ async fn security_log(shared: web::Data<Shared>, window: web::Query<Window>) -> 
     answer(shared.backend.security_log(window.limit.unwrap_or(SECURITY_RECORDS)).await)
 }
 
-fn answer(result: Result<impl serde::Serialize, Refused>) -> HttpResponse {
+pub(super) fn answer(result: Result<impl serde::Serialize, Refused>) -> HttpResponse {
     match result {
         Ok(value) => HttpResponse::Ok().json(value),
         Err(refused) => refusal(&refused),

@@ -21,6 +21,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         applied,
         failed: None,
         diverged: None,
+        purged: 0,
     };
     let status = NodeStatus {
         version: "1.0".into(),

@@ -34,6 +34,7 @@ pub struct NodeConfig {
     pub peer: PeerSection,
     pub admin: AdminSection,
     pub storage: StorageSection,
+    pub retention: RetentionSection,
     pub keys: KeysSection,
     pub log: LogSection,
     pub apps: Vec<AppSection>,
@@ -97,6 +98,15 @@ pub struct StorageSection {
     pub cache_bytes: u64,
 }
 
+/// How often what is not needed any more is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSection {
+    pub sweep_every: Duration,
+    pub purge_every: Duration,
+    pub collect_every: Duration,
+    pub log_keep_entries: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysSection {
     pub node_key: PathBuf,
@@ -153,6 +163,12 @@ impl Default for NodeConfig {
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
             storage: StorageSection { cache_bytes: 64 << 20 },
+            retention: RetentionSection {
+                sweep_every: Duration::from_secs(60),
+                purge_every: Duration::from_secs(30),
+                collect_every: Duration::from_secs(300),
+                log_keep_entries: 100_000,
+            },
             keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
             log: LogSection { level: "info,openraft=error,actix_server=warn".into(), format: LogFormat::Auto },
             apps: Vec::new(),
