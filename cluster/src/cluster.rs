@@ -202,7 +202,7 @@ impl Cluster {
     /// A replica that lacks what was purged then gets a copy of the state.
     pub async fn compact(&self, shard: ShardId) -> Result<(), ProposeError> {
         let replica = self.inner.replica(shard).ok_or(ProposeError::Unavailable)?;
-        replica.compact().await
+        replica.let_go(replica.applied_index()).await
     }
 
     /// Hands over every shard that this node leads, and leads none until [`Cluster::return_to_duty`]. How many it still

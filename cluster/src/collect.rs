@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chat::ids::ShardId;
 use chat::state::walk;
-use storage::StorageError;
+use storage::{LogStore, StorageError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Housekeeping;
@@ -25,15 +25,26 @@ const PAGES: usize = 128;
 /// Entries that one pass looks at: bounds the memory of its marks to an eighth of so many bytes.
 const WINDOW: u64 = 32 * 1024 * 1024;
 /// A pass is worth it once so many entries have been let go of since the last one.
-const STEP: u64 = 256;
+const STEP: u64 = 64;
+/// Where nothing was deleted there is little to remove: it has its turn every so many times.
+const RARELY: u32 = 24;
+/// Stretches of entries and records removed at once, and entries looked at.
+const STRETCHES: usize = 64;
+const RECORDS: usize = 512;
+const LOOKED_AT: u64 = 1024 * 1024;
 
 /// How far a shard has been looked through.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Default, Clone)]
 struct Done {
     /// Where the next pass begins; 0 for the log's beginning.
     next: u64,
-    /// What was let go of by the last pass.
+    /// What was let go of, and the last entry that deleted something, at the last pass.
     purged: u64,
+    trimmed: u64,
+    /// Of the last pass over the same entries: what was not marked then is gone.
+    marks: Option<Arc<Marks>>,
+    /// Turns without a pass.
+    idle: u32,
 }
 
 /// Entries by index, from `first` on.
@@ -76,7 +87,7 @@ pub(crate) async fn run(inner: Arc<Inner>, housekeeping: Housekeeping) {
         clock.tick().await;
         for replica in &inner.replicas {
             let before = done.entry(replica.shard).or_default();
-            match pass(replica, *before).await {
+            match pass(replica, before.clone()).await {
                 Ok(after) => *before = after,
                 Err(error) => tracing::warn!(shard = %replica.shard, %error, "log records were not collected"),
             }
@@ -85,19 +96,23 @@ pub(crate) async fn run(inner: Arc<Inner>, housekeeping: Housekeeping) {
 }
 
 /// One pass over a shard. Gives up when another node begins to get a copy: what that is read from stays.
-async fn pass(replica: &Replica, done: Done) -> Result<Done, StorageError> {
+async fn pass(replica: &Replica, mut done: Done) -> Result<Done, StorageError> {
     let purged = replica.log.bounds().purged.map_or(0, |position| position.index);
-    if purged < done.purged + STEP || replica.state.is_copied() {
+    let trimmed = replica.chores().trimmed;
+    let worth = done.next > 0 || purged >= done.purged + STEP;
+    let turn = done.next > 0 || done.marks.is_none() || trimmed != done.trimmed || done.idle >= RARELY;
+    if !worth || !turn || replica.state.is_copied() {
+        done.idle += 1;
         return Ok(done);
     }
     let log = replica.log.clone();
     let Some(first) = blocking(move || log.first_stored()).await?.map(|first| first.max(done.next)) else {
         return Ok(done);
     };
-    let last = purged.min(first.saturating_add(WINDOW));
-    if first > last {
-        return Ok(Done { next: 0, purged });
+    if first > purged {
+        return Ok(Done { purged, trimmed, ..Done::default() });
     }
+    let last = purged.min(first.saturating_add(WINDOW));
     let marks = Arc::new(mark(replica, first, last).await?);
     let state = replica.state.clone();
     blocking(move || state.checkpoint()).await?;
@@ -107,16 +122,51 @@ async fn pass(replica: &Replica, done: Done) -> Result<Done, StorageError> {
         if replica.state.is_copied() {
             return Ok(done);
         }
-        let (log, marks) = (replica.log.clone(), marks.clone());
-        let step = blocking(move || log.collect(from, last, |index| marks.has(index))).await?;
-        (at, removed) = (step.next, removed + step.removed);
+        let sweep = Sweep { log: replica.log.clone(), marks: marks.clone(), before: done.marks.clone(), last };
+        let (next, step) = blocking(move || sweep.step(from)).await?;
+        (at, removed) = (next, removed + step);
         tokio::time::sleep(PAUSE).await;
     }
     if removed > 0 {
         tracing::info!(event = "records_collected", shard = %replica.shard, removed, through = last, "log records removed");
     }
-    // The rest comes with the next pass, from where this one stopped.
-    Ok(if last < purged { Done { next: last + 1, ..done } } else { Done { next: 0, purged } })
+    if last < purged {
+        // The rest comes next, from where this pass stopped.
+        return Ok(Done { next: last + 1, marks: None, ..done });
+    }
+    let marks = (done.next == 0).then_some(marks);
+    Ok(Done { next: 0, purged, trimmed, marks, idle: 0 })
+}
+
+/// Removing what is not marked, up to `last`.
+struct Sweep {
+    log: LogStore,
+    marks: Arc<Marks>,
+    before: Option<Arc<Marks>>,
+    last: u64,
+}
+
+impl Sweep {
+    /// Not marked, and not removed by the pass before.
+    fn is_dead(&self, index: u64) -> bool {
+        !self.marks.has(index) && self.before.as_ref().is_none_or(|before| before.has(index))
+    }
+
+    /// Removes some records from `from` on. Where to go on, none at the end, and how many were removed.
+    fn step(&self, from: u64) -> Result<(Option<u64>, usize), StorageError> {
+        let end = self.last.min(from.saturating_add(LOOKED_AT));
+        let (mut at, mut removed, mut stretches) = (from, 0, 0);
+        while at <= end && removed < RECORDS && stretches < STRETCHES {
+            if !self.is_dead(at) {
+                at += 1;
+                continue;
+            }
+            let stop = (at..=end).find(|index| !self.is_dead(*index)).unwrap_or(end + 1);
+            let step = self.log.collect(at, stop - 1, |index| self.marks.has(index))?;
+            (at, removed, stretches) = (step.next.unwrap_or(stop), removed + step.removed, stretches + 1);
+        }
+        Ok(((at <= self.last).then_some(at), removed))
+    }
 }
 
 /// Marks the entries from `first` to `last` that messages are read from.

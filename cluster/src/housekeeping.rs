@@ -25,7 +25,7 @@ impl Default for Housekeeping {
         Self {
             sweep_every: Duration::from_secs(60),
             purge_every: Duration::from_secs(30),
-            collect_every: Duration::from_secs(300),
+            collect_every: Duration::from_secs(900),
             log_keep_entries: 100_000,
         }
     }

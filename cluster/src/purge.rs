@@ -7,7 +7,6 @@
 //! more than [`Housekeeping::log_keep_entries`](crate::Housekeeping): then it gets a copy of the state when it is back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chat::command::{Command, RetentionCommand};
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,8 +17,6 @@ use crate::replica::Replica;
 
 /// Entries that are let go of at once, at least: each time costs an entry and a checkpoint.
 const STEP: u64 = 64;
-/// Deadline of making the state durable.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(inner: Arc<Inner>, housekeeping: Housekeeping) {
     let mut clock = interval(housekeeping.purge_every);
@@ -40,7 +37,7 @@ async fn announce(replica: &Replica, keep: u64) {
     let (matched, _) = replica.progress();
     let purged = replica.log.bounds().purged.map_or(0, |position| position.index);
     let slowest = matched.values().copied().min();
-    let Some(through) = purgeable(slowest, replica.applied_index(), purged.max(replica.to_purge()), keep) else {
+    let Some(through) = purgeable(slowest, replica.applied_index(), purged.max(replica.chores().purge), keep) else {
         return;
     };
     let command = Command::Retention(RetentionCommand::Purge { through });
@@ -57,24 +54,15 @@ fn purgeable(slowest: Option<u64>, applied: u64, purged: u64, keep: u64) -> Opti
 
 /// On every replica: makes the state durable, then moves the marker.
 async fn purge(replica: &Replica) {
-    let through = replica.to_purge().min(replica.applied_index());
+    let through = replica.chores().purge.min(replica.applied_index());
     let purged = replica.log.bounds().purged.map_or(0, |position| position.index);
     // Who gets a copy goes on from where it was made: what follows that must still be there.
     if through <= purged || replica.state.is_copied() {
         return;
     }
-    // openraft lets go of nothing that is not in a snapshot: ours is the state itself, once it is on the disk.
-    if replica.raft.trigger().snapshot().await.is_err() {
-        return;
-    }
-    let safe = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
-    match replica.raft.wait(Some(CHECKPOINT_TIMEOUT)).metrics(safe, "state durable").await {
-        Ok(_) => {
-            tracing::debug!(shard = %replica.shard, through, "log let go of");
-            // A replica that has ended ends its process.
-            let _ = replica.raft.trigger().purge_log(through).await;
-        }
-        Err(error) => tracing::warn!(shard = %replica.shard, %error, "the state is not durable yet"),
+    match replica.let_go(through).await {
+        Ok(()) => tracing::debug!(shard = %replica.shard, through, "log let go of"),
+        Err(error) => tracing::warn!(shard = %replica.shard, %error, "the log is let go of later"),
     }
 }
 

@@ -15,18 +15,18 @@ use storage::{Engine, LogStore, StateStore};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::consensus::log_store::ShardLog;
+use crate::consensus::log_store::{ShardLog, blocking};
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
-use crate::consensus::state_machine::{ShardState, ShardView, Told};
+use crate::consensus::state_machine::{Chores, ShardState, ShardView, Told};
 use crate::consensus::types::{Proposal, Types};
 use crate::peer::lane::Lane;
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
 use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
 
-/// Deadline of building a snapshot.
-const COMPACT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Deadline of letting go of the log, once the state is durable.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Replica {
     pub(crate) shard: ShardId,
@@ -40,7 +40,7 @@ pub(crate) struct Replica {
     /// Told when the outbox may hold something to deliver.
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
-    to_purge: watch::Receiver<u64>,
+    chores: watch::Receiver<Chores>,
     pub(crate) digests: Arc<Digests>,
 }
 
@@ -87,12 +87,12 @@ impl Replica {
         // The first entry is the membership that every member starts with: nobody has led before it.
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
-        let (to_purge_sender, to_purge) = watch::channel(0);
+        let (chores_sender, chores) = watch::channel(Chores::default());
         let outbox_filled = Arc::new(Notify::new());
         let digests = Arc::new(Digests::default());
         let told = Told {
             applied: applied_sender,
-            to_purge: to_purge_sender,
+            chores: chores_sender,
             outbox_filled: outbox_filled.clone(),
             digests: digests.clone(),
         };
@@ -123,7 +123,7 @@ impl Replica {
             promised_until,
             outbox_filled,
             applied,
-            to_purge,
+            chores,
             digests,
         })
     }
@@ -146,19 +146,22 @@ impl Replica {
         ShardView::new(self.state.clone())
     }
 
-    /// Up to which entry the log may be let go of, as far as this replica has heard.
-    pub(crate) fn to_purge(&self) -> u64 {
-        *self.to_purge.borrow()
+    /// What is to be done in the background, as far as this replica has heard since it started.
+    pub(crate) fn chores(&self) -> Chores {
+        *self.chores.borrow()
     }
 
-    /// Makes durable what is applied and purges the log up to it.
-    pub(crate) async fn compact(&self) -> Result<(), ProposeError> {
-        let through = self.applied_index();
+    /// Lets go of the log up to `through`, which is applied: makes the state durable, then moves the purge marker. A crash
+    /// in between or after it replays nothing that is gone.
+    pub(crate) async fn let_go(&self, through: u64) -> Result<(), ProposeError> {
+        let state = self.state.clone();
+        blocking(move || state.checkpoint()).await.map_err(|_| ProposeError::Storage)?;
+        // openraft lets go of nothing that is not in a snapshot: to it the state itself is one.
         let failed = |_: Fatal<_>| ProposeError::Storage;
         self.raft.trigger().snapshot().await.map_err(failed)?;
-        let wait = self.raft.wait(Some(COMPACT_TIMEOUT));
-        let built = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
-        wait.metrics(built, "snapshot built").await.map_err(|_| ProposeError::Unavailable)?;
+        let wait = self.raft.wait(Some(PURGE_TIMEOUT));
+        let noted = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
+        wait.metrics(noted, "snapshot noted").await.map_err(|_| ProposeError::Unavailable)?;
         self.raft.trigger().purge_log(through).await.map_err(failed)
     }
 

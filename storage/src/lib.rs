@@ -5,6 +5,7 @@
 //! - [`Snapshot`], [`SnapshotSource`]: copies of a shard for other nodes.
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
+mod arrive;
 mod body;
 mod cache;
 mod collect;
@@ -29,6 +30,7 @@ mod state;
 mod thread;
 mod wal;
 
+pub use arrive::Arriving;
 pub use body::{BodyContext, BodySealer};
 pub use collect::Collected;
 pub use engine::{Engine, EngineOptions, EngineStats};

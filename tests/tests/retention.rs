@@ -7,6 +7,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use bench::progress::Progress;
+use bench::soak::{self, Flat, SoakOptions};
 use campanile_client::{Client, ClientEvent, Events, Range};
 use chat::ids::{ConversationId, NodeId};
 use chat::wire::{EventContent, Position, ResyncReason, Target};
@@ -24,7 +26,7 @@ collect_every = "500ms"
 log_keep_entries = 100
 "#;
 /// Messages at once.
-const ROW: usize = 32;
+const ROW: usize = 8;
 const KEPT: u64 = 40;
 
 async fn stage(nodes: u16, shards: u16) -> Result<Stage> {
@@ -128,7 +130,10 @@ async fn messages_are_deleted_everywhere_and_clients_are_told() -> Result<()> {
     let oldest = trimmed(&admin, &ab, KEPT).await?;
     assert_eq!(oldest, last - KEPT + 1);
     let kept = status(&admin, &ac).await?;
-    assert_eq!((kept.oldest_seq, kept.head, kept.own_policy.map(|own| own.max_count)), (Some(1), Some(100), Some(None)));
+    assert_eq!(
+        (kept.oldest_seq, kept.head, kept.own_policy.map(|own| own.max_count)),
+        (Some(1), Some(100), Some(None))
+    );
     stage.equal_digests().await?;
 
     // Every node reads the same, and says what is gone.
@@ -170,7 +175,11 @@ async fn a_node_that_was_away_too_long_catches_up_by_a_copy_under_load() -> Resu
         Ok(stage.cluster.admin(2)?.status().await?.cluster.shards[1].purged > away + 100)
     })
     .await?;
-    until("records are collected", async || log_says(&stage.cluster.log(1), "records_collected")).await?;
+    until("records are collected", async || {
+        say(&alice, "bob", ROW).await?;
+        log_says(&stage.cluster.log(1), "records_collected")
+    })
+    .await?;
 
     // It comes back under load, and the load goes on.
     stage.cluster.start(3)?;
@@ -180,7 +189,8 @@ async fn a_node_that_was_away_too_long_catches_up_by_a_copy_under_load() -> Resu
         let begun = std::time::Instant::now();
         say(&alice, "bob", ROW).await?;
         slowest = slowest.max(begun.elapsed());
-        Ok(node3.ready().await.is_ok_and(|readiness| readiness.ready) && log_says(&cluster.log(3), "snapshot received")?)
+        Ok(node3.ready().await.is_ok_and(|readiness| readiness.ready)
+            && log_says(&cluster.log(3), "snapshot received")?)
     })
     .await?;
     assert!(slowest < std::time::Duration::from_secs(5), "a row took {slowest:?} while a copy was sent");
@@ -196,5 +206,25 @@ async fn a_node_that_was_away_too_long_catches_up_by_a_copy_under_load() -> Resu
     options.have = vec![Position { conversation: ab.clone(), seq: before }];
     let (_bob, mut events) = Client::connect(options).await?;
     assert_eq!(followed(&mut events, &ab, last).await?, expected(Some(oldest), oldest..=last));
+    Ok(())
+}
+
+/// `campanile-bench soak` is the same, longer: ten million messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_stays_flat_while_much_is_said() -> Result<()> {
+    let options = SoakOptions {
+        nodes: 3,
+        shards: 2,
+        groups: 3,
+        messages: 12_000,
+        keep: 100,
+        window: 32,
+        text_bytes: 100,
+        samples: 4,
+    };
+    let samples = soak::run(&options, Progress::Silent).await?;
+    assert_eq!(samples.len(), 4);
+    let flat = Flat::of(&samples).context("there are samples")?;
+    assert!(flat.state && flat.memory && flat.disk, "{samples:?}");
     Ok(())
 }

@@ -64,8 +64,7 @@ pub(crate) struct ShardState {
 pub(crate) struct Told {
     /// Index of the last applied entry, for those who wait for it.
     pub(crate) applied: watch::Sender<u64>,
-    /// Up to which entry the log may be let go of.
-    pub(crate) to_purge: watch::Sender<u64>,
+    pub(crate) chores: watch::Sender<Chores>,
     pub(crate) outbox_filled: Arc<Notify>,
     pub(crate) digests: Arc<Digests>,
 }
@@ -87,7 +86,7 @@ impl ShardState {
             EntryPayload::Normal(Proposal(bytes)) => {
                 let batch: EntryBatch = codec::decode(Kind::Entry, bytes).map_err(io_error)?;
                 to_compare = batch.commands.contains(&Command::Compare);
-                self.told.purges(&batch);
+                self.told.look_for_chores(index, &batch);
                 let view = ShardView { state: self.state.clone() };
                 delta = chat::state::apply(&view, index, &batch).map_err(io_error)?;
             }
@@ -112,11 +111,26 @@ impl ShardState {
     }
 }
 
+/// What entries left to be done in the background.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Chores {
+    /// Up to which entry the log may be let go of.
+    pub(crate) purge: u64,
+    /// The last entry that deleted events.
+    pub(crate) trimmed: u64,
+}
+
 impl Told {
-    fn purges(&self, batch: &EntryBatch) {
+    fn look_for_chores(&self, index: u64, batch: &EntryBatch) {
         for command in &batch.commands {
-            if let Command::Retention(RetentionCommand::Purge { through }) = command {
-                self.to_purge.send_replace(*through);
+            match command {
+                Command::Retention(RetentionCommand::Purge { through }) => {
+                    self.chores.send_modify(|chores| chores.purge = *through);
+                }
+                Command::Retention(RetentionCommand::Trim { .. }) => {
+                    self.chores.send_modify(|chores| chores.trimmed = index);
+                }
+                _ => {}
             }
         }
     }
@@ -177,18 +191,18 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
-    /// The state is its own snapshot once it is on the disk: what was applied by now may be purged then.
+    /// The state is its own snapshot. That it is on the disk before the log is purged is the purger's business
+    /// (`Replica::let_go`): openraft purges nothing by itself.
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        let (state, applied) = (self.state.clone(), self.state.applied());
-        blocking(move || state.checkpoint()).await?;
-        raft_snapshot(Durable(storage::SnapshotMeta { applied, id: String::new() }))
+        let applied = self.state.applied();
+        raft_snapshot(Noted(storage::SnapshotMeta { applied, id: String::new() }))
     }
 }
 
 /// What [`RaftSnapshotBuilder`] makes: openraft takes note of the position, and asks for a snapshot anew to send one.
-struct Durable(storage::SnapshotMeta);
+struct Noted(storage::SnapshotMeta);
 
-impl SnapshotSource for Durable {
+impl SnapshotSource for Noted {
     fn meta(&self) -> &storage::SnapshotMeta {
         &self.0
     }

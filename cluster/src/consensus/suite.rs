@@ -52,8 +52,8 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let shard = ShardId(1);
         let state = engine.state(shard).unwrap();
         let log = ShardLog::new(engine.log(shard).unwrap());
-        let (applied, to_purge) = (watch::channel(0).0, watch::channel(0).0);
-        let told = Told { applied, to_purge, outbox_filled: Arc::new(Notify::new()), digests: Arc::default() };
+        let (applied, chores) = (watch::channel(0).0, watch::Sender::default());
+        let told = Told { applied, chores, outbox_filled: Arc::new(Notify::new()), digests: Arc::default() };
         let machine = ShardState::new(shard, state, Arc::new(NoFeed), told);
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }

@@ -84,7 +84,10 @@ fn print(status: &RetentionStatus, as_json: bool) {
         }
     }
     if let (Some(oldest), Some(head)) = (status.oldest_seq, status.head) {
-        say(format_args!("events {oldest} to {head} are kept"));
+        match oldest <= head {
+            true => say(format_args!("events {oldest} to {head} are kept")),
+            false => say("no event is kept"),
+        }
     }
     say("next: campanile retention set --help");
 }

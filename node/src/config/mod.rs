@@ -166,7 +166,7 @@ impl Default for NodeConfig {
             retention: RetentionSection {
                 sweep_every: Duration::from_secs(60),
                 purge_every: Duration::from_secs(30),
-                collect_every: Duration::from_secs(300),
+                collect_every: Duration::from_secs(900),
                 log_keep_entries: 100_000,
             },
             keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
