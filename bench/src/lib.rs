@@ -19,6 +19,7 @@ pub mod report;
 pub mod roll;
 pub mod run;
 pub mod slo;
+pub mod soak;
 pub mod spawn;
 pub mod summary;
 pub mod systems;

@@ -1,11 +1,13 @@
 //! What goes into a shard's log. A command asks; [`crate::state::apply`] decides, the same on every replica.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::ErrorCode;
 use crate::event::{Role, SealedBody};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
+use crate::retention::Retention;
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,25 @@ pub enum Command {
     ListChanges { changes: Vec<ListChange> },
     /// Changes nothing: every replica makes a digest of its state as it is after this entry, to be compared.
     Compare,
+    /// How long messages are kept, and deleting those that are kept no longer.
+    Retention(RetentionCommand),
+}
+
+/// Retention: what operators set, and what a shard's leader then has every replica delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RetentionCommand {
+    /// Metadata group: what holds for the app's conversations.
+    SetApp { app: AppId, retention: Retention },
+    /// The conversation's shard. None: what holds for the app holds for it again.
+    SetConversation { app: AppId, conversation: ConversationId, retention: Option<Retention> },
+    /// The conversation's shard: events below `oldest_seq` are deleted, at most [`limits::TRIM_EVENTS`] at once.
+    Trim { app: AppId, conversation: ConversationId, oldest_seq: u64 },
+    /// The conversation's shard: ids of messages below `below` are forgotten, as far as that is long enough ago. Looks at
+    /// the ids after `after` up to and including `through`, which are places of `state::query::IdPage`.
+    Forget { app: AppId, conversation: ConversationId, below: u64, after: Option<Bytes>, through: Option<Bytes> },
+    /// Entries up to `through` are on every member, or on as many as are waited for: a replica need not keep them for Raft.
+    /// Changes nothing in the state.
+    Purge { through: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +189,8 @@ impl Command {
                 _ => 0,
             },
             Self::OutboxDelivered { .. } | Self::Compare => 0,
+            // Two places: an author each, and what is behind it in a key.
+            Self::Retention(_) => 2 * IDS,
             Self::ListChanges { changes } => changes.len() * IDS,
         }
     }
@@ -182,7 +205,11 @@ impl Command {
                     | ConversationCommand::MarkRead { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
-            Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } | Self::Compare => true,
+            Self::Cluster(_)
+            | Self::OutboxDelivered { .. }
+            | Self::ListChanges { .. }
+            | Self::Compare
+            | Self::Retention(_) => true,
         }
     }
 }

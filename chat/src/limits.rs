@@ -60,8 +60,19 @@ pub const HISTORY_PAGE_BYTES: usize = 512 * 1024;
 pub const LIST_PAGE: usize = 500;
 /// Bytes of a frame from server to client; history pages are the largest.
 pub const SERVER_FRAME_BYTES: usize = 1024 * 1024;
-/// How long a `client_msg_id` is remembered at least, in milliseconds (7 days). It is in fact remembered as long as its message.
+/// How long a `client_msg_id` is remembered at least, in milliseconds (7 days). It is in fact remembered as long as its message,
+/// and for this long after retention deleted that.
 pub const DEDUPE_WINDOW_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+/// Shortest age at which an operator may have messages deleted, in milliseconds, and the fewest to keep.
+pub const RETENTION_AGE_MS_MIN: u64 = 1_000;
+pub const RETENTION_COUNT_MIN: u64 = 1;
+/// Events that one command of the log may delete from a conversation.
+pub const TRIM_EVENTS: u64 = 1_024;
+/// Pages of ids that one command of the log looks at.
+pub const FORGET_PAGES: usize = 256;
+/// Ids are forgotten in steps of this, in milliseconds: a conversation remembers as many times as fit the window.
+pub const FORGET_STEP_MS: u64 = DEDUPE_WINDOW_MS / 16;
 
 /// Messages an actor's mailbox holds.
 pub const SESSION_MAILBOX: usize = 256;

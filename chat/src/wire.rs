@@ -201,6 +201,9 @@ pub enum ServerFrame {
         head: u64,
         /// More events follow in the asked direction.
         more: bool,
+        /// Events below it are deleted.
+        #[serde(default = "first_seq", skip_serializing_if = "is_first_seq")]
+        oldest_seq: u64,
     },
     Conversations {
         re: u64,
@@ -248,6 +251,15 @@ pub enum ServerFrame {
         #[serde(flatten)]
         error: WireError,
     },
+}
+
+fn first_seq() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_first_seq(seq: &u64) -> bool {
+    *seq == first_seq()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

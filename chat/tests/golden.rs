@@ -13,16 +13,18 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chat::codec::{self, Kind};
 use chat::command::{
-    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Outcome, UserCommand,
+    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Outcome, RetentionCommand,
+    UserCommand,
 };
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
+use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, IndexPage, InlineEvent, JoinToken,
-    ListEntry, ListHead, ListOrder, Member, Node, NodeState, OutboxHead, Placement, Roster, Slot,
+    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage, InlineEvent,
+    JoinToken, ListEntry, ListHead, ListOrder, Member, Node, NodeState, OutboxHead, Placement, Roster, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,6 +102,9 @@ fn records_of_the_conversations_shard() {
     state("dedupe_page", page);
     state("outbox_head", OutboxHead { first: 3, next: 300 });
     state("outbox_item", list_change());
+    let marks = vec![FloorMark { time_ms: TIME_MS, seq: 200 }];
+    state("floor", Floor { oldest_seq: 300, marks });
+    state("retention", Retention { max_age_ms: Some(86_400_000), max_count: None });
 }
 
 #[test]
@@ -201,6 +206,18 @@ fn later_commands() {
     ];
     let commands = commands.into_iter().map(Command::Cluster).collect();
     golden(Kind::Entry, "entry_nodes", &EntryBatch { time_ms: TIME_MS, commands });
+    let conversation = private();
+    let place = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let retention = Retention { max_age_ms: Some(86_400_000), max_count: Some(10_000) };
+    let commands = [
+        RetentionCommand::SetApp { app: app(), retention },
+        RetentionCommand::SetConversation { app: app(), conversation: group(), retention: Some(retention) },
+        RetentionCommand::Trim { app: app(), conversation: group(), oldest_seq: 70_000 },
+        RetentionCommand::Forget { app: app(), conversation, below: 70_000, after: place("a"), through: place("b") },
+        RetentionCommand::Purge { through: 70_000 },
+    ];
+    let commands = commands.map(Command::Retention).to_vec();
+    golden(Kind::Entry, "entry_retention", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 /// Outcomes travel between nodes of different builds. New codes go after these.

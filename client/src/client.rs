@@ -57,6 +57,8 @@ pub struct HistoryPage {
     /// The conversation's last event when this was read.
     pub head: u64,
     pub more: bool,
+    /// Events below it are deleted.
+    pub oldest_seq: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +186,9 @@ impl Client {
             Range::Before(seq) => (0, Some(seq)),
         };
         match *self.ask(&Request::History { conversation, after, before, limit: None }).await? {
-            ServerFrame::History { events, head, more, .. } => Ok(HistoryPage { events, head, more }),
+            ServerFrame::History { events, head, more, oldest_seq, .. } => {
+                Ok(HistoryPage { events, head, more, oldest_seq })
+            }
             _ => Err(RequestError::UnexpectedAnswer),
         }
     }

@@ -29,7 +29,8 @@ use crate::roster::{Lanes, Table};
 use crate::scrub::Scrub;
 use crate::{
     ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, PlannedMove, ShardDigest, StartError, Timing,
-    balance, failover, heartbeat, leave, outbox, placement, reach, repair, roster, scrub, status, verify,
+    balance, collect, failover, heartbeat, leave, outbox, placement, purge, reach, repair, retention, roster, scrub,
+    status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -219,11 +220,11 @@ impl Cluster {
         self.inner.scrub.start();
     }
 
-    /// Builds a snapshot of this node's replica of `shard` and moves its log's purge marker up to it.
-    /// A replica that lacks what was purged then gets the snapshot.
+    /// Makes the state of this node's replica of `shard` durable and moves its log's purge marker up to it.
+    /// A replica that lacks what was purged then gets a copy of the state.
     pub async fn compact(&self, shard: ShardId) -> Result<(), ProposeError> {
         let replica = self.inner.replica(shard).ok_or(ProposeError::Unavailable)?;
-        replica.compact().await
+        replica.let_go(replica.applied_index()).await
     }
 
     /// Hands over every shard that this node leads, and leads none until [`Cluster::return_to_duty`]. How many it still
@@ -333,6 +334,9 @@ async fn start(
     tokio::spawn(server::accept(listener, accept, inner.clone()));
     inner.begin();
     tokio::spawn(scrub::run(inner.clone(), options.engine, options.scrub));
+    tokio::spawn(retention::run(inner.clone(), options.housekeeping));
+    tokio::spawn(purge::run(inner.clone(), options.housekeeping));
+    tokio::spawn(collect::run(inner.clone(), options.housekeeping));
     Ok(inner)
 }
 

@@ -7,17 +7,21 @@
 mod asked;
 mod balance;
 mod cluster;
+mod collect;
 mod consensus;
 mod failover;
 mod heartbeat;
+mod housekeeping;
 mod leave;
 mod outbox;
 mod peer;
 mod placement;
 mod proposer;
+mod purge;
 mod reach;
 mod repair;
 mod replica;
+mod retention;
 mod roster;
 mod scrub;
 mod status;
@@ -34,6 +38,7 @@ use storage::Engine;
 
 pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
+pub use housekeeping::Housekeeping;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use placement::PlannedMove;
@@ -82,6 +87,7 @@ pub struct ClusterOptions {
     pub listen: SocketAddr,
     pub tls: PeerTls,
     pub timing: Timing,
+    pub housekeeping: Housekeeping,
     pub engine: Engine,
     pub scrub: Scrubbing,
 }

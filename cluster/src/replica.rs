@@ -15,10 +15,10 @@ use storage::{Engine, LogStore, StateStore};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::consensus::log_store::ShardLog;
+use crate::consensus::log_store::{ShardLog, blocking};
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
-use crate::consensus::state_machine::{ShardState, ShardView, Shared};
+use crate::consensus::state_machine::{Chores, ShardState, ShardView, Shared};
 use crate::consensus::types::{Proposal, Types};
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
 use crate::repair::{Health, LogRepair, Source};
@@ -26,8 +26,8 @@ use crate::roster::Lanes;
 use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
 
-/// Deadline of building a snapshot.
-const COMPACT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Deadline of letting go of the log, once the state is durable.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Replica {
     pub(crate) shard: ShardId,
@@ -41,6 +41,7 @@ pub(crate) struct Replica {
     /// Told when the outbox may hold something to deliver.
     pub(crate) outbox_filled: Arc<Notify>,
     applied: watch::Receiver<u64>,
+    chores: watch::Receiver<Chores>,
     pub(crate) digests: Arc<Digests>,
     /// Told when the record of nodes may have changed: on the metadata group's replica.
     pub(crate) roster_changed: Arc<Notify>,
@@ -71,8 +72,8 @@ pub(crate) struct ReplicaOptions<'a> {
     pub(crate) feed: Arc<dyn Feed>,
 }
 
-/// The log is the message store: it is never purged while its messages are kept (docs/adr/0002), so no snapshot
-/// is made on its own; an operator's or a test's trigger still can, and a replica that needs one gets it.
+/// When the log is purged is `crate::purge`'s business, and a replica that needs a copy of the state gets one made for it:
+/// openraft does neither on its own.
 fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: cluster.to_owned(),
@@ -88,7 +89,7 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         enable_leader_restore: Some(false),
         max_payload_entries: 64,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: u64::MAX,
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         ..Config::default()
@@ -104,6 +105,7 @@ impl Replica {
         // The first entry is the membership that every member starts with: nobody has led before it.
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
+        let (chores_sender, chores) = watch::channel(Chores::default());
         let outbox_filled = Arc::new(Notify::new());
         let (digests, source) = (Arc::new(Digests::default()), Arc::new(Source::default()));
         let roster_changed = Arc::new(Notify::new());
@@ -118,6 +120,7 @@ impl Replica {
             let shared = Shared {
                 feed: options.feed.clone(),
                 applied: applied_sender.clone(),
+                chores: chores_sender.clone(),
                 outbox_filled: outbox_filled.clone(),
                 digests: digests.clone(),
                 source: source.clone(),
@@ -145,7 +148,7 @@ impl Replica {
                 Err(RaftError::Fatal(error)) => return Err(consensus(error)),
             }
         }
-        health.started(!options.lanes.is_empty());
+        health.peers(!options.lanes.is_empty());
         let proposer = Proposer::start(shard, RaftLog(raft.clone()));
         let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
         Ok(Self {
@@ -158,6 +161,7 @@ impl Replica {
             promised_until,
             outbox_filled,
             applied,
+            chores,
             digests,
             roster_changed,
             changing: tokio::sync::Mutex::default(),
@@ -196,14 +200,22 @@ impl Replica {
         ShardView::new(self.state.clone(), self.health.clone())
     }
 
-    /// Snapshots what is applied and purges the log up to it.
-    pub(crate) async fn compact(&self) -> Result<(), ProposeError> {
-        let through = self.applied_index();
+    /// What is to be done in the background, as far as this replica has heard since it started.
+    pub(crate) fn chores(&self) -> Chores {
+        *self.chores.borrow()
+    }
+
+    /// Lets go of the log up to `through`, which is applied: makes the state durable, then moves the purge marker. A crash
+    /// in between or after it replays nothing that is gone.
+    pub(crate) async fn let_go(&self, through: u64) -> Result<(), ProposeError> {
+        let state = self.state.clone();
+        blocking(move || state.checkpoint()).await.map_err(|_| ProposeError::Storage)?;
+        // openraft lets go of nothing that is not in a snapshot: to it the state itself is one.
         let failed = |_: Fatal<_>| ProposeError::Storage;
         self.raft.trigger().snapshot().await.map_err(failed)?;
-        let wait = self.raft.wait(Some(COMPACT_TIMEOUT));
-        let built = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
-        wait.metrics(built, "snapshot built").await.map_err(|_| ProposeError::Unavailable)?;
+        let wait = self.raft.wait(Some(PURGE_TIMEOUT));
+        let noted = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot.is_some_and(|id| id.index >= through);
+        wait.metrics(noted, "snapshot noted").await.map_err(|_| ProposeError::Unavailable)?;
         self.raft.trigger().purge_log(through).await.map_err(failed)
     }
 

@@ -68,6 +68,9 @@ pub struct ShardStatus {
     /// Damage of this replica's records, and its repair.
     #[serde(default)]
     pub integrity: Integrity,
+    /// Index of the last entry that this replica's log has let go of: who lacks it gets a copy of the state.
+    #[serde(default)]
+    pub purged: u64,
 }
 
 /// A replica's state in one number, at one log index.
@@ -125,5 +128,6 @@ fn shard(inner: &Inner, replica: &Replica) -> ShardStatus {
         failed: metrics.running_state.err().map(|error| error.to_string()),
         diverged: replica.digests.diverged(),
         integrity: replica.health.integrity(),
+        purged: replica.log.bounds().purged.map_or(0, |position| position.index),
     }
 }

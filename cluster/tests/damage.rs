@@ -13,7 +13,8 @@ use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
 use chat::state::View;
 use cluster::{
-    Cluster, ClusterOptions, Feed, Integrity, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, StartError, Timing,
+    Cluster, ClusterOptions, Feed, Housekeeping, Integrity, Peer, PeerService, PeerTls, Scrubbing, ShardStatus,
+    StartError, Timing,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::damage::{Database, StoredRecord};
@@ -102,6 +103,7 @@ impl Stage {
             cluster: CLUSTER.to_owned(),
             members: self.peers.clone(),
             joined: false,
+            housekeeping: Housekeeping::default(),
             shards: SHARDS,
             listen: self.peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: PeerTls {
@@ -244,20 +246,13 @@ fn is(space: &'static str, key: &'static str) -> impl Fn(&StoredRecord) -> bool 
 async fn every_kind_of_record_is_repaired_from_the_other_members() {
     let mut stage = Stage::start().await;
     stage.send(20).await;
-    // A snapshot, and a marker of what Raft no longer needs.
+    // And a marker of what Raft no longer needs.
     until("all is applied", || stage.status().applied >= 20).await;
     stage.damaged().compact(SHARD).await.unwrap();
     stage.send(20).await;
 
     // The space and key of what is damaged, and whether it is found by whoever looks: the rest is found when it is opened.
-    let kinds = [
-        ("log", "", true),
-        ("log", "5", true),
-        ("state", "", true),
-        ("snapshot", "", true),
-        ("meta", "committed", false),
-        ("meta", "snapshot", false),
-    ];
+    let kinds = [("log", "", true), ("log", "5", true), ("state", "", true), ("meta", "committed", false)];
     for (space, key, is_counted) in kinds {
         let what = format!("{space} {key}");
         stage.stop_damaged().await;
@@ -274,7 +269,7 @@ async fn every_kind_of_record_is_repaired_from_the_other_members() {
     }
     // Every kind at once, the metadata group too.
     stage.stop_damaged().await;
-    stage.flip(|record| record.space != "meta" || record.key == "committed" || record.key == "snapshot");
+    stage.flip(|record| record.space != "meta" || record.key == "committed");
     stage.start_damaged().await;
     stage.send(10).await;
     stage.scrubbed_and_equal("all").await;

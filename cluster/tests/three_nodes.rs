@@ -11,7 +11,9 @@ use bytes::Bytes;
 use chat::command::{ClusterCommand, Command, ConversationCommand, NodeFacts, Outcome, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
-use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, Timing};
+use cluster::{
+    Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, Timing,
+};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::{Engine, EngineOptions, Identity, NodeKey};
@@ -126,6 +128,7 @@ impl Node {
             listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: authority.tls(node),
             timing,
+            housekeeping: Housekeeping::default(),
             engine: engine.clone(),
             scrub: Scrubbing::default(),
         };

@@ -86,9 +86,30 @@ impl History {
         &self.encoder
     }
 
-    /// Up to `limit` events from `from_seq` on, in order, and no more of them once they come to `max_bytes`; at least
-    /// one if there is any.
+    /// Up to `limit` kept events from `from_seq` on, in order, and no more of them once they come to `max_bytes`; at
+    /// least one if there is any.
     pub(crate) fn events(
+        &self,
+        app: &AppId,
+        conversation: &ConversationId,
+        from_seq: u64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Span, HistoryError> {
+        let shard = self.cluster.conversation_shard(app, conversation);
+        let view = self.cluster.view(shard).ok_or(HistoryError::NoShard)?;
+        loop {
+            let read = self.kept(app, conversation, from_seq, limit, max_bytes);
+            let oldest_seq = query::oldest_seq(&view, app, conversation)?;
+            match read {
+                // Deleted between looking it up and reading it: what is kept begins later now.
+                Err(HistoryError::Missing { seq }) if seq < oldest_seq => {}
+                read => return Ok(Span { oldest_seq, events: read? }),
+            }
+        }
+    }
+
+    fn kept(
         &self,
         app: &AppId,
         conversation: &ConversationId,
@@ -125,6 +146,14 @@ impl History {
         }
         Ok(events)
     }
+}
+
+/// Events that follow each other. They begin later than was asked if what is before them is deleted.
+#[derive(Debug)]
+pub(crate) struct Span {
+    /// What is kept begins here, or began here a moment ago.
+    pub(crate) oldest_seq: u64,
+    pub(crate) events: Vec<SequencedEvent>,
 }
 
 /// An upper bound of the event's JSON: of the characters a text may have, escaping at most doubles each.

@@ -88,7 +88,7 @@ fn a_flipped_bit_is_never_served_and_the_error_says_where() {
     let state = engine.state(SHARD).unwrap();
     let error = state.get(b"one").unwrap_err().to_string();
     assert!(error.starts_with("corrupt state record 000000006f6e65 of shard 2: the seal"), "{error}");
-    assert!(state.digest().is_err() && state.scan(b"", None, 9).is_err() && state.snapshot().is_err());
+    assert!(state.digest().is_err() && state.scan(b"", None, 9).is_err() && state.snapshot().next().is_err());
     assert_eq!(state.get(b"two").unwrap().as_deref(), Some(&b"value"[..]));
 }
 
@@ -164,12 +164,12 @@ fn a_crash_in_the_middle_of_an_installation_leaves_the_old_state() {
     let applied = Applied { position: Some(position(49)), membership: Bytes::new() };
     let write = (Bytes::from("new"), Some(Bytes::from("value")));
     leader.state(SHARD).unwrap().apply([write], applied).unwrap();
-    let snapshot = leader.state(SHARD).unwrap().snapshot().unwrap();
+    let leader_state = leader.state(SHARD).unwrap();
 
     let engine = damaged(dir.path(), |_| {}).unwrap();
     let (log, state) = (engine.log(SHARD).unwrap(), engine.state(SHARD).unwrap());
     let digest = state.digest().unwrap();
-    let mut source = Crashing { source: snapshot.source(), chunks_left: 2 };
+    let mut source = Crashing { source: Box::new(leader_state.snapshot()), chunks_left: 2 };
     let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.install(&mut source)));
     assert!(crash.is_err());
     drop((log, state));
@@ -186,7 +186,7 @@ fn a_crash_in_the_middle_of_an_installation_leaves_the_old_state() {
     let (log, state) = (engine.log(SHARD).unwrap(), engine.state(SHARD).unwrap());
     assert_eq!(state.digest().unwrap(), digest);
     assert_eq!(log.read(0, 100, usize::MAX).unwrap(), records(0..10));
-    state.install(snapshot.source().as_mut()).unwrap();
+    state.install(&mut leader_state.snapshot()).unwrap();
     assert_eq!(state.digest().unwrap(), leader.state(SHARD).unwrap().digest().unwrap());
     // The old generation went with the flip.
     assert_eq!(count(&engine, key::generation_range(SHARD, Space::State, 0)), 0);
@@ -226,7 +226,7 @@ fn after_a_failed_commit_nothing_is_answered_and_the_hook_is_called_once() {
     }
     let state = engine.state(SHARD).unwrap();
     assert!(matches!(state.apply([], Applied::default()), Err(StorageError::Failed { .. })));
-    assert!(matches!(state.snapshot(), Err(StorageError::Failed { .. })));
+    assert!(matches!(state.snapshot().next(), Err(StorageError::Failed { .. })));
     let (sender, late) = mpsc::channel();
     engine.on_failure(Box::new(move |_| sender.send(()).unwrap()));
     late.try_recv().expect("a late hook is called at once");
@@ -279,17 +279,14 @@ fn what_raft_learns_again_is_forgotten_when_it_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let engine = damaged(dir.path(), |_| {}).unwrap();
     engine.log(SHARD).unwrap().save_committed(Some(position(7))).unwrap();
-    engine.state(SHARD).unwrap().snapshot().unwrap();
     engine.close();
     let engine = Engine::open(options(dir.path())).unwrap();
     let raw = engine.shared().disk.raw();
-    [meta::COMMITTED, meta::SNAPSHOT].iter().for_each(|name| flip_bit(raw, &key::named(SHARD, name)));
+    flip_bit(raw, &key::named(SHARD, meta::COMMITTED));
     engine.close();
 
     let engine = Engine::open(options(dir.path())).unwrap();
     assert_eq!(engine.log(SHARD).unwrap().committed().unwrap(), None);
-    assert!(engine.state(SHARD).unwrap().current_snapshot().unwrap().is_none());
-    assert_eq!(count(&engine, key::space_range(SHARD, Space::Snapshot)), 0);
 }
 
 fn state_of(engine: &Engine) -> (Applied, Vec<(Bytes, Bytes)>) {
@@ -350,7 +347,6 @@ fn a_scrub_finds_every_damaged_record_and_named_ones_are_written_again_from_memo
     let (log, state) = (engine.log(SHARD).unwrap(), engine.state(SHARD).unwrap());
     log.save_vote(Bytes::from("a vote")).unwrap();
     log.purge(position(3)).unwrap();
-    state.snapshot().unwrap();
     let all = count(&engine, key::shard_start(SHARD)..key::shard_start(ShardId(SHARD.0 + 1)));
     assert_eq!((scrub(&engine, Some(SHARD)), scrub(&engine, None).1), ((all as u64, vec![]), vec![]));
 
@@ -359,19 +355,17 @@ fn a_scrub_finds_every_damaged_record_and_named_ones_are_written_again_from_memo
     named.iter().for_each(|name| flip_bit(raw, &key::named(SHARD, name)));
     [meta::IDENTITY, meta::WAL].iter().for_each(|name| flip_bit(raw, &key::named(key::ENGINE, name)));
     flip_bit(raw, &key::log(SHARD, 6));
-    flip_all(raw, key::space_range(SHARD, Space::Snapshot));
     // Of a generation that nobody reads.
     raw.insert(key::state(SHARD, 7, b"old"), b"garbage").unwrap();
     let (_, mut found) = scrub(&engine, Some(SHARD));
     found.sort();
     let meta = Damage::Meta;
-    assert_eq!(found, [Damage::Log { index: 6 }, Damage::Snapshot, meta, meta, meta]);
+    assert_eq!(found, [Damage::Log { index: 6 }, meta, meta, meta]);
     assert_eq!(scrub(&engine, None), (2, vec![meta, meta]));
 
     state.rewrite_meta().unwrap();
     engine.rewrite_own().unwrap();
     log.rewrite(&records(6..7)[0]).unwrap();
-    state.snapshot().unwrap();
     assert_eq!((scrub(&engine, Some(SHARD)).1, scrub(&engine, None).1), (vec![], vec![]));
     flip_bit(engine.shared().disk.raw(), &key::state(SHARD, 0, b"two"));
     assert_eq!(scrub(&engine, Some(SHARD)).1, [Damage::State]);

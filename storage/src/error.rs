@@ -43,8 +43,6 @@ pub enum Damage {
     Log { index: u64 },
     /// A state record: other replicas have the same state.
     State,
-    /// A chunk of the built snapshot: another can be built.
-    Snapshot,
     /// A named record: an open engine knows what it holds.
     Meta,
 }
@@ -56,7 +54,6 @@ impl StorageError {
         match *space {
             "log" => key.parse().ok().map(|index| Damage::Log { index }),
             "state" => Some(Damage::State),
-            "snapshot" => Some(Damage::Snapshot),
             "meta" => Some(Damage::Meta),
             _ => None,
         }

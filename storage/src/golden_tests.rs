@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::key::{self, Space, meta};
-use crate::record::{self, IdentityRecord, Installing, SnapshotRecord, StateMarker};
+use crate::record::{self, IdentityRecord, Installing, StateMarker};
 use crate::seal::{Place, Sealer};
-use crate::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
+use crate::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk};
 use chat::ids::ShardId;
 
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -62,9 +62,6 @@ fn every_stored_record_keeps_its_layout() {
     check("installing", &key::named(shard, meta::INSTALLING), &Installing { last: Some(position()) });
     let identity = IdentityRecord { cluster: "0190d6a0-0000-7000-8000-000000000001".to_owned(), node: 4 };
     check("identity", &key::named(key::ENGINE, meta::IDENTITY), &identity);
-    let meta_record = SnapshotMeta { applied: applied(), id: "3-2-70000-1".to_owned() };
-    let snapshot = SnapshotRecord { meta: meta_record, generation: 300, chunks: 12 };
-    check("snapshot", &key::named(shard, meta::SNAPSHOT), &snapshot);
     let pairs = vec![(Bytes::from_static(b"main/a"), Bytes::from_static(b"1"))];
     check("snapshot-chunk", &key::chunk(shard, 300, 11), &pairs);
     // Between nodes, not on disk: the same rule.

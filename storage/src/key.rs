@@ -19,7 +19,7 @@ pub(crate) enum Space {
     Log = 2,
     /// State by generation and the state machine's own key.
     State = 3,
-    /// Chunks of the built snapshot by generation and number.
+    /// Chunks of a copy of the state by generation and number.
     Snapshot = 4,
 }
 
@@ -45,7 +45,6 @@ pub(crate) mod meta {
     pub(crate) const COMMITTED: &str = "committed";
     pub(crate) const PURGED: &str = "purged";
     pub(crate) const APPLIED: &str = "applied";
-    pub(crate) const SNAPSHOT: &str = "snapshot";
     pub(crate) const INSTALLING: &str = "installing";
     pub(crate) const WAL: &str = "wal";
 }

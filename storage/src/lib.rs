@@ -5,8 +5,10 @@
 //! - [`Snapshot`], [`SnapshotSource`]: copies of a shard for other nodes.
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
+mod arrive;
 mod body;
 mod cache;
+mod collect;
 #[cfg(feature = "damage")]
 pub mod damage;
 mod disk;
@@ -32,7 +34,9 @@ mod state;
 mod thread;
 mod wal;
 
+pub use arrive::Arriving;
 pub use body::{BodyContext, BodySealer};
+pub use collect::Collected;
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{Damage, OpenError, SealError, StorageError};
 pub use identity::Identity;

@@ -18,8 +18,10 @@ pub const STATE_VALUE_BYTES: usize = 62 * 1024;
 pub(crate) const CHUNK_BYTES: usize = 48 * 1024;
 /// Chunks of a snapshot being built that may wait for the storage thread.
 pub(crate) const CHUNKS_IN_QUEUE: u32 = 16;
+/// Log records that one step of collecting looks at.
+pub(crate) const COLLECT_RECORDS: usize = 512;
 /// Bytes of log records in one streamed snapshot chunk, unless a single record is larger.
-pub(crate) const RECORDS_CHUNK_BYTES: usize = 128 * 1024;
+pub(crate) const RECORDS_CHUNK_BYTES: usize = 48 * 1024;
 
 /// sled's segments. A page over a quarter of it would go to a file that is never fsynced.
 pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
@@ -65,7 +67,7 @@ pub const SEALED_LOG_RECORD_BYTES: usize = 64 * 1024;
 const _: () = {
     assert!(ENTRY_BYTES < PAYLOAD_BYTES, "an entry with its position and seal must fit a value");
     assert!(STATE_KEY_BYTES + STATE_VALUE_BYTES + 64 < PLAIN_BYTES, "a pair must fit a snapshot chunk");
-    assert!(CHUNK_BYTES < PLAIN_BYTES);
+    assert!(CHUNK_BYTES < PLAIN_BYTES && RECORDS_CHUNK_BYTES < PAYLOAD_BYTES, "a chunk that arrives must fit a value");
     assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
     assert!(STATE_PIECE_BYTES + VALUE_BYTES <= 256 * 1024, "a piece of a state does too");
     assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");

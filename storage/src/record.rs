@@ -53,7 +53,7 @@ pub struct Applied {
     pub membership: Bytes,
 }
 
-/// A built snapshot's name and what it holds.
+/// A snapshot's name and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMeta {
     pub applied: Applied,
@@ -92,14 +92,6 @@ pub(crate) struct StateMarker {
     /// Which generation of state records is the state.
     pub(crate) generation: u32,
     pub(crate) applied: Applied,
-}
-
-/// The built snapshot in sled: its chunks are `0..chunks` of `generation`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SnapshotRecord {
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) generation: u32,
-    pub(crate) chunks: u32,
 }
 
 /// Present while a snapshot is being installed: what to undo if the process ends meanwhile.

@@ -10,7 +10,7 @@ use crate::disk::{Disk, WriteError, corrupt};
 use crate::error::StorageError;
 use crate::install::{remove_range, staged_records};
 use crate::key::{self, ENGINE, Space, meta};
-use crate::record::{Installing, LogPosition, LogRecord, SnapshotRecord, StateMarker};
+use crate::record::{Installing, LogPosition, LogRecord, StateMarker};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
@@ -50,13 +50,10 @@ pub(crate) fn recover(disk: &Disk) -> Result<(), RecoverError> {
 
 fn recover_shard(disk: &Disk, shard: ShardId) -> Result<bool, RecoverError> {
     let marker: StateMarker = disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
-    // Raft learns again what is committed, and makes another snapshot if it needs one.
+    // Raft learns again what is committed.
     let mut changed = forget_if_damaged::<Option<LogPosition>>(disk, shard, meta::COMMITTED)?;
-    changed |= forget_if_damaged::<SnapshotRecord>(disk, shard, meta::SNAPSHOT)?;
-    let snapshot: Option<SnapshotRecord> = disk.load(&key::named(shard, meta::SNAPSHOT))?;
-    let kept = snapshot.map(|snapshot| snapshot.generation);
     changed |= remove_other_generations(disk, shard, Space::State, Some(marker.generation))?;
-    changed |= remove_other_generations(disk, shard, Space::Snapshot, kept)?;
+    changed |= remove_other_generations(disk, shard, Space::Snapshot, None)?;
 
     let installing_key = key::named(shard, meta::INSTALLING);
     if let Some(installing) = disk.load::<Installing>(&installing_key)? {
@@ -86,7 +83,7 @@ fn remove(disk: &Disk, range: Range<Vec<u8>>) -> Result<(), RecoverError> {
     remove_range(disk, range, |writes| disk.write(writes).map_err(RecoverError::from))
 }
 
-/// Generations of an installation or a snapshot that was not finished, or was replaced and not yet removed.
+/// Generations of an installation that was not finished or was replaced and not yet removed, and of copies.
 fn remove_other_generations(
     disk: &Disk,
     shard: ShardId,

@@ -1,86 +1,50 @@
-//! Copies of a shard: built here in sealed chunks, streamed to another node with the log records.
+//! Copies of a shard for another node: the state at one instant, and the log records that its messages are read from.
+//!
+//! Nothing is copied before somebody needs it. Then the state is written to sealed chunks beside it first: reading them
+//! out to another node takes as long as that node and the network do, and until the copy is made what is applied meanwhile
+//! stays in memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use chat::ids::ShardId;
 
 use crate::disk::Write;
 use crate::error::StorageError;
-use crate::key::{self, meta};
+use crate::key;
 use crate::limits::{CHUNK_BYTES, CHUNKS_IN_QUEUE, RECORDS_CHUNK_BYTES};
-use crate::log::LogShared;
 use crate::queue::{Job, Work};
-use crate::record::{self, Applied, SnapshotChunk, SnapshotMeta, SnapshotRecord};
-use crate::shared::Shared;
-use crate::state::{StateShared, StateStore};
+use crate::record::{self, Applied, SnapshotChunk, SnapshotMeta};
+use crate::state::{Pinned, StateShared, StateStore};
 
 /// Where a snapshot comes from: state chunks in key order, then log records in index order.
 pub trait SnapshotSource {
     fn meta(&self) -> &SnapshotMeta;
 
+    /// Whoever takes it has the log records up to `index`: they are left out.
+    fn has_records(&mut self, _index: u64) {}
+
     /// The next chunk, none at the end. An error ends the stream.
     fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError>;
 }
 
-/// A built snapshot. Its chunks stay on disk while it is held, even if a newer one has replaced it.
-#[derive(Clone)]
+/// A copy of a shard, to be read once. As long as there is one, no log record of its shard is collected.
 pub struct Snapshot {
-    pub meta: SnapshotMeta,
-    chunks: Arc<Chunks>,
-    log: Arc<LogShared>,
-}
-
-/// The stored chunks of one snapshot, removed when it is replaced and nobody reads it any more.
-struct Chunks {
-    shared: Arc<Shared>,
-    shard: ShardId,
+    meta: SnapshotMeta,
+    state: Arc<StateShared>,
     generation: u32,
-    count: u32,
-    replaced: AtomicBool,
+    from: From,
+    next_record: u64,
 }
 
-/// The newest snapshot of a shard, and the number of the next.
-pub(crate) struct CurrentSnapshot {
-    stored: Option<Snapshot>,
-    next_generation: u32,
-}
-
-impl CurrentSnapshot {
-    pub(crate) fn load(shared: &Arc<Shared>, log: &Arc<LogShared>) -> Result<Self, StorageError> {
-        let record: Option<SnapshotRecord> = shared.disk.load(&key::named(log.shard, meta::SNAPSHOT))?;
-        let Some(record) = record else { return Ok(Self { stored: None, next_generation: 1 }) };
-        let next_generation = record.generation.wrapping_add(1);
-        Ok(Self { stored: Some(Snapshot::new(log, record)), next_generation })
-    }
-
-    /// Copies the state at one applied position. Durable on return, and so is the state up to that position.
-    pub(crate) fn build(&mut self, state: &Arc<StateShared>, id: Option<String>) -> Result<Snapshot, StorageError> {
-        let generation = self.next_generation;
-        self.next_generation = generation.wrapping_add(1);
-        let mut pinned = state.pin();
-        let mut writer = ChunkWriter::new(state, generation);
-        for pair in pinned.pairs() {
-            writer.add(pair?)?;
-        }
-        writer.finish()?;
-        let applied = pinned.applied.clone();
-        drop(pinned);
-
-        state.shared.durably(Work::Checkpoint(state.clone()))?;
-        let id = id.unwrap_or_else(|| name(&applied, generation));
-        let meta = SnapshotMeta { applied, id };
-        let record = SnapshotRecord { meta, generation, chunks: writer.chunks };
-        let write = state.shared.disk.seal(key::named(state.shard, meta::SNAPSHOT), &record::encode(&record));
-        state.shared.durably(Work::Writes(vec![write]))?;
-
-        let snapshot = Snapshot::new(&state.log, record);
-        if let Some(older) = self.stored.replace(snapshot.clone()) {
-            older.chunks.replaced.store(true, Ordering::Release);
-        }
-        Ok(snapshot)
-    }
+/// Where the state's part comes from.
+enum From {
+    /// Held still in memory, not copied yet.
+    Memory(Pinned),
+    Chunks {
+        next: u32,
+        count: u32,
+    },
 }
 
 fn name(applied: &Applied, generation: u32) -> String {
@@ -92,7 +56,7 @@ fn name(applied: &Applied, generation: u32) -> String {
 
 /// Packs pairs into stored chunks.
 struct ChunkWriter<'a> {
-    state: &'a StateShared,
+    state: &'a Arc<StateShared>,
     generation: u32,
     chunks: u32,
     pairs: Vec<(Bytes, Bytes)>,
@@ -100,7 +64,7 @@ struct ChunkWriter<'a> {
 }
 
 impl<'a> ChunkWriter<'a> {
-    fn new(state: &'a StateShared, generation: u32) -> Self {
+    fn new(state: &'a Arc<StateShared>, generation: u32) -> Self {
         Self { state, generation, chunks: 0, pairs: Vec::new(), bytes: 0 }
     }
 
@@ -134,80 +98,86 @@ impl<'a> ChunkWriter<'a> {
 }
 
 impl Snapshot {
-    fn new(log: &Arc<LogShared>, record: SnapshotRecord) -> Self {
-        let chunks = Chunks {
-            shared: log.shared.clone(),
-            shard: log.shard,
-            generation: record.generation,
-            count: record.chunks,
-            replaced: AtomicBool::new(false),
-        };
-        Self { meta: record.meta, chunks: Arc::new(chunks), log: log.clone() }
+    fn new(state: &Arc<StateShared>) -> Self {
+        // First of all: the collector looks at it before it removes anything.
+        state.copies.fetch_add(1, Ordering::SeqCst);
+        let generation = state.next_copy.fetch_add(1, Ordering::Relaxed);
+        let pinned = state.pin();
+        let applied = pinned.applied.clone();
+        let meta = SnapshotMeta { id: name(&applied, generation), applied };
+        Self { meta, state: state.clone(), generation, from: From::Memory(pinned), next_record: 0 }
     }
 
-    /// A new stream over the snapshot, from its beginning.
-    pub fn source(&self) -> Box<dyn SnapshotSource + Send> {
-        Box::new(StoredSource { snapshot: self.clone(), next_chunk: 0, next_record: 0 })
-    }
-}
-
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        if !*self.replaced.get_mut() {
-            return;
-        }
-        let chunks = (0..self.count).map(|number| key::chunk(self.shard, self.generation, number));
-        let work = Work::Writes(chunks.map(Write::remove).collect());
-        self.shared.queue.push_unbounded(Job { work, done: None });
-    }
-}
-
-struct StoredSource {
-    snapshot: Snapshot,
-    next_chunk: u32,
-    next_record: u64,
-}
-
-impl StoredSource {
-    fn state_chunk(&mut self) -> Result<SnapshotChunk, StorageError> {
-        let chunks = &self.snapshot.chunks;
-        let key = key::chunk(chunks.shard, chunks.generation, self.next_chunk);
-        self.next_chunk += 1;
-        let pairs = chunks.shared.disk.load(&key)?;
-        pairs.map(SnapshotChunk::State).ok_or(StorageError::Replaced { shard: chunks.shard })
+    /// Copies the state into chunks, unless that is done.
+    fn copy(&mut self) -> Result<(), StorageError> {
+        let From::Memory(pinned) = &mut self.from else { return Ok(()) };
+        let mut writer = ChunkWriter::new(&self.state, self.generation);
+        let copied = pinned.pairs().try_for_each(|pair| writer.add(pair?)).and_then(|()| writer.finish());
+        let (count, replaced) = (writer.chunks, pinned.is_replaced());
+        // What was written is removed at the end, also after an error.
+        self.from = From::Chunks { next: 0, count };
+        copied?;
+        if replaced { Err(StorageError::Replaced { shard: self.state.shard }) } else { self.settle() }
     }
 
-    fn records_chunk(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
-        let Some(last) = self.snapshot.meta.applied.position else { return Ok(None) };
-        let records = self.snapshot.log.stored(self.next_record, last.index, RECORDS_CHUNK_BYTES)?;
+    /// What is in the queue can be read only once it is in sled.
+    fn settle(&self) -> Result<(), StorageError> {
+        self.state.shared.durably(Work::Writes(Vec::new()))
+    }
+
+    fn records(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
+        let Some(last) = self.meta.applied.position else { return Ok(None) };
+        let records = self.state.log.stored(self.next_record, last.index, RECORDS_CHUNK_BYTES)?;
         let Some(newest) = records.last() else { return Ok(None) };
         self.next_record = newest.position.index + 1;
         Ok(Some(SnapshotChunk::Records(records)))
     }
 }
 
-impl SnapshotSource for StoredSource {
+impl SnapshotSource for Snapshot {
     fn meta(&self) -> &SnapshotMeta {
-        &self.snapshot.meta
+        &self.meta
     }
 
+    fn has_records(&mut self, index: u64) {
+        self.next_record = self.next_record.max(index.saturating_add(1));
+    }
+
+    /// The first call copies the state: for the blocking pool.
     fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
-        if self.next_chunk < self.snapshot.chunks.count {
-            return self.state_chunk().map(Some);
+        self.copy()?;
+        let (shard, generation) = (self.state.shard, self.generation);
+        match &mut self.from {
+            From::Chunks { next, count } if *next < *count => {
+                let key = key::chunk(shard, generation, *next);
+                *next += 1;
+                let pairs = self.state.shared.disk.load(&key)?;
+                pairs.map(SnapshotChunk::State).map(Some).ok_or(StorageError::Replaced { shard })
+            }
+            _ => self.records(),
         }
-        self.records_chunk()
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let From::Chunks { count, .. } = self.from {
+            let chunks = (0..count).map(|number| key::chunk(self.state.shard, self.generation, number));
+            let work = Work::Writes(chunks.map(Write::remove).collect());
+            self.state.shared.queue.push_unbounded(Job { work, done: None });
+        }
+        self.state.copies.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl StateStore {
-    /// Copies the state into a snapshot that replaces the one before. Durable on return. Reads the whole state: for
-    /// the blocking pool.
-    pub fn snapshot(&self) -> Result<Snapshot, StorageError> {
-        self.0.current.lock().build(&self.0, None)
+    /// What is applied now, for another node. Costs next to nothing until it is read.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(&self.0)
     }
 
-    /// The newest snapshot. Waits while one is built or installed.
-    pub fn current_snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
-        Ok(self.0.current.lock().stored.clone())
+    /// Whether another node is getting a copy.
+    pub fn is_copied(&self) -> bool {
+        self.0.copies.load(Ordering::SeqCst) > 0
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,9 +23,9 @@ use crate::limits::{
 };
 use crate::log::LogShared;
 use crate::merge::{Merge, StatePair, Writes};
+use crate::queue::Work;
 use crate::record::{self, Applied, LogPosition, StateMarker};
 use crate::shared::Shared;
-use crate::snapshot::CurrentSnapshot;
 
 /// A digest of a shard's whole plain state at one applied position: equal on replicas that are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +46,12 @@ pub(crate) struct StateShared {
     memory: Mutex<Memory>,
     /// Signalled when a checkpoint has made room for more.
     room: Condvar,
-    /// Held while a snapshot is built or installed: one at a time. Inside, the snapshot that can be asked for.
-    pub(crate) current: Mutex<CurrentSnapshot>,
+    /// Held while a snapshot is installed: one at a time.
+    pub(crate) installing: Mutex<()>,
+    /// Copies that are made or read for other nodes.
+    pub(crate) copies: AtomicUsize,
+    /// The number of the next copy's chunks.
+    pub(crate) next_copy: AtomicU32,
 }
 
 /// Writes that belong into one checkpoint, frozen.
@@ -103,14 +108,15 @@ impl StateShared {
     pub(crate) fn open(shared: Arc<Shared>, log: Arc<LogShared>) -> Result<Self, StorageError> {
         let shard = log.shard;
         let marker: StateMarker = shared.disk.load(&key::named(shard, meta::APPLIED))?.unwrap_or_default();
-        let current = CurrentSnapshot::load(&shared, &log)?;
         let memory = Memory {
             generation: marker.generation,
             applied: marker.applied,
             cache: Cache::new(STATE_CACHE_BYTES),
             ..Memory::default()
         };
-        Ok(Self { shard, shared, log, memory: Mutex::new(memory), room: Condvar::new(), current: Mutex::new(current) })
+        let (memory, room, installing, copies) =
+            (Mutex::new(memory), Condvar::new(), Mutex::default(), AtomicUsize::default());
+        Ok(Self { shard, shared, log, memory, room, installing, copies, next_copy: AtomicU32::new(1) })
     }
 
     pub(crate) fn generation(&self) -> u32 {
@@ -403,6 +409,11 @@ impl StateStore {
     /// Of what is visible; after opening, of the last checkpoint.
     pub fn applied(&self) -> Applied {
         self.0.memory.lock().applied.clone()
+    }
+
+    /// Makes durable what is applied by now. Waits for the disk, and for copies that are being made.
+    pub fn checkpoint(&self) -> Result<(), StorageError> {
+        self.0.shared.durably(Work::Checkpoint(self.0.clone()))
     }
 
     /// The state as it is now, held still until it is read or dropped: what is applied meanwhile stays in memory.

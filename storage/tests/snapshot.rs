@@ -6,7 +6,7 @@ mod support;
 
 use bytes::Bytes;
 use chat::ids::ShardId;
-use storage::{Engine, LogStore, SnapshotChunk, SnapshotMeta, SnapshotSource, StateStore, StorageError};
+use storage::{Collected, Engine, LogStore, SnapshotChunk, SnapshotMeta, SnapshotSource, StateStore, StorageError};
 use support::{append, applied, create, open, position, record, records, write};
 
 const SHARD: ShardId = ShardId(1);
@@ -52,23 +52,20 @@ fn a_snapshot_carries_state_and_messages_to_an_empty_node() {
     let (log, state) = stores(&leader);
     fill(&leader, 1, 0..300);
     log.purge(position(1, 250)).unwrap();
-    assert!(state.current_snapshot().unwrap().is_none());
-    let snapshot = state.snapshot().unwrap();
+    let mut snapshot = state.snapshot();
     // What comes after it is not in it.
     fill(&leader, 1, 300..310);
-    assert_eq!(snapshot.meta.applied, applied(1, 299));
-    assert_eq!(state.current_snapshot().unwrap().unwrap().meta, snapshot.meta);
+    assert_eq!(snapshot.meta().applied, applied(1, 299));
 
     let follower = create(&dir.path().join("follower"));
     let (follower_log, follower_state) = stores(&follower);
-    follower_state.install(snapshot.source().as_mut()).unwrap();
+    follower_state.install(&mut snapshot).unwrap();
     assert_eq!(follower_state.applied(), applied(1, 299));
     let bounds = follower_log.bounds();
     assert_eq!((bounds.purged, bounds.last), (Some(position(1, 299)), Some(position(1, 299))));
     assert_eq!(follower_log.get(0).unwrap(), Some(record(1, 0)), "old messages are there");
     assert_eq!(follower_log.get(299).unwrap(), Some(record(1, 299)));
     assert_eq!(follower_log.read(0, 400, usize::MAX).unwrap(), [], "and Raft does not see them");
-    assert_eq!(follower_state.current_snapshot().unwrap().unwrap().meta, snapshot.meta, "it can be passed on");
     fill(&follower, 1, 300..310);
     assert_eq!(follower_state.digest().unwrap(), state.digest().unwrap());
     drop((follower_log, follower_state, follower));
@@ -77,31 +74,99 @@ fn a_snapshot_carries_state_and_messages_to_an_empty_node() {
     let (follower_log, follower_state) = stores(&follower);
     assert_eq!(follower_state.digest().unwrap(), state.digest().unwrap());
     assert_eq!(follower_log.read(0, 400, usize::MAX).unwrap(), records(1, 300..310));
-    assert_eq!(follower_state.current_snapshot().unwrap().unwrap().meta, snapshot.meta);
 }
 
 #[test]
-fn a_newer_snapshot_replaces_the_older_which_can_still_be_read_out() {
+fn a_copy_leaves_out_what_the_other_has_and_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let engine = create(dir.path());
     fill(&engine, 1, 0..200);
     let (log, state) = stores(&engine);
-    let mut older = state.snapshot().unwrap().source();
+    let (mut older, mut newer) = (state.snapshot(), state.snapshot());
+    newer.has_records(149);
     fill(&engine, 1, 200..400);
-    let newer = state.snapshot().unwrap();
-    assert_ne!(older.meta().id, newer.meta.id);
-    let mut pairs = 0;
-    let mut log_records = 0;
-    while let Some(chunk) = older.next().unwrap() {
-        match chunk {
-            SnapshotChunk::State(chunk) => pairs += chunk.len(),
-            SnapshotChunk::Records(chunk) => log_records += chunk.len(),
+    assert_ne!(older.meta().id, newer.meta().id);
+    let counted = |source: &mut dyn SnapshotSource| {
+        let (mut pairs, mut log_records) = (0, 0);
+        while let Some(chunk) = source.next().unwrap() {
+            match chunk {
+                SnapshotChunk::State(chunk) => pairs += chunk.len(),
+                SnapshotChunk::Records(chunk) => log_records += chunk.len(),
+            }
+        }
+        (pairs, log_records)
+    };
+    assert_eq!((counted(&mut newer), counted(&mut older)), ((200, 200 - 150), (200, 200)));
+    assert!(state.is_copied());
+    drop((older, newer));
+    assert!(!state.is_copied());
+    drop((log, state, engine));
+    let (_, state) = stores(&open(dir.path()));
+    assert_eq!(state.applied(), applied(1, 399));
+}
+
+#[test]
+fn a_copy_that_arrives_chunk_by_chunk_is_kept_on_the_disk_until_it_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let leader = create(&dir.path().join("leader"));
+    fill(&leader, 1, 0..300);
+    let leader_state = leader.state(SHARD).unwrap();
+    let follower_dir = dir.path().join("follower");
+    let follower = create(&follower_dir);
+    let mut source = leader_state.snapshot();
+    let state = follower.state(SHARD).unwrap();
+    let (mut half, mut arriving) = (state.receive(source.meta().clone()), state.receive(source.meta().clone()));
+    while let Some(chunk) = source.next().unwrap() {
+        arriving.add(&chunk).unwrap();
+        if half.chunks() < 3 {
+            half.add(&chunk).unwrap();
         }
     }
-    assert_eq!((pairs, log_records), (200, 200));
-    drop((older, log, state, engine, newer));
-    let (_, state) = stores(&open(dir.path()));
-    assert_eq!(state.current_snapshot().unwrap().unwrap().meta.applied, applied(1, 399));
+    arriving.complete().unwrap();
+    state.install(&mut arriving).unwrap();
+    assert_eq!(state.digest().unwrap(), leader_state.digest().unwrap());
+    assert_eq!(follower.log(SHARD).unwrap().get(17).unwrap(), Some(record(1, 17)));
+    let large = SnapshotChunk::State(vec![(Bytes::from("k"), Bytes::from(vec![0; 70_000]))]);
+    assert!(matches!(half.add(&large), Err(StorageError::TooLarge { .. })));
+    // One that never ends leaves nothing behind.
+    drop((state, arriving, half, follower));
+    let state = open(&follower_dir).state(SHARD).unwrap();
+    assert_eq!(state.digest().unwrap(), leader_state.digest().unwrap());
+}
+
+#[test]
+fn records_are_collected_below_the_purge_marker_and_what_is_kept_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = create(dir.path());
+    fill(&engine, 1, 0..2_000);
+    let (log, state) = stores(&engine);
+    let tenth = |index: u64| index.is_multiple_of(10);
+    assert_eq!(log.collect(0, u64::MAX, tenth).unwrap(), Collected { removed: 0, next: None }, "Raft may ask for all");
+    log.purge(position(1, 1_499)).unwrap();
+    state.checkpoint().unwrap();
+    let (mut from, mut removed) = (Some(0), 0);
+    while let Some(at) = from {
+        let step = log.collect(at, u64::MAX, tenth).unwrap();
+        (from, removed) = (step.next, removed + step.removed);
+    }
+    assert_eq!(removed, 1_500 - 150);
+    let check = |log: &LogStore| {
+        let kept: Vec<u64> = (0..2_000).filter(|index| log.get(*index).unwrap().is_some()).collect();
+        assert_eq!(kept, (0..2_000).filter(|index| tenth(*index) || *index >= 1_500).collect::<Vec<_>>());
+        assert_eq!(log.read(0, 2_000, usize::MAX).unwrap(), records(1, 1_500..2_000));
+        assert_eq!(log.bounds().last, Some(position(1, 1_999)));
+    };
+    // Also what is in memory is not found any more once it is opened anew.
+    drop((log, state, engine));
+    let engine = open(dir.path());
+    let (log, state) = stores(&engine);
+    check(&log);
+    // And it is carried to another node, with its holes.
+    let follower = create(&dir.path().join("follower"));
+    let (other_log, other_state) = stores(&follower);
+    other_state.install(&mut state.snapshot()).unwrap();
+    assert_eq!((other_log.get(10).unwrap(), other_log.get(11).unwrap()), (Some(record(1, 10)), None));
+    append(&other_log, records(1, 2_000..2_001)).unwrap();
 }
 
 #[test]
@@ -110,7 +175,7 @@ fn an_installation_replaces_an_old_state_and_an_uncommitted_end_of_the_log() {
     let leader = create(&dir.path().join("leader"));
     fill(&leader, 1, 0..50);
     fill(&leader, 3, 50..120);
-    let snapshot = leader.state(SHARD).unwrap().snapshot().unwrap();
+    let leader_state = leader.state(SHARD).unwrap();
 
     let follower = create(&dir.path().join("follower"));
     fill(&follower, 1, 0..40);
@@ -118,7 +183,7 @@ fn an_installation_replaces_an_old_state_and_an_uncommitted_end_of_the_log() {
     append(&log, records(1, 40..50)).unwrap();
     append(&log, records(2, 50..200)).unwrap();
     state.apply([write("gone", Some("old"))], applied(1, 40)).unwrap();
-    state.install(snapshot.source().as_mut()).unwrap();
+    state.install(&mut leader_state.snapshot()).unwrap();
     assert_eq!(state.get(b"gone").unwrap(), None);
     assert_eq!(state.digest().unwrap(), leader.state(SHARD).unwrap().digest().unwrap());
     assert_eq!(log.bounds().last, Some(position(3, 119)));
@@ -135,11 +200,11 @@ fn a_log_that_agrees_and_is_longer_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let leader = create(&dir.path().join("leader"));
     fill(&leader, 1, 0..50);
-    let snapshot = leader.state(SHARD).unwrap().snapshot().unwrap();
+    let leader_state = leader.state(SHARD).unwrap();
     let follower = create(&dir.path().join("follower"));
     let (log, state) = stores(&follower);
     append(&log, records(1, 0..60)).unwrap();
-    state.install(snapshot.source().as_mut()).unwrap();
+    state.install(&mut leader_state.snapshot()).unwrap();
     assert_eq!(log.bounds().last, Some(position(1, 59)));
     assert_eq!(log.read(0, 100, usize::MAX).unwrap(), records(1, 50..60));
 }
@@ -149,13 +214,13 @@ fn an_installation_cut_short_leaves_everything_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let leader = create(&dir.path().join("leader"));
     fill(&leader, 1, 0..300);
-    let snapshot = leader.state(SHARD).unwrap().snapshot().unwrap();
+    let leader_state = leader.state(SHARD).unwrap();
     let follower_dir = dir.path().join("follower");
     let mut follower = create(&follower_dir);
     fill(&follower, 1, 0..10);
     let digest = follower.state(SHARD).unwrap().digest().unwrap();
 
-    let mut source = snapshot.source();
+    let mut source = leader_state.snapshot();
     let mut chunks = 0;
     while source.next().unwrap().is_some() {
         chunks += 1;
@@ -163,7 +228,7 @@ fn an_installation_cut_short_leaves_everything_as_it_was() {
     assert!(chunks > 20, "{chunks}");
     for chunks_left in [0, 1, chunks - 1, chunks] {
         let (log, state) = stores(&follower);
-        let error = state.install(&mut Broken { source: snapshot.source(), chunks_left }).unwrap_err();
+        let error = state.install(&mut Broken { source: Box::new(leader_state.snapshot()), chunks_left }).unwrap_err();
         assert!(matches!(error, StorageError::Source { .. }), "{error}");
         assert_eq!(state.digest().unwrap(), digest);
         assert_eq!((log.bounds().last, log.get(10).unwrap()), (Some(position(1, 9)), None));
@@ -175,7 +240,7 @@ fn an_installation_cut_short_leaves_everything_as_it_was() {
     }
     // And it works when it is not cut short.
     let state = follower.state(SHARD).unwrap();
-    state.install(snapshot.source().as_mut()).unwrap();
+    state.install(&mut leader_state.snapshot()).unwrap();
     assert_eq!(state.digest().unwrap(), leader.state(SHARD).unwrap().digest().unwrap());
 }
 

@@ -13,6 +13,7 @@ mod load;
 mod pace;
 mod replay;
 mod scenario;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,9 @@ enum Command {
     /// The highest rate that holds objectives.
     #[command(after_help = EXIT_CODES)]
     Capacity(Box<capacity::CapacityArgs>),
+    /// Many messages into a cluster that keeps few of them: whether memory and disk stay flat.
+    #[command(after_help = EXIT_CODES)]
+    Soak(Box<soak::Soak>),
     /// A share of a load, as `--processes` starts it.
     #[command(hide = true)]
     LoadShare,
@@ -109,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Growth(growth) => growth.run(),
         Command::Scenario(scenario) => scenario.run(),
         Command::Capacity(capacity) => capacity.run(),
+        Command::Soak(soak) => soak.run(),
         Command::LoadShare => bench::run::processes::serve().map(|()| 0).map_err(Failure::from),
         Command::BareServer { address } => bare_server(address),
         Command::Replay(replay) => replay.run(),

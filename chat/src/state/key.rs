@@ -5,8 +5,9 @@
 //! are in the byte order of their last part, and no two different keys have the same bytes.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
-use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
+use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 
 /// What a key is of. Numbers are stored and never reused.
@@ -24,6 +25,8 @@ enum Space {
     Inline = 9,
     Dedupe = 10,
     DedupePage = 11,
+    Floor = 16,
+    Retention = 17,
     ClusterSettings = 32,
     App = 33,
     OutboxHead = 34,
@@ -32,6 +35,7 @@ enum Space {
     Node = 37,
     Placement = 38,
     JoinToken = 39,
+    AppRetention = 40,
 }
 
 /// Slots of one index page.
@@ -213,12 +217,100 @@ pub(crate) fn join_token(secret: &[u8; 32]) -> Bytes {
     of_cluster(Space::JoinToken, secret)
 }
 
+/// A walk over one kind of key in all apps of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    Conversations,
+    IndexPages,
+    Floors,
+    Retentions,
+}
+
+impl Walk {
+    fn space(self) -> Space {
+        match self {
+            Self::Conversations => Space::Conversation,
+            Self::IndexPages => Space::IndexPage,
+            Self::Floors => Space::Floor,
+            Self::Retentions => Space::Retention,
+        }
+    }
+
+    /// What the keys of this kind begin with in the app of `key`.
+    pub(crate) fn prefix(self, key: &[u8]) -> Option<Bytes> {
+        let app = app_part(key)?;
+        Some([app, &[self.space() as u8]].concat().into())
+    }
+
+    /// Whether `key` is of this kind.
+    pub(crate) fn is_of(self, key: &[u8]) -> bool {
+        app_part(key).and_then(|app| key.get(app.len())) == Some(&(self.space() as u8))
+    }
+}
+
+/// A key's app, with its length in front.
+fn app_part(key: &[u8]) -> Option<&[u8]> {
+    key.get(..1 + usize::from(*key.first()?))
+}
+
+/// Behind every key of the app of `key`.
+pub(crate) fn end_of_app(key: &[u8]) -> Option<Bytes> {
+    Some([app_part(key)?, &[u8::MAX]].concat().into())
+}
+
+/// The app in a key, if it has one.
+pub(crate) fn app_of(key: &[u8]) -> Option<AppId> {
+    AppId::new(std::str::from_utf8(app_part(key)?.get(1..)?).ok()?).ok()
+}
+
+/// What follows app and space in a key.
+pub(crate) fn rest_of(key: &[u8]) -> Option<&[u8]> {
+    key.get(app_part(key)?.len() + 1..)
+}
+
+/// The first part of a key that has more behind it, and the rest.
+pub(crate) fn split_part(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = rest.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
+/// A conversation as keys have it.
+pub(crate) fn conversation_of(part: &[u8]) -> Option<ConversationId> {
+    match part.split_first()? {
+        (b'g', id) => Some(ConversationId::Group(GroupId(Uuid::from_slice(id).ok()?))),
+        (b'p', pair) => {
+            let (first, second) = std::str::from_utf8(pair).ok()?.split_once(':')?;
+            Some(ConversationId::Private(UserId::new(first).ok()?, UserId::new(second).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// Spaces of ids that were used, in the order of their keys.
+pub(crate) const ID_SPACES: [u8; 2] = [Space::Dedupe as u8, ID_PAGES];
+pub(crate) const ID_PAGES: u8 = Space::DedupePage as u8;
+
+/// What the keys of a conversation's ids begin with, in one of [`ID_SPACES`].
+pub(crate) fn ids(app: &AppId, conversation: &ConversationId, space: u8) -> Bytes {
+    let space = if space == Space::Dedupe as u8 { Space::Dedupe } else { Space::DedupePage };
+    of_app(app, space, &[ConversationPart::new(conversation).get()], b"")
+}
+
+pub(crate) fn floor(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Floor, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn retention(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Retention, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn app_retention(app: &AppId) -> Bytes {
+    of_cluster(Space::AppRetention, app.as_str().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::ids::GroupId;
 
     fn user(name: &str) -> UserId {
         UserId::new(name).unwrap()
@@ -254,6 +346,20 @@ mod tests {
         all.sort_by_key(|c| list_entry(&AppId::new("m").unwrap(), &user("u"), c));
         by_text.sort_by_key(ToString::to_string);
         assert_eq!(all, by_text);
+    }
+
+    #[test]
+    fn a_conversation_is_read_back_from_a_key() {
+        let app = AppId::new("main").unwrap();
+        for c in [ConversationId::private(user("a"), user("bc")), ConversationId::Group(GroupId(Uuid::from_u128(7)))] {
+            let key = conversation(&app, &c);
+            assert_eq!((app_of(&key), rest_of(&key).and_then(conversation_of)), (Some(app.clone()), Some(c.clone())));
+            let page = index_page(&app, &c, 3);
+            let (part, last) = rest_of(&page).and_then(split_part).unwrap();
+            assert_eq!((conversation_of(part), last), (Some(c), 3u64.to_be_bytes().as_slice()));
+            assert!(Walk::IndexPages.is_of(&page) && !Walk::Floors.is_of(&page));
+            assert!(page < end_of_app(&page).unwrap());
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`list`], [`group`], [`membership`],
-//! [`message`], [`read`]; [`sequence`] gives events their place.
+//! [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -27,7 +27,9 @@ mod overlay;
 pub mod query;
 mod read;
 pub mod record;
+mod retention;
 mod sequence;
+pub mod walk;
 
 use overlay::{Overlay, Step, Stop};
 
@@ -81,6 +83,7 @@ fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<
         Command::OutboxDelivered { through } => list::delivered(work, *through),
         Command::ListChanges { changes } => list::change(work, changes),
         Command::Compare => Ok(done(false)),
+        Command::Retention(command) => retention::apply(work, command),
     }
 }
 

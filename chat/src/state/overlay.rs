@@ -95,17 +95,26 @@ impl<'v, V: View> Overlay<'v, V> {
         ids.changed = true;
     }
 
+    /// Removes the index page under `key`, whatever this entry did to it.
+    pub(super) fn remove_page(&mut self, key: Bytes) {
+        self.pages.remove(&key);
+        self.remove(key);
+    }
+
+    /// Removes the page of ids under `key`, whatever this entry did to it.
+    pub(super) fn remove_ids(&mut self, key: Bytes) {
+        self.ids.remove(&key);
+        self.remove(key);
+    }
+
+    /// The newest seq in the page of ids under `key`, with what this entry added.
+    pub(super) fn newest_id(&mut self, key: &Bytes) -> Step<u64, V> {
+        Ok(self.ids(key)?.newest_seq())
+    }
+
     /// As [`View::scan`], with this entry's writes.
     pub(super) fn scan(&self, prefix: &[u8], limit: usize) -> Step<Vec<(Bytes, Bytes)>, V> {
-        let range = (Bound::Included(prefix), Bound::Unbounded);
-        let written: Vec<_> =
-            self.writes.range::<[u8], _>(range).take_while(|(key, _)| key.starts_with(prefix)).collect();
-        let removed = written.iter().filter(|(_, value)| value.is_none()).count();
-        // Asking for as many more as may turn out removed, the first `limit` of the rest are the right ones.
-        let below = self.view.scan(prefix, None, limit.saturating_add(removed)).map_err(Stop::View)?;
-        let mut merged: BTreeMap<Bytes, Option<Bytes>> = below.into_iter().map(|(k, v)| (k, Some(v))).collect();
-        merged.extend(written.into_iter().map(|(key, value)| (key.clone(), value.clone())));
-        Ok(merged.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).take(limit).collect())
+        View::scan(self, prefix, None, limit).map_err(Stop::View)
     }
 
     pub(super) fn emit(&mut self, event: Committed) {
@@ -118,6 +127,30 @@ impl<'v, V: View> Overlay<'v, V> {
         let ids = self.ids.into_iter().filter(|(_, ids)| ids.changed);
         writes.extend(ids.map(|(key, ids)| (key, Some(ids.page.to_bytes()))));
         Delta { writes, events: self.events, outcomes }
+    }
+}
+
+/// What the view shows, with this entry's writes; not with pages that are still open.
+impl<V: View> View for Overlay<'_, V> {
+    type Error = V::Error;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, V::Error> {
+        self.writes.get(key).map_or_else(|| self.view.get(key), |written| Ok(written.clone()))
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, V::Error> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let written = self.writes.range::<[u8], _>((start, Bound::Unbounded));
+        let written: Vec<_> = written.take_while(|(key, _)| key.starts_with(prefix)).collect();
+        let removed = written.iter().filter(|(_, value)| value.is_none()).count();
+        // Asking for as many more as may turn out removed, the first `limit` of the rest are the right ones.
+        let below = self.view.scan(prefix, after, limit.saturating_add(removed))?;
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> = below.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        merged.extend(written.into_iter().map(|(key, value)| (key.clone(), value.clone())));
+        Ok(merged.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).take(limit).collect())
     }
 }
 
@@ -145,7 +178,7 @@ mod tests {
         overlay.remove(Bytes::from_static(b"a3"));
         overlay.store(Bytes::from_static(b"a0"), &account(2));
         let keys = |limit| {
-            let pairs = overlay.scan(b"a", limit).unwrap();
+            let pairs = Overlay::scan(&overlay, b"a", limit).unwrap();
             pairs.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
         };
         assert_eq!(keys(9), [b"a0".as_slice(), b"a2", b"a4"]);

@@ -4,10 +4,11 @@
 use crate::command::ListChange;
 use crate::event::{Event, Role};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
+use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, ClusterSettings, Conversation, DedupePage, Device, IndexPage, InlineEvent, ListEntry, Member, Node,
-    OutboxHead, Placement, Record, Roster, Slot,
+    Account, App, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, ListEntry, Member,
+    Node, OutboxHead, Placement, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -110,7 +111,7 @@ pub fn unread<V: View>(
 ) -> Result<Option<u64>, V::Error> {
     let Some(member) = member(view, app, conversation, user)? else { return Ok(None) };
     let head = load::<V, Conversation>(view, &key::conversation(app, conversation))?.map_or(0, |c| c.head);
-    Ok(Some(member.unread(head)))
+    Ok(Some(member.unread(head, oldest_seq(view, app, conversation)?)))
 }
 
 /// Members after `after` in byte order of their ids.
@@ -161,7 +162,32 @@ pub fn conversations<V: View>(
     }
 }
 
-/// Where the events from `from_seq` on are, in order; at most `limit`, fewer only at the head.
+/// The conversation's own policy, if it has one.
+pub fn conversation_retention<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+) -> Result<Option<Retention>, V::Error> {
+    load(view, &key::retention(app, conversation))
+}
+
+/// The app's policy (metadata group).
+pub fn app_retention<V: View>(view: &V, app: &AppId) -> Result<Retention, V::Error> {
+    Ok(load(view, &key::app_retention(app))?.unwrap_or_default())
+}
+
+/// Where the conversation's kept events begin, and what is still to be forgotten.
+pub fn floor<V: View>(view: &V, app: &AppId, conversation: &ConversationId) -> Result<Floor, V::Error> {
+    Ok(load(view, &key::floor(app, conversation))?.unwrap_or_default())
+}
+
+/// The first seq whose event is kept; one more than the head if none is.
+pub fn oldest_seq<V: View>(view: &V, app: &AppId, conversation: &ConversationId) -> Result<u64, V::Error> {
+    Ok(floor(view, app, conversation)?.oldest_seq)
+}
+
+/// Where the events from `from_seq` on are, in order; at most `limit`, fewer only at the head. Those that retention has
+/// deleted are passed over.
 pub fn locate<V: View>(
     view: &V,
     app: &AppId,
@@ -170,7 +196,7 @@ pub fn locate<V: View>(
     limit: usize,
 ) -> Result<Vec<Located>, V::Error> {
     let mut located = Vec::new();
-    let mut seq = from_seq.max(1);
+    let mut seq = from_seq.max(oldest_seq(view, app, conversation)?);
     while located.len() < limit {
         let (page, first) = page_of(seq);
         let page: Option<IndexPage> = load(view, &key::index_page(app, conversation, page))?;

@@ -9,6 +9,8 @@ use crate::codec::{self, Kind};
 use crate::command::NodeFacts;
 use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
+use crate::limits;
+use crate::retention::Retention;
 
 /// A value of the state.
 pub trait Record: Serialize + DeserializeOwned {
@@ -88,9 +90,9 @@ pub struct Member {
 }
 
 impl Member {
-    /// Events after the read position, those before the user joined not counted.
-    pub fn unread(&self, head: u64) -> u64 {
-        head.saturating_sub(self.read.max(self.joined.saturating_sub(1)))
+    /// Events after the read position, those before the user joined and those that are deleted not counted.
+    pub fn unread(&self, head: u64, oldest_seq: u64) -> u64 {
+        head.saturating_sub(self.read.max(self.joined.max(oldest_seq).saturating_sub(1)))
     }
 }
 
@@ -148,10 +150,57 @@ impl DedupePage {
         self.ids.len() >= Self::IDS * Self::BYTES
     }
 
+    /// The newest seq of the page's messages.
+    pub(crate) fn newest_seq(&self) -> u64 {
+        let seqs = self.ids.chunks_exact(Self::BYTES).filter_map(|entry| entry.get(16..24)?.try_into().ok());
+        seqs.map(u64::from_be_bytes).max().unwrap_or(0)
+    }
+
     pub fn push(&mut self, id: ClientMsgId, used: &Dedupe) {
         self.ids.extend_from_slice(id.0.as_bytes());
         self.ids.extend_from_slice(&used.seq.to_be_bytes());
         self.ids.extend_from_slice(&used.digest);
+    }
+}
+
+/// From which seq on a conversation's events are kept. There is none as long as all are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Events below it are deleted. One more than the head if all are.
+    pub oldest_seq: u64,
+    /// What may be forgotten later, oldest first.
+    pub marks: Vec<FloorMark>,
+}
+
+/// Ids of messages below `seq` were used before `time_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloorMark {
+    pub time_ms: u64,
+    pub seq: u64,
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self { oldest_seq: 1, marks: Vec::new() }
+    }
+}
+
+impl Floor {
+    /// Events below `oldest_seq` are deleted, at `time_ms`. Times are rounded up, so that the marks stay few.
+    pub(crate) fn raise(&mut self, oldest_seq: u64, time_ms: u64) {
+        self.oldest_seq = oldest_seq;
+        let time_ms = (time_ms / limits::FORGET_STEP_MS + 1) * limits::FORGET_STEP_MS;
+        match self.marks.last_mut() {
+            // A clock that goes back forgets later, never earlier.
+            Some(last) if last.time_ms >= time_ms => last.seq = oldest_seq,
+            _ => self.marks.push(FloorMark { time_ms, seq: oldest_seq }),
+        }
+    }
+
+    /// Ids of messages below this may be forgotten at `now_ms`; 0 if none may.
+    pub fn forgettable(&self, now_ms: u64) -> u64 {
+        let expired = |mark: &&FloorMark| mark.time_ms.saturating_add(limits::DEDUPE_WINDOW_MS) <= now_ms;
+        self.marks.iter().take_while(expired).map(|mark| mark.seq).max().unwrap_or(0)
     }
 }
 
@@ -252,6 +301,8 @@ records!(
     Node,
     Placement,
     JoinToken,
+    Floor,
+    Retention,
     crate::command::ListChange,
 );
 
@@ -270,9 +321,30 @@ mod tests {
     #[test]
     fn unread_counts_from_the_later_of_reading_and_joining() {
         let member = |joined, read| Member { role: Role::Member, joined, read };
-        assert_eq!(member(1, 0).unread(5), 5);
-        assert_eq!(member(4, 0).unread(5), 2);
-        assert_eq!(member(4, 5).unread(5), 0);
-        assert_eq!(member(1, 9).unread(5), 0);
+        assert_eq!(member(1, 0).unread(5, 1), 5);
+        assert_eq!(member(4, 0).unread(5, 1), 2);
+        assert_eq!(member(4, 5).unread(5, 1), 0);
+        assert_eq!(member(1, 9).unread(5, 1), 0);
+        assert_eq!((member(1, 0).unread(5, 4), member(1, 4).unread(5, 3), member(1, 0).unread(5, 6)), (2, 1, 0));
+    }
+
+    #[test]
+    fn ids_are_forgotten_a_window_after_their_messages_were_deleted_and_the_marks_stay_few() {
+        let mut floor = Floor::default();
+        assert_eq!(floor.forgettable(u64::MAX), 0);
+        let step = limits::FORGET_STEP_MS;
+        for n in 0..100 {
+            floor.raise(n + 2, 10 * step + n * step / 100);
+        }
+        assert_eq!(floor.marks, [FloorMark { time_ms: 11 * step, seq: 101 }]);
+        floor.raise(102, 9 * step);
+        floor.raise(103, 11 * step);
+        assert_eq!(
+            floor.marks,
+            [FloorMark { time_ms: 11 * step, seq: 102 }, FloorMark { time_ms: 12 * step, seq: 103 }]
+        );
+        let window = limits::DEDUPE_WINDOW_MS;
+        let at = |time_ms| floor.forgettable(time_ms);
+        assert_eq!((at(11 * step + window - 1), at(11 * step + window), at(12 * step + window)), (0, 102, 103));
     }
 }

@@ -1,7 +1,7 @@
 //! A small world, so that random commands meet: five users, two groups, their private conversations.
 
 use bytes::Bytes;
-use chat::command::{Command, ConversationCommand, UserCommand};
+use chat::command::{Command, ConversationCommand, RetentionCommand, UserCommand};
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
 use proptest::collection::vec;
@@ -118,6 +118,23 @@ fn account() -> impl Strategy<Value = Action> {
     (user(), command).prop_map(|(user, command)| Action::Do(Command::User { app: app(), user, command }))
 }
 
+/// Deleting what is old, and forgetting its ids; also where, and how much, is not possible.
+fn retention() -> impl Strategy<Value = Action> {
+    let trim = (conversation(), 0..24u64).prop_map(|(conversation, oldest_seq)| RetentionCommand::Trim {
+        app: app(),
+        conversation,
+        oldest_seq,
+    });
+    let forget = (conversation(), 0..24u64).prop_map(|(conversation, below)| RetentionCommand::Forget {
+        app: app(),
+        conversation,
+        below,
+        after: None,
+        through: None,
+    });
+    prop_oneof![2 => trim, 1 => forget].prop_map(|command| Action::Do(Command::Retention(command)))
+}
+
 /// Anything.
 pub(crate) fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
@@ -125,6 +142,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         4 => somewhere(create()),
         10 => somewhere(membership()),
         3 => somewhere(mark_read()),
+        3 => retention(),
         3 => account(),
         1 => (1..6usize, any::<bool>()).prop_map(|(limit, crash)| Action::Carry { limit, crash }),
     ]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
+use chat::command::{Command, ConversationCommand, Outcome, RetentionCommand, UserCommand};
 use chat::errors::ErrorCode;
 use chat::event::{Committed, Event, Role, SequencedEvent};
 use chat::ids::{ClientMsgId, ConversationId, DeviceId, UserId};
@@ -17,6 +17,9 @@ struct Talk {
     sent: Vec<(UserId, ClientMsgId, [u8; 16], u64)>,
     /// Who marked what as read, and the head at that time.
     marks: Vec<(UserId, u64, u64)>,
+    /// When it was trimmed, and up to which seq.
+    trims: Vec<(u64, u64)>,
+    oldest: u64,
 }
 
 #[derive(Default)]
@@ -40,6 +43,11 @@ fn repeated(seq: u64) -> Answer {
 impl Talk {
     fn head(&self) -> u64 {
         self.events.len() as u64
+    }
+
+    /// The first seq that is kept.
+    fn oldest(&self) -> u64 {
+        self.oldest.max(1)
     }
 
     fn numbered(&self) -> impl Iterator<Item = (u64, &Event)> {
@@ -99,6 +107,12 @@ impl Twin {
             Command::Conversation { conversation, actor, command, .. } => {
                 self.converse(time_ms, conversation, actor, command)
             }
+            Command::Retention(RetentionCommand::Trim { conversation, oldest_seq, .. }) => {
+                self.trim(time_ms, conversation, *oldest_seq)
+            }
+            Command::Retention(RetentionCommand::Forget { conversation, below, .. }) => {
+                self.forget(time_ms, conversation, *below)
+            }
             other => panic!("the model makes no {other:?}"),
         };
         answer.unwrap_or_else(Outcome::Rejected)
@@ -108,8 +122,43 @@ impl Twin {
         std::mem::take(&mut self.events)
     }
 
-    pub(crate) fn history(&self, id: &ConversationId) -> Vec<Event> {
-        self.talks.get(id).map_or_else(Vec::new, |talk| talk.events.clone())
+    pub(crate) fn history(&self, id: &ConversationId) -> (u64, Vec<Event>) {
+        let Some(talk) = self.talks.get(id) else { return (1, Vec::new()) };
+        (talk.oldest(), talk.events[talk.oldest() as usize - 1..].to_vec())
+    }
+
+    fn trim(&mut self, time_ms: u64, id: &ConversationId, oldest_seq: u64) -> Answer {
+        let talk = self.talks.get_mut(id).filter(|talk| talk.head() > 0).ok_or(ErrorCode::NotAMember)?;
+        if oldest_seq <= talk.oldest() {
+            return repeated(talk.oldest());
+        }
+        if oldest_seq > talk.head() + 1 {
+            return Err(ErrorCode::SeqBeyondHead);
+        }
+        talk.oldest = oldest_seq;
+        talk.trims.push((time_ms, oldest_seq));
+        fresh(oldest_seq)
+    }
+
+    /// The ids that one author made at one time go together: here those are all.
+    fn forget(&mut self, time_ms: u64, id: &ConversationId, below: u64) -> Answer {
+        let mut nothing = Talk::default();
+        let talk = self.talks.get_mut(id).unwrap_or(&mut nothing);
+        let step = limits::FORGET_STEP_MS;
+        let over = |trimmed: u64| (trimmed / step + 1) * step + limits::DEDUPE_WINDOW_MS <= time_ms;
+        let forgettable = talk.trims.iter().filter(|(at, _)| over(*at)).map(|(_, seq)| *seq).max().unwrap_or(0);
+        if below > forgettable {
+            return Err(ErrorCode::Forbidden);
+        }
+        // A time is done with once everything that was deleted by then is forgotten.
+        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+        for (at, seq) in &talk.trims {
+            newest.entry(at / step).and_modify(|newest| *newest = *seq.max(newest)).or_insert(*seq);
+        }
+        talk.trims.retain(|(at, _)| newest[&(at / step)] > below);
+        let sent = talk.sent.clone();
+        talk.sent.retain(|(author, ..)| sent.iter().any(|(by, _, _, seq)| by == author && *seq >= below));
+        fresh(0)
     }
 
     pub(crate) fn head(&self, id: &ConversationId) -> Option<u64> {
@@ -128,8 +177,9 @@ impl Twin {
         let (_, joined) = *self.roles(id).get(user)?;
         let talk = &self.talks[id];
         let seen = talk.read(user, joined);
-        // One by one: what is after both the arrival and the position.
-        Some(talk.numbered().filter(|(seq, _)| *seq >= joined && *seq > seen).count() as u64)
+        // One by one: what is kept and after both the arrival and the position.
+        let counts = |seq: u64| seq >= joined && seq > seen && seq >= talk.oldest();
+        Some(talk.numbered().filter(|(seq, _)| counts(*seq)).count() as u64)
     }
 
     /// Where the user is a member, in the order of the conversations' text.

@@ -223,6 +223,22 @@ impl Delivery {
         }
     }
 
+    /// Events below `oldest_seq` are gone; the node goes on with that one. Who holds the one before it missed nothing.
+    pub(crate) fn trimmed(&mut self, conversation: ConversationId, oldest_seq: u64) {
+        let Some(cursor) = self.cursors.get_mut(&conversation).filter(|cursor| cursor.held + 1 < oldest_seq) else {
+            return;
+        };
+        cursor.held = oldest_seq - 1;
+        cursor.known = cursor.known.max(cursor.held);
+        cursor.stash = cursor.stash.split_off(&oldest_seq);
+        if cursor.held == cursor.known {
+            self.behind.remove(&conversation);
+        }
+        let (id, reason) = (conversation.clone(), ResyncReason::Retention);
+        self.notice(ClientEvent::MustResync { conversation: id, reason, next_seq: oldest_seq });
+        self.unstash(&conversation);
+    }
+
     pub(crate) fn must_resync(&mut self, conversation: ConversationId, reason: ResyncReason, next_seq: u64) {
         let held = next_seq.saturating_sub(1);
         // At least one event is looked for, so that the first page tells the true head.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use chat::ids::ConversationId;
 use chat::limits;
-use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ServerFrame, WireError};
+use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ResyncReason, ServerFrame, WireError};
 
 use self::delivery::Delivery;
 use self::requests::{Failure, Pending, Requests, Settled};
@@ -157,7 +157,10 @@ impl<T> Core<T> {
                 self.delivery.added(conversation, live_after);
             }
             ServerFrame::ConversationRemoved { conversation } => self.delivery.removed(&conversation),
-            ServerFrame::MustResync { conversation, reason, oldest_seq } => {
+            ServerFrame::MustResync { conversation, reason: ResyncReason::Retention, oldest_seq } => {
+                self.delivery.trimmed(conversation, oldest_seq);
+            }
+            ServerFrame::MustResync { conversation, reason: reason @ ResyncReason::Epoch, oldest_seq } => {
                 self.delivery.must_resync(conversation, reason, oldest_seq);
             }
             ServerFrame::Goaway { reconnect_after_ms } => {

@@ -108,6 +108,10 @@ impl PeerClient {
                 .map_err(|e| storage_error(io_error(e)))?,
         };
         let id = snapshot.snapshot.meta().id.clone();
+        // A replica that was away for long has what it had. One that does not say gets everything.
+        if let Ok(Response::Holds(Some(index))) = self.call(Request::Holds { shard: self.shard }, CHUNK_TIMEOUT).await {
+            snapshot.snapshot.has_records(index);
+        }
         let request = |number, chunk: Option<SnapshotChunk>| Request::Snapshot {
             shard: self.shard,
             vote: VoteRecord::from(vote),

@@ -4,17 +4,15 @@ use std::time::Instant;
 
 use chat::ids::NodeId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
-use parking_lot::Mutex;
-use storage::{Applied, LogPosition, SnapshotChunk, SnapshotMeta, SnapshotSource, StorageError};
+use storage::{Applied, LogPosition, SnapshotChunk, SnapshotMeta, StateStore};
+use tokio::sync::Mutex;
 
+use super::log_store::blocking;
 use super::state_machine::{RaftSnapshot, ShardState, snapshot_meta};
 use super::types::{Types, Vote, VoteRecord, entry_of, log_id_of, position_of};
 use crate::peer::message::{Append, Appended, Failure, Response};
 
 pub(crate) type Raft = openraft::Raft<Types, ShardState>;
-
-/// Bytes of a snapshot on its way that are held until it is complete.
-const SPOOL_BYTES: usize = 512 * 1024 * 1024;
 
 fn fault(error: impl std::fmt::Display) -> Response {
     Response::Failed(Failure::Fault(error.to_string()))
@@ -74,13 +72,14 @@ pub(crate) async fn transfer(raft: &Raft, from: VoteRecord, to: NodeId, last: Op
 /// because a source that fails half way would count as a storage fault there.
 #[derive(Default)]
 pub(crate) struct Spool {
+    /// Locked while a chunk is put away: they come one after the other.
     arriving: Mutex<Option<Arriving>>,
 }
 
 struct Arriving {
     id: String,
     vote: VoteRecord,
-    chunks: Vec<SnapshotChunk>,
+    chunks: storage::Arriving,
     bytes: usize,
     started: Instant,
 }
@@ -93,72 +92,54 @@ pub(crate) struct SnapshotPart {
     pub(crate) chunk: Option<SnapshotChunk>,
 }
 
-pub(crate) async fn snapshot(raft: &Raft, spool: &Spool, part: SnapshotPart) -> Response {
-    let complete = match spool.take(&part) {
-        Ok(Some(chunks)) => chunks,
+pub(crate) async fn snapshot(raft: &Raft, spool: &Spool, state: &StateStore, part: SnapshotPart) -> Response {
+    let (vote, meta) = (part.vote, snapshot_meta(&part.applied));
+    let source = match spool.take(state, part).await {
+        Ok(Some(source)) => source,
         Ok(None) => return Response::SnapshotChunk,
         Err(reason) => return fault(reason),
     };
-    let meta = match snapshot_meta(&part.applied) {
+    let meta = match meta {
         Ok(meta) => meta,
         Err(error) => return fault(error),
     };
-    let source = Received { meta: SnapshotMeta { applied: part.applied, id: part.id }, chunks: complete.into_iter() };
-    let snapshot = RaftSnapshot { meta, snapshot: Box::new(source) };
-    match raft.install_full_snapshot(Vote::from(part.vote), snapshot).await {
+    match raft.install_full_snapshot(Vote::from(vote), RaftSnapshot { meta, snapshot: Box::new(source) }).await {
         Ok(answer) => Response::Snapshot { vote: VoteRecord::from(&answer.vote) },
         Err(error) => fault(error),
     }
 }
 
 impl Spool {
-    /// Takes one part; the chunks once the last has come.
-    fn take(&self, part: &SnapshotPart) -> Result<Option<Vec<SnapshotChunk>>, String> {
-        let mut slot = self.arriving.lock();
-        if part.number == 0 {
-            *slot = Some(Arriving {
-                id: part.id.clone(),
-                vote: part.vote,
-                chunks: Vec::new(),
-                bytes: 0,
-                started: Instant::now(),
-            });
+    /// Takes one part; gives all of them back once the last has come.
+    async fn take(&self, state: &StateStore, part: SnapshotPart) -> Result<Option<storage::Arriving>, String> {
+        let SnapshotPart { vote, applied, id, number, chunk } = part;
+        let mut slot = self.arriving.lock().await;
+        if number == 0 {
+            let chunks = state.receive(SnapshotMeta { applied, id: id.clone() });
+            *slot = Some(Arriving { id: id.clone(), vote, chunks, bytes: 0, started: Instant::now() });
         }
-        let Some(arriving) = slot.as_mut() else {
-            return Err("a snapshot must start with its first chunk".to_owned());
-        };
-        if arriving.id != part.id || arriving.vote != part.vote || arriving.chunks.len() as u64 != part.number {
-            *slot = None;
+        // Whatever goes wrong, the next one begins anew.
+        let mut arriving = slot.take().ok_or("a snapshot must start with its first chunk")?;
+        if arriving.id != id || arriving.vote != vote || u64::from(arriving.chunks.chunks()) != number {
             return Err("the chunk does not follow the one before".to_owned());
         }
-        let Some(chunk) = &part.chunk else {
-            let arrived = slot.take().map(|arrived| {
-                tracing::info!(bytes = arrived.bytes, elapsed = ?arrived.started.elapsed(), "snapshot received");
-                arrived.chunks
-            });
-            return Ok(arrived);
-        };
-        arriving.bytes += chunk.size_hint();
-        if arriving.bytes > SPOOL_BYTES {
-            *slot = None;
-            return Err(format!("the snapshot has more than {SPOOL_BYTES} bytes"));
+        let last = chunk.is_none();
+        let put = blocking(move || {
+            match &chunk {
+                Some(chunk) => {
+                    arriving.bytes += chunk.size_hint();
+                    arriving.chunks.add(chunk)?;
+                }
+                None => arriving.chunks.complete()?,
+            }
+            Ok(arriving)
+        });
+        let arriving = put.await.map_err(|error| error.to_string())?;
+        if !last {
+            *slot = Some(arriving);
+            return Ok(None);
         }
-        arriving.chunks.push(chunk.clone());
-        Ok(None)
-    }
-}
-
-struct Received {
-    meta: SnapshotMeta,
-    chunks: std::vec::IntoIter<SnapshotChunk>,
-}
-
-impl SnapshotSource for Received {
-    fn meta(&self) -> &SnapshotMeta {
-        &self.meta
-    }
-
-    fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
-        Ok(self.chunks.next())
+        tracing::info!(bytes = arriving.bytes, elapsed = ?arriving.started.elapsed(), "snapshot received");
+        Ok(Some(arriving.chunks))
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::{Command, EntryBatch};
+use chat::command::{Command, EntryBatch, RetentionCommand};
 use chat::ids::ShardId;
 use chat::state::View;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use storage::{Applied, Snapshot, SnapshotSource, StateStore, StorageError};
+use storage::{Applied, SnapshotChunk, SnapshotSource, StateStore, StorageError};
 use tokio::sync::{Notify, watch};
 
 use super::log_store::blocking;
@@ -95,6 +95,7 @@ pub(crate) struct ShardState {
     feed: Arc<dyn Feed>,
     /// Index of the last applied entry, for those who wait for it.
     applied: watch::Sender<u64>,
+    chores: watch::Sender<Chores>,
     membership: Bytes,
     outbox_filled: Arc<Notify>,
     digests: Arc<Digests>,
@@ -112,6 +113,7 @@ pub(crate) struct ShardState {
 pub(crate) struct Shared {
     pub(crate) feed: Arc<dyn Feed>,
     pub(crate) applied: watch::Sender<u64>,
+    pub(crate) chores: watch::Sender<Chores>,
     pub(crate) outbox_filled: Arc<Notify>,
     pub(crate) digests: Arc<Digests>,
     pub(crate) source: Arc<Source>,
@@ -121,7 +123,7 @@ pub(crate) struct Shared {
 
 impl ShardState {
     pub(crate) fn new(shard: ShardId, state: StateStore, shared: Shared) -> Self {
-        let Shared { feed, applied, outbox_filled, digests, source, health, roster_changed } = shared;
+        let Shared { feed, applied, chores, outbox_filled, digests, source, health, roster_changed } = shared;
         let now = state.applied();
         let through = now.position.map(|position| position.index);
         applied.send_replace(through.unwrap_or(0));
@@ -131,6 +133,7 @@ impl ShardState {
             state,
             feed,
             applied,
+            chores,
             membership,
             outbox_filled,
             digests,
@@ -194,6 +197,7 @@ impl ShardState {
             EntryPayload::Normal(Proposal(bytes)) => {
                 let batch: EntryBatch = codec::decode(Kind::Entry, bytes)?;
                 to_compare = batch.commands.contains(&Command::Compare);
+                self.look_for_chores(index, &batch);
                 of_cluster = self.shard == ShardId::META
                     && batch.commands.iter().any(|command| matches!(command, Command::Cluster(_)));
                 delta = chat::state::apply(&Applying(&self.state), index, &batch)?;
@@ -223,6 +227,31 @@ impl ShardState {
     }
 }
 
+/// What entries left to be done in the background.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Chores {
+    /// Up to which entry the log may be let go of.
+    pub(crate) purge: u64,
+    /// The last entry that deleted events.
+    pub(crate) trimmed: u64,
+}
+
+impl ShardState {
+    fn look_for_chores(&self, index: u64, batch: &EntryBatch) {
+        for command in &batch.commands {
+            match command {
+                Command::Retention(RetentionCommand::Purge { through }) => {
+                    self.chores.send_modify(|chores| chores.purge = *through);
+                }
+                Command::Retention(RetentionCommand::Trim { .. }) => {
+                    self.chores.send_modify(|chores| chores.trimmed = index);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 impl RaftStateMachine<Types> for ShardState {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
@@ -248,7 +277,7 @@ impl RaftStateMachine<Types> for ShardState {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { state: self.state.clone(), health: self.health.clone() }
+        Builder { state: self.state.clone() }
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, mut snapshot: SnapshotData) -> Result<(), io::Error> {
@@ -265,61 +294,44 @@ impl RaftStateMachine<Types> for ShardState {
         Ok(())
     }
 
+    /// Made when it is asked for: entries are applied while it is copied and sent.
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
-        let state = self.state.clone();
-        blocking(move || state.current_snapshot()).await?.map(raft_snapshot).transpose()
+        let applied = self.state.applied();
+        applied.position.map(|_| raft_snapshot(self.state.snapshot())).transpose()
     }
 }
 
 pub(crate) struct Builder {
     state: StateStore,
-    health: Arc<Health>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
+    /// The state is its own snapshot. That it is on the disk before the log is purged is the purger's business
+    /// (`Replica::let_go`): openraft purges nothing by itself.
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        loop {
-            let state = self.state.clone();
-            let built = tokio::task::spawn_blocking(move || state.snapshot()).await.map_err(io::Error::other)?;
-            match built {
-                Ok(snapshot) => return raft_snapshot(snapshot),
-                // Raft starts only with one if its log was purged: it is made once the state is repaired.
-                Err(error) if error.damage().is_some() && !self.health.is_started() => {
-                    self.health.report(&error);
-                    return Unbuilt::of(self.state.applied());
-                }
-                Err(error) => self.health.rebuilt_after(error).await.map_err(io_error)?,
-            }
-        }
+        let applied = self.state.applied();
+        raft_snapshot(Noted(storage::SnapshotMeta { applied, id: String::new() }))
     }
 }
 
-/// What a damaged state's snapshot is called until there is one.
-struct Unbuilt(storage::SnapshotMeta);
+/// What [`RaftSnapshotBuilder`] makes: openraft takes note of the position, and asks for a snapshot anew to send one.
+struct Noted(storage::SnapshotMeta);
 
-impl Unbuilt {
-    fn of(applied: Applied) -> Result<RaftSnapshot, io::Error> {
-        let meta = snapshot_meta(&applied).map_err(io_error)?;
-        let unbuilt = Self(storage::SnapshotMeta { applied, id: "unbuilt".to_owned() });
-        Ok(RaftSnapshot { meta, snapshot: Box::new(unbuilt) })
-    }
-}
-
-impl SnapshotSource for Unbuilt {
+impl SnapshotSource for Noted {
     fn meta(&self) -> &storage::SnapshotMeta {
         &self.0
     }
 
-    fn next(&mut self) -> Result<Option<storage::SnapshotChunk>, StorageError> {
-        Err(StorageError::Source { reason: "it is not built yet".to_owned() })
+    fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
+        Err(StorageError::Source { reason: "it is not made to be sent".to_owned() })
     }
 }
 
-fn raft_snapshot(snapshot: Snapshot) -> Result<RaftSnapshot, io::Error> {
-    let meta = snapshot_meta(&snapshot.meta.applied).map_err(io_error)?;
-    Ok(RaftSnapshot { meta, snapshot: snapshot.source() })
+fn raft_snapshot(snapshot: impl SnapshotSource + Send + 'static) -> Result<RaftSnapshot, io::Error> {
+    let meta = snapshot_meta(&snapshot.meta().applied).map_err(io_error)?;
+    Ok(RaftSnapshot { meta, snapshot: Box::new(snapshot) })
 }
 
 pub(crate) fn snapshot_meta(applied: &Applied) -> Result<SnapshotMeta, codec::CodecError> {

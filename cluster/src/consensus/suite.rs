@@ -54,13 +54,14 @@ impl StoreBuilder<Types, ShardLog, ShardState, Guard> for Builder {
         let shard = ShardId(1);
         let state = engine.state(shard).unwrap();
         let (applied, outbox_filled) = (watch::channel(0).0, Arc::new(Notify::new()));
+        let chores = watch::Sender::default();
         let feed = Arc::new(NoFeed);
         let health = Arc::new(Health::new(shard, feed.clone(), applied.clone()));
         let log = engine.log(shard).unwrap();
         let repair = LogRepair::new(shard, log.clone(), state.clone(), Arc::new(Lanes::none()), health.clone());
         let log = ShardLog::new(log, Arc::new(repair), false);
         let (digests, source, roster_changed) = (Arc::default(), Arc::default(), Arc::default());
-        let shared = Shared { feed, applied, outbox_filled, digests, source, health, roster_changed };
+        let shared = Shared { feed, applied, chores, outbox_filled, digests, source, health, roster_changed };
         let machine = ShardState::new(shard, state, shared);
         Ok((Guard { engine: Some(engine), _dir: dir }, log, machine))
     }

@@ -125,6 +125,10 @@ pub(crate) enum Request {
         shard: ShardId,
         number: u64,
     },
+    /// Up to which entry the replica has applied: whoever sends it a copy leaves out log records up to there.
+    Holds {
+        shard: ShardId,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,6 +181,7 @@ pub(crate) enum Response {
         chunk: Option<SnapshotChunk>,
         digest: Option<StateDigest>,
     },
+    Holds(Option<u64>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -219,6 +224,7 @@ impl Request {
             | Self::LogRecord { shard, .. }
             | Self::WishState { shard }
             | Self::StatePart { shard, .. }
+            | Self::Holds { shard }
             | Self::Submit { shard, .. } => Some(*shard),
             Self::Leaving { .. } | Self::Reach => None,
         }
@@ -236,6 +242,7 @@ impl Request {
             | Self::Digest { .. }
             | Self::Agreed { .. }
             | Self::Settle { .. }
+            | Self::Holds { .. }
             | Self::Leaving { .. }
             | Self::LogRecord { .. }
             | Self::WishState { .. }

@@ -38,9 +38,7 @@ pub(crate) struct Health {
     applied: watch::Sender<u64>,
     book: Mutex<Book>,
     quarantined: AtomicBool,
-    /// Consensus runs.
-    started: AtomicBool,
-    /// And there are other members to repair from.
+    /// Consensus runs, and there are other members to repair from.
     repairable: AtomicBool,
     found: Notify,
     /// How often the state was rebuilt.
@@ -56,29 +54,17 @@ impl Health {
             applied,
             book: Mutex::default(),
             quarantined: AtomicBool::new(false),
-            started: AtomicBool::new(false),
             repairable: AtomicBool::new(false),
             found: Notify::new(),
             rebuilt: watch::Sender::new(0),
         }
     }
 
-    /// Consensus runs; whether there are others to repair from.
-    pub(crate) fn started(&self, has_peers: bool) {
-        self.started.store(true, Ordering::Release);
-        self.repairable.store(has_peers, Ordering::Release);
-        self.found.notify_one();
-    }
-
-    /// Others have come, or gone.
+    /// Whether there are others to repair from: said once consensus runs, and when others come or go.
     pub(crate) fn peers(&self, has_peers: bool) {
         if self.repairable.swap(has_peers, Ordering::AcqRel) != has_peers {
             self.found.notify_one();
         }
-    }
-
-    pub(crate) fn is_started(&self) -> bool {
-        self.started.load(Ordering::Acquire)
     }
 
     /// Notes what an error says of damage; whatever else it says is not its business.

@@ -1,8 +1,8 @@
 //! Damage is repaired from the other members while the node serves (docs/adr/0016).
 //!
 //! Whoever meets a record that does not open says so to the replica's [`Health`]; one task per replica ([`run`]) looks after it.
-//! A log record is taken from the others' logs ([`LogRepair`]), a state from another replica that agrees with the rest, a
-//! snapshot is made again, and a named record is written again from memory.
+//! A log record is taken from the others' logs ([`LogRepair`]), a state from another replica that agrees with the rest,
+//! and a named record is written again from memory.
 
 mod core;
 mod health;
@@ -47,28 +47,12 @@ pub(crate) async fn run(inner: Arc<Inner>, shard: ShardId) {
 async fn repair(inner: &Arc<Inner>, replica: &Replica, damage: Damage) -> Result<(), String> {
     match damage {
         Damage::Log { index } => replica.log_repair.repair(index).await.map_err(|error| error.to_string()),
-        Damage::State => {
-            state::rebuild(inner, replica).await.map_err(|error| error.to_string())?;
-            snapshot_again(replica).await
-        }
-        Damage::Snapshot => snapshot_again(replica).await,
+        Damage::State => state::rebuild(inner, replica).await.map_err(|error| error.to_string()),
         Damage::Meta => {
             let state = replica.state.clone();
-            blocking(replica, move || state.rewrite_meta()).await?;
-            // A snapshot's record is written with the next one.
-            snapshot_again(replica).await
+            blocking(replica, move || state.rewrite_meta()).await
         }
     }
-}
-
-/// Another snapshot, if there was one or has to be one.
-async fn snapshot_again(replica: &Replica) -> Result<(), String> {
-    let (state, log) = (replica.state.clone(), replica.log.clone());
-    let again = move || {
-        let is_needed = log.bounds().purged.is_some() || state.current_snapshot()?.is_some();
-        if is_needed { state.snapshot().map(drop) } else { Ok(()) }
-    };
-    blocking(replica, again).await
 }
 
 async fn blocking(

@@ -137,6 +137,7 @@ mod tests {
             failed: None,
             diverged: None,
             integrity: cluster::Integrity::default(),
+            purged: 0,
         }
     }
 

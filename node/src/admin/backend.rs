@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use storage::Engine;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
@@ -116,6 +117,14 @@ impl Backend for NodeBackend {
                 Outcome::Rejected(code) => Err(Refused::new(code, format!("{said}: {}", code.name()))),
             }
         })
+    }
+
+    fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        Box::pin(retention::show(&self.cluster, of))
+    }
+
+    fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        Box::pin(retention::set(&self.cluster, change))
     }
 
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
+use super::retention::{RetentionChange, RetentionOf, RetentionStatus};
 use crate::nodes::api::{Join, Joined, MadeJoinToken, NewJoinToken, Place, Plan, Rebalance};
 
 /// How long one request may take, from connecting to the last byte.
@@ -163,6 +164,20 @@ impl AdminClient {
         self.told(status, &body)
     }
 
+    /// How long messages are kept.
+    pub async fn retention(&self, of: &RetentionOf) -> Result<RetentionStatus, AdminError> {
+        let conversation = of.conversation.as_ref().map(|id| format!("&conversation={}", in_query(&id.to_string())));
+        let conversation = conversation.unwrap_or_default();
+        self.get(&format!("/v1/retention?app={}{conversation}", of.app)).await
+    }
+
+    /// Says how long messages are kept from now on. What is older is deleted for good.
+    pub async fn set_retention(&self, change: &RetentionChange) -> Result<RetentionStatus, AdminError> {
+        let body = serde_json::to_vec(change).expect("plain fields serialize");
+        let (status, body) = self.request(Method::PUT, "/v1/retention", body.into()).await?;
+        self.told(status, &body)
+    }
+
     /// Any other resource, as JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let (status, body) = self.request(Method::GET, path, Bytes::new()).await?;
@@ -235,6 +250,12 @@ impl AdminClient {
     fn http(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AdminError {
         AdminError::Http { address: self.authority.clone(), source: source.into() }
     }
+}
+
+/// User ids hold characters that mean something in a query (RFC 3986, 2.1).
+fn in_query(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn connector(ca_pem: &[u8]) -> Result<TlsConnector, AdminError> {

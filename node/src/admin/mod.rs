@@ -3,11 +3,13 @@
 mod api;
 mod backend;
 mod client;
+mod retention;
 mod server;
 
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
 pub(crate) use backend::not_proposed;
 pub use client::{AdminClient, AdminError};
+pub use retention::{Policy, RetentionChange, RetentionOf, RetentionStatus};
 pub(crate) use server::answer;
 pub use server::{Backend, Refused, serve};

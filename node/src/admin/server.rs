@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::nodes::{self, NodesDesk};
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
+use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -56,13 +57,15 @@ pub trait Backend: Send + Sync + 'static {
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
+    fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
+    fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     /// The newest records of this node's security log, oldest first, as JSON.
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>>;
 }
 
 /// What the handlers share.
-struct Shared {
-    backend: Arc<dyn Backend>,
+pub(super) struct Shared {
+    pub(super) backend: Arc<dyn Backend>,
     /// Of the token: hashes compare in constant time and have one length.
     token: blake3::Hash,
 }
@@ -113,6 +116,8 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
+                .route("/retention", web::get().to(retention::get))
+                .route("/retention", web::put().to(retention::put))
                 .route("/security/log", web::get().to(security_log))
                 .configure(nodes::routes),
         )

@@ -7,7 +7,7 @@ use chat::ids::{AppId, ShardId, UserId};
 use cluster::{ClusterStatus, ScrubProgress};
 
 use super::*;
-use crate::admin::{AdminClient, AdminError, StorageStatus};
+use crate::admin::{AdminClient, AdminError, Policy, StorageStatus};
 use crate::init::{InitOptions, Layout, create};
 
 const TOKEN: &str = "the-right-token";
@@ -61,6 +61,21 @@ impl Backend for Fixed {
                 "alice" => Err(Refused::new(ErrorCode::AccountExists, "alice exists already")),
                 _ => Ok(()),
             }
+        })
+    }
+
+    fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        let app_policy = Policy { max_age_ms: Some(1_000), max_count: None };
+        Box::pin(
+            async move { Ok(RetentionStatus { of, app_policy, own_policy: None, oldest_seq: None, head: Some(7) }) },
+        )
+    }
+
+    fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        let RetentionChange { app, conversation, policy } = change;
+        Box::pin(async move {
+            let own_policy = Some(policy.ok_or_else(|| Refused::new(ErrorCode::InvalidField, "policy"))?);
+            Ok(RetentionStatus { own_policy, ..self.retention(RetentionOf { app, conversation }).await? })
         })
     }
 
@@ -145,4 +160,24 @@ fn only_https_addresses_are_taken() {
         assert!(matches!(AdminClient::new(url, b"", ""), Err(AdminError::Url { .. })), "{url}");
     }
     assert!(matches!(AdminClient::new("https://[::1]:1", b"", ""), Err(AdminError::Ca)));
+}
+
+#[actix_web::test]
+async fn retention_is_asked_and_set_for_any_conversation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, ca) = start(dir.path());
+    let client = AdminClient::new(&format!("https://{address}"), &ca, TOKEN).unwrap();
+    // Characters that mean something in a query.
+    let conversation: Option<chat::ids::ConversationId> = Some("p:a+=[b]:c|?;".parse().unwrap());
+    let app = chat::ids::AppId::new("main").unwrap();
+    let status = client.retention(&RetentionOf { app: app.clone(), conversation: conversation.clone() }).await.unwrap();
+    assert_eq!(
+        (&status.of.conversation, status.head, status.holds().max_age_ms),
+        (&conversation, Some(7), Some(1_000))
+    );
+    let policy = Some(Policy { max_age_ms: None, max_count: Some(9) });
+    let change = RetentionChange { app, conversation, policy };
+    assert_eq!(client.set_retention(&change).await.unwrap().holds(), policy.unwrap());
+    let refused = client.set_retention(&RetentionChange { policy: None, ..change }).await.unwrap_err();
+    assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1003), "{refused}");
 }

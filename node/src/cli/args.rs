@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use chat::ids::{AppId, UserId};
+use chat::ids::{AppId, ConversationId, UserId};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Administer users
     #[command(subcommand)]
     User(UserCommand),
+    /// How long messages are kept
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// Send one message, and wait until it is stored on a majority
     Send(SendArgs),
     /// Follow a user's conversations
@@ -300,6 +303,82 @@ Examples:
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum RetentionCommand {
+    /// Show what holds for an app, or for one of its conversations
+    #[command(after_help = "\
+Examples:
+  campanile retention show --config chat/node-1/campanile.toml
+  campanile retention show --config chat/node-1/campanile.toml --app main --conversation p:alice:bob --json")]
+    Show {
+        #[command(flatten)]
+        target: RetentionTarget,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set it for an app, or for one conversation instead of the app's
+    #[command(after_help = "\
+What is older than --max-age or not among the newest --max-count events is deleted for good, on all nodes, within minutes.
+
+Examples:
+  campanile retention set --config chat/node-1/campanile.toml --app main --max-age 30d --yes
+  campanile retention set --config chat/node-1/campanile.toml --conversation g:UUID --max-count 10000 --dry-run
+  campanile retention set --config chat/node-1/campanile.toml --conversation g:UUID --inherit
+  campanile retention set --config chat/node-1/campanile.toml --keep-for-ever")]
+    Set(RetentionSetArgs),
+}
+
+/// What a retention policy is of.
+#[derive(Debug, Args)]
+pub(crate) struct RetentionTarget {
+    /// Configuration of a node that runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    #[arg(long, default_value = "main")]
+    pub(crate) app: AppId,
+    /// One conversation of the app: p:USER:USER or g:UUID
+    #[arg(long, value_name = "ID")]
+    pub(crate) conversation: Option<ConversationId>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("policy").required(true).multiple(true)
+    .args(["max_age", "max_count", "keep_for_ever", "inherit"])))]
+pub(crate) struct RetentionSetArgs {
+    #[command(flatten)]
+    pub(crate) target: RetentionTarget,
+    /// Keep messages for this long: 90s, 12h, 30d
+    #[arg(long, value_name = "TIME", value_parser = age_ms)]
+    pub(crate) max_age: Option<u64>,
+    /// Keep the newest N events of a conversation
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_count: Option<u64>,
+    /// Delete nothing
+    #[arg(long, conflicts_with_all = ["max_age", "max_count"])]
+    pub(crate) keep_for_ever: bool,
+    /// Take the conversation's own policy away
+    #[arg(long, conflicts_with_all = ["max_age", "max_count", "keep_for_ever"])]
+    pub(crate) inherit: bool,
+    /// Do not ask for a confirmation
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Only say what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Milliseconds of `90s`, `15m`, `12h`, `30d`.
+fn age_ms(text: &str) -> Result<u64, String> {
+    let units = [('s', 1_000), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
+    let scaled = units.iter().find_map(|(unit, ms)| text.strip_suffix(*unit)?.parse::<u64>().ok()?.checked_mul(*ms));
+    let scaled = scaled.filter(|ms| *ms >= chat::limits::RETENTION_AGE_MS_MIN);
+    scaled.ok_or_else(|| format!("{text:?} is not a time such as 90s, 15m, 12h or 30d"))
+}
+
 /// Who connects, and where.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("proof").required(true).args(["password_file", "app_key"])))]
@@ -410,6 +489,9 @@ mod tests {
             "campanile send --url u --ca c --user a --to b hi",
             "campanile send --url u --ca c --user a --app-key k hi",
             "campanile send --url u --ca c --user a:b --app-key k --to b hi",
+            "campanile retention set --config c",
+            "campanile retention set --config c --max-age 30",
+            "campanile retention set --config c --max-age 30d --keep-for-ever",
             "campanile demo --users 1",
             "campanile demo --keys kx",
         ] {

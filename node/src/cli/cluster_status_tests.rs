@@ -28,6 +28,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         failed: None,
         diverged: None,
         integrity: Integrity::default(),
+        purged: 0,
     };
     let status = NodeStatus {
         version: "1.0".into(),

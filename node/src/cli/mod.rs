@@ -16,6 +16,7 @@ mod node_membership;
 mod node_start;
 pub(crate) mod output;
 mod password;
+mod retention_commands;
 mod shard_commands;
 mod user_commands;
 
@@ -28,7 +29,7 @@ use clap::Parser;
 
 use crate::config::{ConfigError, NodeConfig};
 pub(crate) use args::DemoArgs;
-use args::{Cli, ClusterCommand, Command, ConfigCommand, NodeCommand, UserCommand};
+use args::{Cli, ClusterCommand, Command, ConfigCommand, NodeCommand, RetentionCommand, UserCommand};
 pub(crate) use failure::{Code, Exit, Failure};
 
 /// Runs the command of `arguments` (with the program's name first) and says how it ended.
@@ -76,6 +77,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let password = password::obtain(password_file.as_deref())?;
             within_runtime(user_commands::add(&config, app, user, password, json))
         }
+        Command::Retention(RetentionCommand::Show { target, json }) => {
+            within_runtime(retention_commands::show(target, json))
+        }
+        Command::Retention(RetentionCommand::Set(args)) => within_runtime(retention_commands::set(args)),
         Command::Send(args) => within_runtime(chat_commands::send(args)),
         Command::Tail(args) => within_runtime(chat_commands::tail(args)),
     }

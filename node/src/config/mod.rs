@@ -34,6 +34,7 @@ pub struct NodeConfig {
     pub peer: PeerSection,
     pub admin: AdminSection,
     pub storage: StorageSection,
+    pub retention: RetentionSection,
     pub keys: KeysSection,
     pub log: LogSection,
     pub apps: Vec<AppSection>,
@@ -104,6 +105,15 @@ pub struct StorageSection {
     pub scrub_bytes_per_s: u64,
 }
 
+/// How often what is not needed any more is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSection {
+    pub sweep_every: Duration,
+    pub purge_every: Duration,
+    pub collect_every: Duration,
+    pub log_keep_entries: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysSection {
     pub node_key: PathBuf,
@@ -166,6 +176,12 @@ impl Default for NodeConfig {
                 cache_bytes: 64 << 20,
                 scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
                 scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
+            },
+            retention: RetentionSection {
+                sweep_every: Duration::from_secs(60),
+                purge_every: Duration::from_secs(30),
+                collect_every: Duration::from_secs(900),
+                log_keep_entries: 100_000,
             },
             keys: KeysSection {
                 node_key: "keys/node.secret".into(),

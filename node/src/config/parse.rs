@@ -13,11 +13,11 @@ use super::problem::{Place, Problem};
 use super::reader::{Reader, Scalar, Section};
 use super::{
     AdminSection, AppSection, ClusterSection, KeysSection, ListenerSection, LogFormat, LogSection, MemberSection,
-    NodeConfig, NodeSection, PeerSection, StorageSection, units,
+    NodeConfig, NodeSection, PeerSection, RetentionSection, StorageSection, units,
 };
 
 /// Sections in the order of the manual; `apps` is a list.
-const SECTIONS: [&str; 8] = ["node", "cluster", "client", "peer", "admin", "storage", "keys", "log"];
+const SECTIONS: [&str; 9] = ["node", "cluster", "client", "peer", "admin", "storage", "retention", "keys", "log"];
 
 pub(super) fn parse(
     text: &str,
@@ -39,6 +39,7 @@ pub(super) fn parse(
         peer: peer(sections.open(&mut reader, "peer"), &default.peer),
         admin: admin(sections.open(&mut reader, "admin"), &default.admin),
         storage: storage(sections.open(&mut reader, "storage"), &default.storage),
+        retention: retention(sections.open(&mut reader, "retention"), &default.retention),
         keys: keys(sections.open(&mut reader, "keys"), &default.keys),
         log: log(sections.open(&mut reader, "log"), &default.log),
         apps: sections.apps(&mut reader),
@@ -242,6 +243,21 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         });
     section.finish();
     StorageSection { cache_bytes, scrub_every, scrub_bytes_per_s }
+}
+
+fn retention(mut section: Section<'_, '_, '_>, default: &RetentionSection) -> RetentionSection {
+    let mut every = |key, default| {
+        section.read(key, default, |value| match units::duration(value.as_text()?)? {
+            short if short < Duration::from_millis(100) => Err("not more often than every 100 ms".to_owned()),
+            every => Ok(every),
+        })
+    };
+    let (sweep_every, purge_every) =
+        (every("sweep_every", default.sweep_every), every("purge_every", default.purge_every));
+    let collect_every = every("collect_every", default.collect_every);
+    let log_keep_entries = section.read("log_keep_entries", default.log_keep_entries, |value| value.as_number());
+    section.finish();
+    RetentionSection { sweep_every, purge_every, collect_every, log_keep_entries }
 }
 
 fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection {

@@ -91,6 +91,18 @@ impl Cursors {
         }
     }
 
+    /// Events below `seq` are deleted. True if the cursor had them still before it.
+    pub(super) fn skip_to(&mut self, conversation: &ConversationId, seq: u64) -> bool {
+        match self.cursors.get_mut(conversation) {
+            Some(cursor) if cursor.next < seq => {
+                cursor.next = seq;
+                cursor.head = cursor.head.max(seq - 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A page has been read. False if it brought the cursor no nearer to a head that is still ahead, although
     /// everything up to the head is in this node's replica.
     pub(super) fn page_done(&mut self, conversation: &ConversationId, progressed: bool) -> bool {

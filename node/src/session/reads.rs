@@ -10,7 +10,7 @@ use chat::event::SequencedEvent;
 use chat::ids::{ConversationId, GroupId, ShardId, UserId};
 use chat::limits;
 use chat::state::{query, record};
-use chat::wire::{ConversationItem, Member, ServerFrame};
+use chat::wire::{ConversationItem, Member, ResyncReason, ServerFrame};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
 
@@ -18,10 +18,18 @@ use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
-use crate::history::{HistoryError, json_bound};
+use crate::history::{HistoryError, Span, json_bound};
 
 /// Between two attempts to read what is being repaired.
 const REPAIR_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a session lagged behind in.
+#[derive(Debug)]
+pub(super) struct Backfill {
+    /// What is before it is deleted.
+    pub(super) oldest_seq: u64,
+    pub(super) events: Vec<LiveEvent>,
+}
 
 /// One read on behalf of one user.
 #[derive(Clone)]
@@ -102,8 +110,8 @@ impl Reader {
         .await
     }
 
-    /// The answer to a page request, encoded.
-    pub(super) async fn page(self, re: u64, page: Page) -> Result<ByteString, ErrorCode> {
+    /// The answer to a page request, encoded; before it what the client must know to understand it.
+    pub(super) async fn page(self, re: u64, page: Page) -> Result<Vec<ByteString>, ErrorCode> {
         match page {
             Page::History { conversation, after, before, limit } => {
                 self.reach(std::slice::from_ref(&conversation)).await?;
@@ -112,11 +120,11 @@ impl Reader {
             Page::Conversations { after, limit } => {
                 let (listed, more) = self.list(after, limit).await?;
                 self.reach(&listed).await?;
-                blocking(move || self.conversations(re, listed, more)).await
+                blocking(move || self.conversations(re, listed, more)).await.map(|frame| vec![frame])
             }
             Page::Members { group, after, limit } => {
                 self.reach(&[group.into()]).await?;
-                blocking(move || self.members(re, group, after, limit)).await
+                blocking(move || self.members(re, group, after, limit)).await.map(|frame| vec![frame])
             }
         }
     }
@@ -128,7 +136,7 @@ impl Reader {
         after: u64,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<ByteString, ErrorCode> {
+    ) -> Result<Vec<ByteString>, ErrorCode> {
         let head = self.head_for_member(&conversation)?;
         let (from, limit) = match before {
             None => (after + 1, limit),
@@ -141,18 +149,30 @@ impl Reader {
         let history = &self.services.history;
         // Backwards the page ends at `before`, so what does not fit is cut at its beginning.
         let max_bytes = if before.is_some() { usize::MAX } else { limits::HISTORY_PAGE_BYTES };
-        let mut events = history.events(&self.who.app, &conversation, from, limit, max_bytes).map_err(internal)?;
+        let span = history.events(&self.who.app, &conversation, from, limit, max_bytes).map_err(internal)?;
+        let Span { oldest_seq, mut events } = span;
+        // Backwards no further than asked, even if what is kept begins behind it.
+        events.retain(|event| before.is_none_or(|before| event.seq < before));
         if before.is_some() {
             cut_front(&mut events, limits::HISTORY_PAGE_BYTES);
         }
         let first = events.first().map_or(from, |event| event.seq);
         let more = match before {
-            Some(_) => first > after + 1,
-            None => events.last().map_or(from - 1, |event| event.seq) < head,
+            Some(_) => first > oldest_seq.max(after + 1),
+            None => events.last().map_or(from.max(oldest_seq) - 1, |event| event.seq) < head,
         };
+        // Who holds something and goes on from there would take the next event for the one behind it.
+        let gap =
+            before.is_none() && after > 0 && after + 1 < oldest_seq && events.first().is_none_or(|e| e.seq > from);
+        let resync = gap.then(|| ServerFrame::MustResync {
+            conversation: conversation.clone(),
+            reason: ResyncReason::Retention,
+            oldest_seq,
+        });
         let opened = events.iter().map(|event| history.encoder().open(event));
         let events = opened.collect::<Result<_, _>>().map_err(internal)?;
-        Ok(encode(&ServerFrame::History { re, conversation, events, head, more }))
+        let page = ServerFrame::History { re, conversation, events, head, more, oldest_seq };
+        Ok(resync.iter().chain([&page]).map(encode).collect())
     }
 
     fn head_for_member(&self, conversation: &ConversationId) -> Result<u64, ErrorCode> {
@@ -178,12 +198,13 @@ impl Reader {
         let member = query::member(&view, app, &conversation, user).map_err(internal)?;
         let found = query::conversation(&view, app, &conversation).map_err(internal)?;
         let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
+        let oldest_seq = query::oldest_seq(&view, app, &conversation).map_err(internal)?;
         Ok(Some(ConversationItem {
             conversation,
             name: found.name,
             head: found.head,
             read: member.read,
-            unread: member.unread(found.head),
+            unread: member.unread(found.head, oldest_seq),
             joined: member.joined,
             role: member.role,
             members: found.members,
@@ -203,7 +224,7 @@ impl Reader {
 
     /// The next events of a conversation that the session lags behind in. No barrier: this replica has applied what
     /// the session heard of. No check of membership either: an event that removes the user ends the conversation.
-    pub(super) async fn backfill(self, conversation: ConversationId, after: u64) -> Result<Vec<LiveEvent>, ErrorCode> {
+    pub(super) async fn backfill(self, conversation: ConversationId, after: u64) -> Result<Backfill, ErrorCode> {
         within_deadline(async {
             loop {
                 match self.clone().backfill_once(conversation.clone(), after).await {
@@ -216,16 +237,18 @@ impl Reader {
         .await
     }
 
-    async fn backfill_once(self, conversation: ConversationId, after: u64) -> Result<Vec<LiveEvent>, ErrorCode> {
+    async fn backfill_once(self, conversation: ConversationId, after: u64) -> Result<Backfill, ErrorCode> {
         blocking(move || {
             let history = &self.services.history;
             let (limit, max_bytes) = (limits::HISTORY_PAGE, limits::HISTORY_PAGE_BYTES);
-            let events = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
+            let span = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
+            let Span { oldest_seq, events } = span;
             let live = |event: &SequencedEvent| {
                 let frame = history.encoder().frame(event)?;
                 Ok(LiveEvent::new(event, frame))
             };
-            events.iter().map(live).collect::<Result<_, _>>().map_err(|error: HistoryError| internal(error))
+            let events = events.iter().map(live).collect::<Result<_, _>>();
+            events.map(|events| Backfill { oldest_seq, events }).map_err(|error: HistoryError| internal(error))
         })
         .await
     }

@@ -12,7 +12,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Scrubbing, Timing};
+use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, Timing};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine};
@@ -165,6 +165,12 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             heartbeat: config.cluster.heartbeat,
             election_min: config.cluster.election_min,
             election_max: config.cluster.election_max,
+        },
+        housekeeping: Housekeeping {
+            sweep_every: config.retention.sweep_every,
+            purge_every: config.retention.purge_every,
+            collect_every: config.retention.collect_every,
+            log_keep_entries: config.retention.log_keep_entries,
         },
         engine: engine.clone(),
         scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },

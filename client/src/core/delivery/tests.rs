@@ -116,6 +116,23 @@ fn what_retention_took_is_said() {
 }
 
 #[test]
+fn the_node_goes_on_behind_what_retention_took_and_says_so_once() {
+    let mut delivery = holding(3);
+    delivery.resumed(Resumption { conversation: group(), live_after: 7, head: 9, gone: false });
+    assert_eq!(delivery.next_backfill(), Some((group(), 3)));
+    delivery.trimmed(group(), 8);
+    let expected = ClientEvent::MustResync { conversation: group(), reason: ResyncReason::Retention, next_seq: 8 };
+    assert_eq!(delivery.pop(), Some(expected));
+    delivery.event(event(8));
+    // The page that was asked for meanwhile, and what a request of the user's own brings.
+    delivery.backfilled(&group(), vec![event(8), event(9)], 9);
+    delivery.trimmed(group(), 8);
+    delivery.event(event(9));
+    assert_eq!(delivered(&mut delivery), [8, 9]);
+    assert_eq!((delivery.duplicates, delivery.gaps, delivery.next_backfill()), (0, 0, None));
+}
+
+#[test]
 fn a_resync_reads_everything_from_the_named_event_on() {
     let mut delivery = holding(50);
     delivery.must_resync(group(), ResyncReason::Epoch, 1);

@@ -7,7 +7,12 @@ use chat::ids::{ConversationId, UserId};
 use chat::wire::{Resumption, ResyncReason, ServerFrame};
 
 use super::super::message::{Live, LiveEvent};
+use super::super::reads::Backfill;
 use super::{Adding, Core, Effect, Phase, Standing};
+
+fn must_resync(conversation: ConversationId, reason: ResyncReason, oldest_seq: u64) -> ServerFrame {
+    ServerFrame::MustResync { conversation, reason, oldest_seq }
+}
 
 impl Core {
     /// `standings` of all conversations of the user; followed before they were read.
@@ -27,13 +32,15 @@ impl Core {
         let mut have: BTreeMap<_, _> = have.into_iter().map(|at| (at.conversation, at.seq)).collect();
         let mut conversations = Vec::with_capacity(standings.len());
         let mut resync = Vec::new();
-        for Standing { conversation, head, .. } in standings {
+        for Standing { conversation, head, oldest, .. } in standings {
             let had = have.remove(&conversation);
-            if had.is_some_and(|seq| seq > head) {
-                let reason = ResyncReason::Epoch;
-                resync.push(ServerFrame::MustResync { conversation: conversation.clone(), reason, oldest_seq: 1 });
-            }
-            let live_after = had.map_or(head, |seq| seq.min(head));
+            let reason = match had {
+                Some(seq) if seq > head => Some(ResyncReason::Epoch),
+                Some(seq) if seq + 1 < oldest => Some(ResyncReason::Retention),
+                _ => None,
+            };
+            resync.extend(reason.map(|reason| must_resync(conversation.clone(), reason, oldest)));
+            let live_after = had.map_or(head, |seq| seq.max(oldest - 1).min(head));
             let newest = self.early.remove(&conversation).map_or(head, |early| early.max(head));
             self.cursors.start(conversation.clone(), live_after, newest);
             conversations.push(Resumption { conversation, live_after, head, gone: false });
@@ -62,7 +69,7 @@ impl Core {
         let Some(mut adding) = self.adding.remove(&conversation) else { return };
         match standing {
             Ok(Some(standing)) => {
-                let live_after = standing.joined.saturating_sub(1);
+                let live_after = standing.joined.max(standing.oldest).saturating_sub(1);
                 self.cursors.start(conversation.clone(), live_after, standing.head.max(adding.head));
                 self.write(&ServerFrame::ConversationAdded { conversation, live_after });
             }
@@ -79,11 +86,16 @@ impl Core {
         &mut self,
         now_ms: u64,
         conversation: &ConversationId,
-        events: Result<Vec<LiveEvent>, ErrorCode>,
+        read: Result<Backfill, ErrorCode>,
     ) {
         self.reading = false;
-        let Ok(events) = events else { return self.close(now_ms, CloseCode::Internal) };
-        let mut progressed = false;
+        let Ok(Backfill { oldest_seq, events }) = read else { return self.close(now_ms, CloseCode::Internal) };
+        // What is deleted is said, never skipped silently.
+        let first = events.first().map_or(oldest_seq, |event| event.seq);
+        let mut progressed = self.cursors.skip_to(conversation, first);
+        if progressed {
+            self.write(&must_resync(conversation.clone(), ResyncReason::Retention, first));
+        }
         for event in events {
             if !self.cursors.accept_read(conversation, event.seq) {
                 continue;

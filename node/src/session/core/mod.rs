@@ -85,6 +85,8 @@ pub(super) struct Standing {
     pub(super) head: u64,
     /// The seq of the event that made the user a member.
     pub(super) joined: u64,
+    /// Events below it are deleted.
+    pub(super) oldest: u64,
 }
 
 /// Who is logged in.
@@ -330,10 +332,10 @@ impl Core {
         }
     }
 
-    pub(super) fn page_read(&mut self, re: u64, page: Result<ByteString, ErrorCode>) {
+    pub(super) fn page_read(&mut self, re: u64, page: Result<Vec<ByteString>, ErrorCode>) {
         (self.reading, self.reading_page) = (false, false);
         match page {
-            Ok(frame) => self.write_encoded(frame),
+            Ok(frames) => frames.into_iter().for_each(|frame| self.write_encoded(frame)),
             Err(code) => self.error(Some(re), code, "this cannot be read", None),
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::group::GroupFailure;
 use crate::session::message::{Live, LiveEvent};
+use crate::session::reads::Backfill;
 
 fn group(n: u128) -> ConversationId {
     ConversationId::Group(GroupId(Uuid::from_u128(n)))
@@ -33,12 +34,17 @@ fn ready() -> Core {
     core
 }
 
+/// A page of a conversation from which nothing is deleted.
+fn kept(events: Vec<LiveEvent>) -> Backfill {
+    Backfill { oldest_seq: 1, events }
+}
+
 /// Live in group 1 with `live_after` as its last event.
 fn live(live_after: u64) -> Core {
     let mut core = ready();
     core.text(0, r#"{"id":2,"type":"resume"}"#);
     core.effects();
-    core.resumed(Ok(vec![Standing { conversation: group(1), head: live_after, joined: 1 }]));
+    core.resumed(Ok(vec![Standing { conversation: group(1), head: live_after, joined: 1, oldest: 1 }]));
     core.effects();
     core
 }
@@ -198,18 +204,18 @@ fn resuming_reads_what_the_client_lacks_and_then_goes_live() {
     assert_eq!(told(&mut core).1, [Effect::Resume { re: 2 }]);
     // Already followed, not yet told where it stands.
     hear_all(&mut core, 1, 6..=6);
-    core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1 }]));
+    core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1, oldest: 1 }]));
     let frames = core.effects();
     let Effect::Write(resumed) = &frames[0] else { panic!("{frames:?}") };
     let resumed: Value = serde_json::from_str(resumed).unwrap();
     assert_eq!(resumed["conversations"][0], json!({"conversation": group(1), "live_after": 3, "head": 5}));
     assert_eq!(resumed["conversations"][1]["gone"], true);
     assert_eq!(frames[1..], [Effect::Backfill { conversation: group(1), after: 3 }]);
-    core.backfilled(0, &group(1), Ok(vec![event(4), event(5)]));
+    core.backfilled(0, &group(1), Ok(kept(vec![event(4), event(5)])));
     let (written, others) = told(&mut core);
     assert_eq!(written, ["event:4", "event:5"]);
     assert_eq!(others, [Effect::Backfill { conversation: group(1), after: 5 }], "6 came while it resumed");
-    core.backfilled(0, &group(1), Ok(vec![event(6)]));
+    core.backfilled(0, &group(1), Ok(kept(vec![event(6)])));
     hear_all(&mut core, 1, 6..=8);
     assert_eq!(told(&mut core).0, ["event:6", "event:7", "event:8"]);
 }
@@ -219,10 +225,30 @@ fn a_client_that_holds_more_than_there_is_must_resync() {
     let mut core = ready();
     let have = json!([{"conversation": group(1), "seq": 30}]);
     core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
-    core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1 }]));
+    core.resumed(Ok(vec![Standing { conversation: group(1), head: 5, joined: 1, oldest: 1 }]));
     assert_eq!(told(&mut core).0, ["resumed", "must_resync"]);
     hear_all(&mut core, 1, 6..=6);
     assert_eq!(told(&mut core).0, ["event:6"]);
+}
+
+#[test]
+fn what_retention_deleted_is_said_at_resume_and_while_lagging() {
+    let mut core = ready();
+    let have = json!([{"conversation": group(1), "seq": 3}]);
+    core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
+    core.resumed(Ok(vec![Standing { conversation: group(1), head: 9, joined: 1, oldest: 8 }]));
+    let (written, others) = told(&mut core);
+    assert_eq!(written, ["resumed", "must_resync"]);
+    assert_eq!(others, [Effect::Backfill { conversation: group(1), after: 7 }]);
+    // Meanwhile more is deleted, at last all there is.
+    core.backfilled(0, &group(1), Ok(Backfill { oldest_seq: 9, events: vec![event(9)] }));
+    assert_eq!(told(&mut core).0, ["must_resync", "event:9"]);
+    hear_all(&mut core, 1, 12..=12);
+    assert_eq!(told(&mut core).1, [Effect::Backfill { conversation: group(1), after: 9 }]);
+    core.backfilled(0, &group(1), Ok(Backfill { oldest_seq: 13, events: vec![] }));
+    assert_eq!(told(&mut core).0, ["must_resync"]);
+    hear_all(&mut core, 1, 13..=13);
+    assert_eq!(told(&mut core).0, ["event:13"]);
 }
 
 #[test]
@@ -235,7 +261,7 @@ fn without_room_events_wait_in_history_until_there_is_room() {
     core.waiting_bytes(0);
     assert_eq!(told(&mut core).1, [Effect::Backfill { conversation: group(1), after: 0 }]);
     assert!(!core.starved());
-    core.backfilled(0, &group(1), Ok((1..=50).map(event).collect()));
+    core.backfilled(0, &group(1), Ok(kept((1..=50).map(event).collect())));
     assert_eq!(told(&mut core).0.len(), 50);
 }
 
@@ -244,7 +270,7 @@ fn a_gap_that_history_does_not_fill_closes_for_another_try() {
     let mut core = live(3);
     hear_all(&mut core, 1, 5..=5);
     assert_eq!(told(&mut core).1, [Effect::Backfill { conversation: group(1), after: 3 }]);
-    core.backfilled(0, &group(1), Ok(vec![]));
+    core.backfilled(0, &group(1), Ok(kept(vec![])));
     assert_eq!(told(&mut core).1, [Effect::Close(CloseCode::Internal)]);
 }
 
@@ -268,11 +294,11 @@ fn a_new_conversation_is_followed_before_it_is_read() {
     assert_eq!(told(&mut core).1, [Effect::Add(group(2))]);
     core.live(0, Live::Listed { conversation: &group(2) });
     hear_all(&mut core, 2, 8..=8);
-    core.added(group(2), Ok(Some(Standing { conversation: group(2), head: 7, joined: 7 })));
+    core.added(group(2), Ok(Some(Standing { conversation: group(2), head: 7, joined: 7, oldest: 1 })));
     let (written, others) = told(&mut core);
     assert_eq!(written, ["conversation_added"]);
     assert_eq!(others, [Effect::Backfill { conversation: group(2), after: 6 }]);
-    core.backfilled(0, &group(2), Ok(vec![event(7), event(8)]));
+    core.backfilled(0, &group(2), Ok(kept(vec![event(7), event(8)])));
     assert_eq!(told(&mut core).0, ["event:7", "event:8"]);
 }
 
@@ -295,7 +321,7 @@ fn pages_are_read_one_at_a_time() {
     core.text(0, r#"{"id":4,"type":"conversations"}"#);
     core.text(0, r#"{"id":5,"type":"conversations"}"#);
     assert!(matches!(told(&mut core).1[..], [Effect::ReadPage { re: 4, .. }]));
-    core.page_read(4, Ok(r#"{"type":"conversations"}"#.into()));
+    core.page_read(4, Ok(vec![r#"{"type":"conversations"}"#.into()]));
     let (written, others) = told(&mut core);
     assert!(written == ["conversations"] && matches!(others[..], [Effect::ReadPage { re: 5, .. }]));
     core.page_read(5, Err(ErrorCode::NotAMember));

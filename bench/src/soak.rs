@@ -1,0 +1,238 @@
+//! Many messages into a cluster that keeps few of them: memory and disk of the nodes must not grow with what was said.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use campanile_client::{Client, ClientEvent, ClientOptions, Events, Tls};
+use chat::ids::{AppId, DeviceId, GroupId, UserId};
+use chat::wire::Target;
+use futures_util::{StreamExt, stream};
+use node::admin::{Policy, RetentionChange};
+use node::auth::signer::TokenSigner;
+use node::local::LocalCluster;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::progress::Progress;
+use crate::run::machine::bytes_below;
+use crate::usage::Process;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(200);
+/// What grew by less than this is flat, however little there was.
+const SLACK_BYTES: u64 = 64 << 20;
+const SLACK_RECORDS: u64 = 500;
+
+#[derive(Debug, Clone)]
+pub struct SoakOptions {
+    pub nodes: u16,
+    pub shards: u16,
+    /// Groups, each with a member who sends and one who listens.
+    pub groups: u16,
+    pub messages: u64,
+    /// Events that each group keeps.
+    pub keep: u64,
+    /// Unanswered sends of each sender.
+    pub window: usize,
+    pub text_bytes: usize,
+    pub samples: u64,
+}
+
+/// The nodes together, after so many messages.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    pub messages: u64,
+    pub elapsed_ms: u64,
+    pub resident_bytes: u64,
+    pub disk_bytes: u64,
+    /// Of the state of one node.
+    pub state_records: u64,
+}
+
+/// What the samples say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Flat {
+    pub memory: bool,
+    pub disk: bool,
+    pub state: bool,
+}
+
+impl Flat {
+    /// From the middle of the run to its end nothing may grow by more than a quarter.
+    pub fn of(samples: &[Sample]) -> Option<Self> {
+        let (middle, last) = (samples.get(samples.len() / 2)?, samples.last()?);
+        let flat = |before: u64, after: u64, slack: u64| after <= before + (before / 4).max(slack);
+        Some(Self {
+            memory: flat(middle.resident_bytes, last.resident_bytes, SLACK_BYTES),
+            disk: flat(middle.disk_bytes, last.disk_bytes, SLACK_BYTES),
+            state: flat(middle.state_records, last.state_records, SLACK_RECORDS),
+        })
+    }
+}
+
+/// Sends everything, looking at the nodes on the way. A send that fails ends the run.
+pub async fn run(options: &SoakOptions, progress: Progress) -> Result<Vec<Sample>> {
+    let dir = tempfile::tempdir()?;
+    let mut cluster = LocalCluster::init(&dir.path().join("cluster"), options.nodes, options.shards, 0)?;
+    for node in cluster.nodes() {
+        let config = cluster.dir().join(format!("node-{node}/campanile.toml"));
+        OpenOptions::new().append(true).open(config)?.write_all(often().as_bytes())?;
+    }
+    cluster.start_all()?;
+    cluster.wait_all_ready(READY_WITHIN).await?;
+    let samples = load(&cluster, options, progress).await;
+    cluster.stop_all(STOP_WITHIN).await;
+    samples
+}
+
+/// The nodes look as often as suits a run of minutes.
+fn often() -> &'static str {
+    "\n[retention]\nsweep_every = \"2s\"\npurge_every = \"2s\"\ncollect_every = \"3s\"\nlog_keep_entries = 20000\n"
+}
+
+async fn load(cluster: &LocalCluster, options: &SoakOptions, progress: Progress) -> Result<Vec<Sample>> {
+    let app = AppId::new(node::init::MAIN_APP)?;
+    let admin = cluster.admin(1)?;
+    let policy = Some(Policy { max_age_ms: None, max_count: Some(options.keep) });
+    admin.set_retention(&RetentionChange { app: app.clone(), conversation: None, policy }).await?;
+    let connect =
+        Connect { signer: TokenSigner::new(app, cluster.app_key_pem())?, tls: Tls::from_ca_pem(cluster.ca_pem())? };
+    let (sent, taken, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut senders = tokio::task::JoinSet::new();
+    let mut listeners = tokio::task::JoinSet::new();
+    for n in 0..options.groups {
+        let node = u64::from(n % options.nodes) + 1;
+        let (listener, events) = connect.client(cluster, node, &format!("listener{n}")).await?;
+        let (sender, own) = connect.client(cluster, node, &format!("sender{n}")).await?;
+        let group = GroupId(Uuid::now_v7());
+        sender.create_group(group, "soak", vec![UserId::new(format!("listener{n}"))?]).await?;
+        listeners.spawn(listen(listener, events));
+        listeners.spawn(listen(sender.clone(), own));
+        senders.spawn(send(sender, group, options.clone(), taken.clone(), sent.clone()));
+    }
+    let mut samples = Vec::new();
+    let step = (options.messages / options.samples.max(1)).max(1);
+    loop {
+        let messages = sent.load(Ordering::Relaxed);
+        if messages >= step * (samples.len() as u64 + 1) || messages >= options.messages {
+            let sample = sample(cluster, messages, begun).await?;
+            progress.say(&sample.to_string());
+            samples.push(sample);
+        }
+        while let Some(done) = senders.try_join_next() {
+            done.context("a sender ended")??;
+        }
+        if let Some(ended) = listeners.try_join_next() {
+            ended.context("a listener ended")??;
+        }
+        if messages >= options.messages {
+            return Ok(samples);
+        }
+        ensure!(!senders.is_empty(), "the senders ended before everything was sent");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+struct Connect {
+    signer: TokenSigner,
+    tls: Tls,
+}
+
+impl Connect {
+    async fn client(&self, cluster: &LocalCluster, node: u64, name: &str) -> Result<(Client, Events)> {
+        let credentials = self.signer.credentials(&UserId::new(name)?)?;
+        let urls = vec![cluster.client_url(node)?];
+        let options = ClientOptions::new(urls, self.tls.clone(), credentials, DeviceId::new(format!("{name}-1"))?);
+        Ok(Client::connect(options).await?)
+    }
+}
+
+async fn send(
+    client: Client,
+    group: GroupId,
+    options: SoakOptions,
+    taken: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+) -> Result<()> {
+    let text = "x".repeat(options.text_bytes.max(1));
+    let more = || taken.fetch_add(1, Ordering::Relaxed) < options.messages;
+    let mut sends = stream::iter(std::iter::from_fn(|| more().then_some(())))
+        .map(|()| client.send_text(Target::Group(group), text.clone()))
+        .buffer_unordered(options.window);
+    while let Some(done) = sends.next().await {
+        done?;
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Takes everything, each event in its place, or after the node said what is gone.
+async fn listen(client: Client, mut events: Events) -> Result<()> {
+    let mut next = 0;
+    while let Some(event) = events.next().await {
+        match event {
+            ClientEvent::Event(event) => {
+                ensure!(next == 0 || event.seq == next, "event {} where {next} follows", event.seq);
+                next = event.seq + 1;
+            }
+            ClientEvent::MustResync { next_seq, .. } => next = next_seq,
+            _ => {}
+        }
+    }
+    drop(client);
+    Ok(())
+}
+
+async fn sample(cluster: &LocalCluster, messages: u64, begun: Instant) -> Result<Sample> {
+    let mut resident_bytes = 0;
+    for node in cluster.nodes() {
+        let pid = cluster.pid(node).with_context(|| format!("node {node} runs"))?;
+        resident_bytes += Process { name: format!("node {node}"), pid }.usage()?.resident_bytes;
+    }
+    let digests = cluster.admin(1)?.digests().await?;
+    Ok(Sample {
+        messages,
+        elapsed_ms: begun.elapsed().as_millis() as u64,
+        resident_bytes,
+        disk_bytes: bytes_below(cluster.dir()),
+        state_records: digests.iter().map(|digest| digest.records).sum(),
+    })
+}
+
+impl std::fmt::Display for Sample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { messages, elapsed_ms, resident_bytes, disk_bytes, state_records } = self;
+        let (resident, disk) = (resident_bytes >> 20, disk_bytes >> 20);
+        let seconds = elapsed_ms / 1_000;
+        write!(
+            f,
+            "{messages:>10} messages {seconds:>6} s {resident:>6} MiB memory {disk:>6} MiB disk {state_records:>8} records"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(resident_mib: u64, disk_mib: u64, state_records: u64) -> Sample {
+        let (resident_bytes, disk_bytes) = (resident_mib << 20, disk_mib << 20);
+        Sample { messages: 0, elapsed_ms: 0, resident_bytes, disk_bytes, state_records }
+    }
+
+    #[test]
+    fn a_quarter_more_in_the_second_half_is_growth() {
+        let flat = |last| Flat::of(&[sample(1, 1, 1), sample(1_000, 1_000, 10_000), last]);
+        let all = Flat { memory: true, disk: true, state: true };
+        assert_eq!(flat(sample(1_250, 1_250, 12_500)), Some(all));
+        assert_eq!(flat(sample(1_251, 1_250, 12_500)), Some(Flat { memory: false, ..all }));
+        assert_eq!(flat(sample(1_250, 1_300, 12_501)), Some(Flat { disk: false, state: false, ..all }));
+        assert_eq!(Flat::of(&[]), None);
+    }
+}
