@@ -30,6 +30,10 @@ pub enum Command {
     ListChanges { changes: Vec<ListChange> },
     /// Changes nothing: every replica makes a digest of its state as it is after this entry, to be compared.
     Compare,
+    /// In a cluster that was made from a backup: entries of users' lists as the conversations' shards have them, whatever
+    /// was there before. The shards of a backup are cut one after the other, and what one shard owed another at its own
+    /// cut may be on neither side, or on one too early.
+    ListsRestored { entries: Vec<ListChange> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ pub enum ClusterCommand {
     Found { cluster: String, shards: u16, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
     /// An app and the Ed25519 public key (PEM) that verifies its users' tokens. The same again changes nothing; another key replaces.
     RegisterApp { app: AppId, token_public_key_pem: String },
+    /// First entry of a cluster that was made from a backup: what the settings say from now on.
+    Restored { cluster: String, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,9 +124,9 @@ impl Command {
         const IDS: usize = 4 * limits::ID_BYTES + 64;
         let users = |users: &[UserId]| users.iter().map(|user| user.as_str().len() + 4).sum::<usize>();
         IDS + match self {
-            Self::Cluster(ClusterCommand::Found { cluster, nodes, .. }) => {
-                cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>()
-            }
+            Self::Cluster(
+                ClusterCommand::Found { cluster, nodes, .. } | ClusterCommand::Restored { cluster, nodes, .. },
+            ) => cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>(),
             Self::Cluster(ClusterCommand::RegisterApp { token_public_key_pem, .. }) => token_public_key_pem.len(),
             Self::User { command, .. } => match command {
                 UserCommand::CreateAccount { password } | UserCommand::SetPassword { password } => {
@@ -135,7 +141,7 @@ impl Command {
                 _ => 0,
             },
             Self::OutboxDelivered { .. } | Self::Compare => 0,
-            Self::ListChanges { changes } => changes.len() * IDS,
+            Self::ListChanges { changes } | Self::ListsRestored { entries: changes } => changes.len() * IDS,
         }
     }
 
@@ -149,7 +155,11 @@ impl Command {
                     | ConversationCommand::MarkRead { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
-            Self::Cluster(_) | Self::OutboxDelivered { .. } | Self::ListChanges { .. } | Self::Compare => true,
+            Self::Cluster(_)
+            | Self::OutboxDelivered { .. }
+            | Self::ListChanges { .. }
+            | Self::Compare
+            | Self::ListsRestored { .. } => true,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::recover::{self, RecoverError};
 use crate::seal::Sealer;
 use crate::secret::NodeKey;
 use crate::shared::{FailureHook, Shared};
+use crate::spool::Spools;
 use crate::state::{StateShared, StateStore};
 use crate::thread;
 use crate::wal::{Wal, WalError};
@@ -59,6 +60,7 @@ struct Running {
     shared: Arc<Shared>,
     shards: Mutex<Shards>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    spools: Spools,
 }
 
 #[derive(Default)]
@@ -108,17 +110,18 @@ impl Engine {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
-        Self::start(Shared::new(disk, lock), wal).map_err(io_error("starting the storage thread of", dir))
+        let spools = Spools::open(dir).map_err(io_error("emptying the spools of", dir))?;
+        Self::start(Shared::new(disk, lock), wal, spools).map_err(io_error("starting the storage thread of", dir))
     }
 
-    fn start(shared: Shared, wal: Wal) -> std::io::Result<Self> {
+    fn start(shared: Shared, wal: Wal, spools: Spools) -> std::io::Result<Self> {
         let shared = Arc::new(shared);
         let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
             let shared = shared.clone();
             move || thread::run(shared, wal)
         })?;
         let shards = Mutex::default();
-        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)) })))
+        Ok(Self(Arc::new(Running { shared, shards, thread: Mutex::new(Some(thread)), spools })))
     }
 
     /// The log of `shard`, always the same one.
@@ -136,6 +139,11 @@ impl Engine {
         let state = Arc::new(StateShared::open(self.0.shared.clone(), log)?);
         shards.states.insert(shard, state.clone());
         Ok(StateStore(state))
+    }
+
+    /// Where snapshots on their way wait.
+    pub fn spools(&self) -> Spools {
+        self.0.spools.clone()
     }
 
     /// Why nothing is acknowledged any more, if so.

@@ -5,8 +5,10 @@
 //! - [`Snapshot`], [`SnapshotSource`]: copies of a shard for other nodes.
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
+pub mod backup;
 mod body;
 mod cache;
+mod copy;
 mod disk;
 mod engine;
 mod error;
@@ -24,21 +26,24 @@ pub mod sealed_log;
 mod secret;
 mod shared;
 mod snapshot;
+mod spool;
 mod state;
 mod thread;
 mod wal;
 
 pub use body::{BodyContext, BodySealer};
+pub use copy::{Cut, ShardCopy};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};
 pub use identity::Identity;
 pub use key::hex;
-pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
+pub use limits::{BACKUP_FRAME_BYTES, SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
 pub use log::{Durable, LogBounds, LogStore};
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
 pub use secret::{ClusterKey, NodeKey};
 pub use shared::FailureHook;
 pub use snapshot::{Snapshot, SnapshotSource};
+pub use spool::{SpoolReader, SpoolWriter, Spools};
 pub use state::{FrozenState, StateDigest, StateStore};
 
 #[cfg(test)]

@@ -417,18 +417,33 @@ pub struct FrozenState(Pinned);
 impl FrozenState {
     /// Reads the whole state: for the blocking pool. None if another state was installed meanwhile.
     pub fn digest(mut self) -> Result<Option<StateDigest>, StorageError> {
-        let mut hasher = blake3::Hasher::new();
-        let mut records = 0;
+        let mut digest = PairsDigest::default();
         for pair in self.0.pairs() {
             let (key, value) = pair?;
-            for part in [&key, &value] {
-                hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
-            }
-            records += 1;
+            digest.add(&key, &value);
         }
-        let digest = *hasher.finalize().as_bytes();
         let applied = self.0.applied.position;
-        Ok((!self.0.is_replaced()).then_some(StateDigest { applied, digest, records }))
+        Ok((!self.0.is_replaced()).then(|| digest.finish(applied)))
+    }
+}
+
+/// Makes a [`StateDigest`] of pairs that come in key order.
+#[derive(Default)]
+pub(crate) struct PairsDigest {
+    hasher: blake3::Hasher,
+    records: u64,
+}
+
+impl PairsDigest {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        for part in [key, value] {
+            self.hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+        }
+        self.records += 1;
+    }
+
+    pub(crate) fn finish(&self, applied: Option<LogPosition>) -> StateDigest {
+        StateDigest { applied, digest: *self.hasher.finalize().as_bytes(), records: self.records }
     }
 }
 

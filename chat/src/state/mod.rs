@@ -80,6 +80,7 @@ fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<
         Command::OutboxDelivered { through } => list::delivered(work, *through),
         Command::ListChanges { changes } => list::change(work, changes),
         Command::Compare => Ok(done(false)),
+        Command::ListsRestored { entries } => list::restored(work, entries),
     }
 }
 

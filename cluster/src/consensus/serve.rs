@@ -1,20 +1,20 @@
 //! A peer's Raft requests, given to the shard's openraft.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use chat::ids::NodeId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use parking_lot::Mutex;
-use storage::{Applied, LogPosition, SnapshotChunk, SnapshotMeta, SnapshotSource, StorageError};
+use storage::{
+    Applied, LogPosition, SnapshotChunk, SnapshotMeta, SnapshotSource, SpoolReader, SpoolWriter, Spools, StorageError,
+};
 
 use super::state_machine::{RaftSnapshot, ShardState, snapshot_meta};
 use super::types::{Types, Vote, VoteRecord, entry_of, log_id_of, position_of};
 use crate::peer::message::{Append, Appended, Failure, Response};
 
 pub(crate) type Raft = openraft::Raft<Types, ShardState>;
-
-/// Bytes of a snapshot on its way that are held until it is complete.
-const SPOOL_BYTES: usize = 512 * 1024 * 1024;
 
 fn fault(error: impl std::fmt::Display) -> Response {
     Response::Failed(Failure::Fault(error.to_string()))
@@ -70,18 +70,17 @@ pub(crate) async fn transfer(raft: &Raft, from: VoteRecord, to: NodeId, last: Op
     }
 }
 
-/// A snapshot arriving chunk by chunk. It is given to openraft only when it is complete,
+/// A snapshot arriving chunk by chunk, kept in a file. It is given to openraft only when it is complete,
 /// because a source that fails half way would count as a storage fault there.
-#[derive(Default)]
 pub(crate) struct Spool {
+    spools: Spools,
     arriving: Mutex<Option<Arriving>>,
 }
 
 struct Arriving {
     id: String,
     vote: VoteRecord,
-    chunks: Vec<SnapshotChunk>,
-    bytes: usize,
+    file: SpoolWriter,
     started: Instant,
 }
 
@@ -93,17 +92,20 @@ pub(crate) struct SnapshotPart {
     pub(crate) chunk: Option<SnapshotChunk>,
 }
 
-pub(crate) async fn snapshot(raft: &Raft, spool: &Spool, part: SnapshotPart) -> Response {
-    let complete = match spool.take(&part) {
-        Ok(Some(chunks)) => chunks,
-        Ok(None) => return Response::SnapshotChunk,
-        Err(reason) => return fault(reason),
+pub(crate) async fn snapshot(raft: &Raft, spool: &Arc<Spool>, part: SnapshotPart) -> Response {
+    let spool = spool.clone();
+    let taken = tokio::task::spawn_blocking(move || (spool.take(&part), part)).await;
+    let (complete, part) = match taken {
+        Ok((Ok(Some(arrived)), part)) => (arrived, part),
+        Ok((Ok(None), _)) => return Response::SnapshotChunk,
+        Ok((Err(reason), _)) => return fault(reason),
+        Err(error) => return fault(error),
     };
     let meta = match snapshot_meta(&part.applied) {
         Ok(meta) => meta,
         Err(error) => return fault(error),
     };
-    let source = Received { meta: SnapshotMeta { applied: part.applied, id: part.id }, chunks: complete.into_iter() };
+    let source = Received { meta: SnapshotMeta { applied: part.applied, id: part.id }, chunks: complete };
     let snapshot = RaftSnapshot { meta, snapshot: Box::new(source) };
     match raft.install_full_snapshot(Vote::from(part.vote), snapshot).await {
         Ok(answer) => Response::Snapshot { vote: VoteRecord::from(&answer.vote) },
@@ -112,45 +114,38 @@ pub(crate) async fn snapshot(raft: &Raft, spool: &Spool, part: SnapshotPart) -> 
 }
 
 impl Spool {
-    /// Takes one part; the chunks once the last has come.
-    fn take(&self, part: &SnapshotPart) -> Result<Option<Vec<SnapshotChunk>>, String> {
+    pub(crate) fn new(spools: Spools) -> Self {
+        Self { spools, arriving: Mutex::default() }
+    }
+
+    /// Takes one part; all of them once the last has come. Writes to the disk.
+    fn take(&self, part: &SnapshotPart) -> Result<Option<SpoolReader>, String> {
         let mut slot = self.arriving.lock();
         if part.number == 0 {
-            *slot = Some(Arriving {
-                id: part.id.clone(),
-                vote: part.vote,
-                chunks: Vec::new(),
-                bytes: 0,
-                started: Instant::now(),
-            });
+            let file = self.spools.begin().map_err(|error| error.to_string())?;
+            *slot = Some(Arriving { id: part.id.clone(), vote: part.vote, file, started: Instant::now() });
         }
-        let Some(arriving) = slot.as_mut() else {
+        // Taken out: whatever fails below ends this snapshot, and its file goes with it.
+        let Some(mut arriving) = slot.take() else {
             return Err("a snapshot must start with its first chunk".to_owned());
         };
-        if arriving.id != part.id || arriving.vote != part.vote || arriving.chunks.len() as u64 != part.number {
-            *slot = None;
+        if arriving.id != part.id || arriving.vote != part.vote || arriving.file.chunks() != part.number {
             return Err("the chunk does not follow the one before".to_owned());
         }
         let Some(chunk) = &part.chunk else {
-            let arrived = slot.take().map(|arrived| {
-                tracing::info!(bytes = arrived.bytes, elapsed = ?arrived.started.elapsed(), "snapshot received");
-                arrived.chunks
-            });
-            return Ok(arrived);
+            let (bytes, elapsed) = (arriving.file.bytes(), arriving.started.elapsed());
+            tracing::info!(bytes, ?elapsed, "snapshot received");
+            return arriving.file.finish().map(Some).map_err(|error| error.to_string());
         };
-        arriving.bytes += chunk.size_hint();
-        if arriving.bytes > SPOOL_BYTES {
-            *slot = None;
-            return Err(format!("the snapshot has more than {SPOOL_BYTES} bytes"));
-        }
-        arriving.chunks.push(chunk.clone());
+        arriving.file.add(chunk).map_err(|error| error.to_string())?;
+        *slot = Some(arriving);
         Ok(None)
     }
 }
 
 struct Received {
     meta: SnapshotMeta,
-    chunks: std::vec::IntoIter<SnapshotChunk>,
+    chunks: SpoolReader,
 }
 
 impl SnapshotSource for Received {
@@ -159,6 +154,6 @@ impl SnapshotSource for Received {
     }
 
     fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
-        Ok(self.chunks.next())
+        self.chunks.next_chunk()
     }
 }
