@@ -26,6 +26,7 @@ mod overlay;
 pub mod query;
 mod read;
 pub mod record;
+pub mod relist;
 mod sequence;
 
 use overlay::{Overlay, Step, Stop};

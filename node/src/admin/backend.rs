@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
 use chat::ids::ShardId;
 use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
 use storage::Engine;
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::backup::BackupDesk;
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
@@ -24,6 +28,7 @@ pub struct NodeBackend {
     pub passwords: Passwords,
     pub security: SecurityLog,
     pub duty: Duty,
+    pub backups: BackupDesk,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -82,6 +87,16 @@ impl Backend for NodeBackend {
                 return Err(Refused::new(ErrorCode::InvalidField, format!("there is no shard {}", shard.0)));
             }
             self.cluster.verify(shard).await.map_err(not_proposed)
+        })
+    }
+
+    fn backup(&self, backup: Uuid, shard: ShardId) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, Refused>> {
+        Box::pin(async move {
+            if shard.0 > self.cluster.shards() {
+                return Err(Refused::new(ErrorCode::InvalidField, format!("there is no shard {}", shard.0)));
+            }
+            self.cluster.read_barrier(shard).await.map_err(not_proposed)?;
+            self.backups.copy(self.engine.clone(), backup, shard)
         })
     }
 

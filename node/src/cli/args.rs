@@ -7,6 +7,8 @@ use chat::ids::{AppId, UserId};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use super::backup_args::BackupCommand;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Make a cluster, or look at one
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Back up a cluster, and make a new one from a backup
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Check a configuration, or print the default one
     #[command(subcommand)]
     Config(ConfigCommand),

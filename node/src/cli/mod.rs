@@ -1,6 +1,8 @@
 //! The command line. Every command returns a [`Failure`] or what it printed; [`run`] turns it into an exit code.
 
 mod args;
+mod backup_args;
+mod backup_commands;
 mod chat_commands;
 mod cluster_init;
 mod cluster_status;
@@ -56,6 +58,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
+        Command::Backup(command) => within_runtime(backup_commands::run(command)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)
         }

@@ -2,14 +2,17 @@
 
 use chat::ids::NodeId;
 
-use super::layout::MAIN_APP;
-use super::{Addresses, Plan};
+use super::{Addresses, AppOrigin, Plan};
 
-pub(super) fn render(plan: &Plan, node: NodeId, own: &Addresses) -> String {
+pub(super) fn render(plan: &Plan, apps: &[AppOrigin], node: NodeId, own: &Addresses) -> String {
     let member = |(id, at): (NodeId, &Addresses)| {
         format!("    {{ id = {id}, peer = \"{}\", client = \"{}\" }},\n", at.peer, at.client)
     };
     let members: String = (1..).zip(&plan.addresses).map(member).collect();
+    let app = |AppOrigin { app, .. }: &AppOrigin| {
+        format!("\n[[apps]]\nid = \"{app}\"\ntoken_public_key = \"keys/app-{app}.pem\"\n")
+    };
+    let apps: String = apps.iter().map(app).collect();
     let (cluster, shards) = (&plan.cluster, plan.shards);
     let Addresses { client, peer, admin } = own;
     let tls = if plan.client_tls { "" } else { "tls = false\n" };
@@ -46,10 +49,6 @@ token_file = "keys/admin.token"
 [keys]
 node_key = "keys/node.secret"
 cluster_key = "keys/cluster.secret"
-
-[[apps]]
-id = "{MAIN_APP}"
-token_public_key = "keys/app-{MAIN_APP}.pem"
-"#
+{apps}"#
     )
 }

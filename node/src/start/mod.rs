@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine};
 
-use crate::admin::{self, NodeBackend};
+use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{self, NodeConfig};
 use crate::directory::{Directory, Sessions};
@@ -48,6 +48,7 @@ struct Node {
     fan_out: FanOutHandle,
     security: SecurityLog,
     sessions: Sessions,
+    backups: BackupDesk,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
 }
@@ -68,6 +69,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
         std::process::exit(EXIT_STORAGE);
     }));
     let sealer = BodySealer::new(&keys.cluster);
+    let backups = BackupDesk::new(&keys.cluster);
     let security = SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node };
     let security = security::open(security).context("the security log does not open")?;
 
@@ -85,7 +87,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
-    let node = Node { engine, cluster, fan_out, security, sessions: Sessions::default(), serving: Arc::default() };
+    let sessions = Sessions::default();
+    let node = Node { engine, cluster, fan_out, security, sessions, backups, serving: Arc::default() };
     let admin = start_admin(&config, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -151,6 +154,7 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
         passwords,
         security: node.security.clone(),
         duty: node.duty(),
+        backups: node.backups.clone(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });
