@@ -6,11 +6,13 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use chat::ids::ShardId;
 use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
+use crate::compact::{self, Compacted, Compaction, DATABASE, Space};
 use crate::disk::{Disk, WriteError};
 use crate::error::{OpenError, StorageError};
 use crate::identity::{self, Identity, io_error};
@@ -26,7 +28,6 @@ use crate::state::{StateShared, StateStore};
 use crate::thread;
 use crate::wal::{Wal, WalError};
 
-const DATABASE: &str = "db";
 const CREATING: &str = "db.creating";
 const LOCK: &str = "lock";
 const SEAL_CONTEXT: &str = "campanile 2026 storage record seal v1";
@@ -48,6 +49,8 @@ pub struct EngineStats {
     /// Log records made durable.
     pub records: u64,
     pub bytes_on_disk: u64,
+    /// Of the database alone.
+    pub space: Space,
     /// Requests that wait for the storage thread.
     pub queue_depth: usize,
 }
@@ -97,21 +100,34 @@ impl Engine {
 
     /// Opens this node's data directory and starts the storage thread.
     pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
+        Self::open_compacted(options, Compaction::Never).map(|(engine, _)| engine)
+    }
+
+    /// Opens the data directory, compacted first if that is wanted; what it came to. If it does not come about, which
+    /// the log says, the database is as it was, and only [`Compaction::Now`] is an error.
+    pub fn open_compacted(
+        options: EngineOptions,
+        compaction: Compaction,
+    ) -> Result<(Self, Option<Compacted>), OpenError> {
         let dir = &options.dir;
         identity::check(dir, &options.identity, &options.node_key)?;
         let lock = lock(dir)?;
         let database = dir.join(DATABASE);
+        compact::settle(dir).map_err(|error| compact_failed(&database, error))?;
         recover::remove_unfinished_files(&database).map_err(io_error("reading", &database))?;
-        let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key))
-            .map_err(|error| write_failed(&database, error))?;
+        let sealer = sealer(&options.node_key);
+        let open = |path: &Path| Disk::open(path, options.cache_bytes, sealer.clone());
+        let disk = open(&database).map_err(|error| write_failed(&database, error))?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
         let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
+        let (disk, compacted) = compacted(dir, disk, compaction, open)?;
         let spools = Spools::open(dir).map_err(io_error("emptying the spools of", dir))?;
-        Self::start(Shared::new(disk, lock), wal, spools).map_err(io_error("starting the storage thread of", dir))
+        let started = Self::start(Shared::new(disk, lock), wal, spools);
+        started.map(|engine| (engine, compacted)).map_err(io_error("starting the storage thread of", dir))
     }
 
     fn start(shared: Shared, wal: Wal, spools: Spools) -> std::io::Result<Self> {
@@ -158,10 +174,12 @@ impl Engine {
 
     pub fn stats(&self) -> EngineStats {
         let shared = &self.0.shared;
+        let space = shared.disk.space();
         EngineStats {
             commits: shared.counters.commits(),
             records: shared.counters.records(),
-            bytes_on_disk: shared.disk.bytes_on_disk() + shared.counters.wal_bytes(),
+            bytes_on_disk: space.disk_bytes + shared.counters.wal_bytes(),
+            space,
             queue_depth: shared.queue.depth(),
         }
     }
@@ -233,6 +251,35 @@ fn create_database(dir: &Path, options: &EngineOptions) -> Result<(), WriteError
     disk.commit()
 }
 
+/// The database, compacted if that is wanted.
+fn compacted(
+    dir: &Path,
+    disk: Disk,
+    compaction: Compaction,
+    open: impl Fn(&Path) -> Result<Disk, WriteError>,
+) -> Result<(Disk, Option<Compacted>), OpenError> {
+    let (database, begun, before) = (dir.join(DATABASE), Instant::now(), disk.space());
+    if !before.wants(compaction) {
+        return Ok((disk, None));
+    }
+    tracing::info!(event = "compacting", bytes = before.disk_bytes, live_bytes = before.live_bytes, "compacting");
+    let copied = match compact::copy(dir, &disk, &open) {
+        Ok(copied) => copied,
+        Err(error) if compaction == Compaction::Now => return Err(compact_failed(&database, error)),
+        Err(error) => {
+            tracing::warn!(event = "compaction_failed", %error, "the database was not compacted");
+            return Ok((disk, None));
+        }
+    };
+    drop(disk);
+    let records = copied.records;
+    copied.swap().map_err(|error| compact_failed(&database, error))?;
+    let disk = open(&database).map_err(|error| write_failed(&database, error))?;
+    let compacted = compact::compacted(before, disk.space(), records, begun);
+    compact::tell(&compacted);
+    Ok((disk, Some(compacted)))
+}
+
 fn check_identity_record(disk: &Disk, expected: &Identity) -> Result<(), String> {
     let key = key::named(ENGINE, meta::IDENTITY);
     let found: Option<IdentityRecord> = disk.load(&key).map_err(|error| error.to_string())?;
@@ -252,6 +299,10 @@ fn write_failed(place: &Path, error: WriteError) -> OpenError {
         WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
         WriteError::Sled(error) => corrupt(place, error.to_string()),
     }
+}
+
+fn compact_failed(place: &Path, source: compact::CompactError) -> OpenError {
+    OpenError::Compact { place: place.into(), source: Box::new(source) }
 }
 
 fn wal_failed(dir: &Path, error: WalError) -> OpenError {

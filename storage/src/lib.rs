@@ -8,6 +8,7 @@
 pub mod backup;
 mod body;
 mod cache;
+mod compact;
 mod copy;
 mod disk;
 mod engine;
@@ -32,6 +33,7 @@ mod thread;
 mod wal;
 
 pub use body::{BodyContext, BodySealer};
+pub use compact::{CompactError, Compacted, Compaction, Space};
 pub use copy::{Cut, ShardCopy};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};

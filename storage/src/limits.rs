@@ -33,6 +33,11 @@ pub(crate) const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes of one sealed frame between a node and whoever makes a backup.
 pub const BACKUP_FRAME_BYTES: usize = 512 * 1024;
 
+/// A smaller database is not compacted unless it is asked for, in bytes.
+pub(crate) const COMPACT_MIN_BYTES: u64 = 256 * 1024 * 1024;
+/// A compaction tells how far it is after so many bytes.
+pub(crate) const COMPACT_TELL_BYTES: u64 = 256 * 1024 * 1024;
+
 /// sled's segments. A page over a quarter of it would go to a file that is never fsynced.
 pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Interval of sled's own flusher, in milliseconds: it also collects free segments, so it is never off.

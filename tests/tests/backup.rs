@@ -162,7 +162,7 @@ async fn connect(cluster: &LocalCluster, user: &UserId, urls: Vec<String>, ca: &
 
 /// All nodes have what the manifest says, all histories are beginnings of what they became, and messages go on.
 async fn check(
-    mut stage: LocalCluster,
+    stage: LocalCluster,
     made: &Value,
     groups: &Groups,
     old: &BTreeMap<GroupId, Vec<String>>,
@@ -193,6 +193,30 @@ async fn check(
     }
     ensure!(restored >= acked_before, "{restored} messages of {acked_before} that were acked before the backup");
     for shard in 0..cuts.len() as u16 {
+        let compared = stage.admin(1)?.verify(ShardId(shard)).await?;
+        ensure!(compared.agreed.is_some() && compared.divergent().is_empty(), "{compared:?}");
+    }
+    compacted(stage, &groups[0], cuts.len() as u16).await
+}
+
+/// A node that is stopped is compacted, and comes back as it was.
+async fn compacted(mut stage: LocalCluster, (group, user): &(GroupId, UserId), shards: u16) -> Result<()> {
+    let config = stage.dir().join("node-1/campanile.toml").to_string_lossy().into_owned();
+    let url = stage.client_url(1)?;
+    let (client, events) = connect(&stage, user, vec![url.clone()], stage.ca_pem()).await?;
+    let before = history(&client, *group).await?;
+    drop((client, events));
+    refused(&["node", "compact", "--config", &config], "stop the node first").await?;
+    ensure!(stage.stop_all(DEADLINE).await, "a node did not stop by itself");
+    let done = done(&["node", "compact", "--config", &config, "--json"]).await?;
+    ensure!(done["after_bytes"].as_u64() <= done["before_bytes"].as_u64(), "{done}");
+    stage.start_all()?;
+    stage.wait_all_ready(DEADLINE).await?;
+    let storage = stage.admin(1)?.status().await?.storage;
+    ensure!(storage.live_bytes > 0 && storage.live_bytes < storage.database_bytes, "{storage:?}");
+    let (client, _events) = connect(&stage, user, vec![url], stage.ca_pem()).await?;
+    ensure!(history(&client, *group).await? == before, "the history is another one");
+    for shard in 0..shards {
         let compared = stage.admin(1)?.verify(ShardId(shard)).await?;
         ensure!(compared.agreed.is_some() && compared.divergent().is_empty(), "{compared:?}");
     }

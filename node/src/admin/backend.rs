@@ -10,7 +10,7 @@ use chat::errors::ErrorCode;
 use chat::ids::ShardId;
 use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
-use storage::Engine;
+use storage::{Compaction, Engine};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -29,6 +29,7 @@ pub struct NodeBackend {
     pub security: SecurityLog,
     pub duty: Duty,
     pub backups: BackupDesk,
+    pub compaction: Compaction,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -46,6 +47,10 @@ impl Backend for NodeBackend {
                 commits: stats.commits,
                 records: stats.records,
                 bytes_on_disk: stats.bytes_on_disk,
+                database_bytes: stats.space.disk_bytes,
+                live_bytes: stats.space.live_bytes,
+                dead_percent: stats.space.dead_percent(),
+                compaction_due: stats.space.wants(self.compaction),
                 queued: stats.queue_depth as u64,
                 failed: self.engine.failed(),
             },

@@ -122,6 +122,21 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Copy the database of a node that is stopped into a fresh one: gives disk and memory back
+    #[command(after_help = "\
+Needs as much free disk as the database holds (`live` in cluster status --json). Whatever interrupts it, the database is whole.
+A start does the same by itself when [storage] compact_dead_percent of it is dead.
+
+Example:
+  campanile node compact --config chat/node-1/campanile.toml")]
+    Compact {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// End a drain: the node serves clients, and leads again
     #[command(after_help = "\
 Example:

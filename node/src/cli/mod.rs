@@ -11,6 +11,7 @@ mod config_commands;
 mod failure;
 mod logging;
 mod login;
+mod node_compact;
 mod node_duty;
 mod node_start;
 pub(crate) mod output;
@@ -54,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Node(NodeCommand::Drain { config, over, json }) => {
             within_runtime(node_duty::drain(&config, over, json))
         }
+        Command::Node(NodeCommand::Compact { config, json }) => node_compact::run(&config, json),
         Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),

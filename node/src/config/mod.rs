@@ -95,6 +95,8 @@ pub struct AdminSection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSection {
     pub cache_bytes: u64,
+    /// A start compacts the database if at least this share of it is dead; 100 never.
+    pub compact_dead_percent: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +154,7 @@ impl Default for NodeConfig {
                 ca: "ca.pem".into(),
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
-            storage: StorageSection { cache_bytes: 64 << 20 },
+            storage: StorageSection { cache_bytes: 64 << 20, compact_dead_percent: 70 },
             keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
             log: LogSection { level: "info,openraft=error,actix_server=warn".into(), format: LogFormat::Auto },
             apps: Vec::new(),
@@ -216,6 +218,14 @@ impl NodeConfig {
                 name: self.node.name.clone(),
             },
             cache_bytes: self.storage.cache_bytes,
+        }
+    }
+
+    /// When a start compacts the database first.
+    pub fn compaction(&self) -> storage::Compaction {
+        match self.storage.compact_dead_percent {
+            100.. => storage::Compaction::Never,
+            percent => storage::Compaction::WhenDead { percent },
         }
     }
 

@@ -229,8 +229,13 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         small if small < 1 << 20 => Err("the cache needs at least 1 MiB".to_owned()),
         bytes => Ok(bytes),
     });
+    let compact_dead_percent =
+        section.read("compact_dead_percent", default.compact_dead_percent, |value| match value.as_number()? {
+            percent @ 60..=100 => Ok(percent),
+            other => Err(format!("{other} percent; 60 to 100 are possible: about half is usual")),
+        });
     section.finish();
-    StorageSection { cache_bytes }
+    StorageSection { cache_bytes, compact_dead_percent }
 }
 
 fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection {

@@ -1,5 +1,6 @@
 //! The composition root: opens what is stored, starts the replicas, the actors and the listeners, and stops them in order.
 
+mod compacted;
 mod founding;
 
 use std::num::NonZero;
@@ -63,7 +64,13 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
     // Opening replays sled's log: seconds of blocking work.
-    let engine = web::block(move || Engine::open(options)).await?.context("the data directory does not open")?;
+    let compaction = config.compaction();
+    let opened = web::block(move || Engine::open_compacted(options, compaction)).await?;
+    let (engine, compacted) = opened.context("the data directory does not open")?;
+    let engine = match compacted {
+        Some(_) => compacted::begin_anew(engine, config.storage_options(&keys)).await?,
+        None => engine,
+    };
     engine.on_failure(Box::new(|error| {
         tracing::error!(event = "storage_failed", %error, "nothing can be made durable any more: ending");
         std::process::exit(EXIT_STORAGE);
@@ -155,6 +162,7 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
         security: node.security.clone(),
         duty: node.duty(),
         backups: node.backups.clone(),
+        compaction: config.compaction(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });
