@@ -34,6 +34,10 @@ pub enum Command {
     Compare,
     /// How long messages are kept, and deleting those that are kept no longer.
     Retention(RetentionCommand),
+    /// In a cluster that was made from a backup: entries of users' lists as the conversations' shards have them, whatever
+    /// was there before. The shards of a backup are cut one after the other, and what one shard owed another at its own
+    /// cut may be on neither side, or on one too early.
+    ListsRestored { entries: Vec<ListChange> },
 }
 
 /// Retention: what operators set, and what a shard's leader then has every replica delete.
@@ -76,6 +80,8 @@ pub enum ClusterCommand {
     Place { shard: ShardId, voters: Vec<NodeId> },
     /// Whether replicas are to be spread evenly anew, and over how many nodes each; 0 leaves that number.
     Rebalance { wanted: bool, replicas: u8 },
+    /// First entry of a cluster that was made from a backup: what the settings say from now on.
+    Restored { cluster: String, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
 }
 
 /// What a node says of itself to the others.
@@ -167,9 +173,9 @@ impl Command {
         const IDS: usize = 4 * limits::ID_BYTES + 64;
         let users = |users: &[UserId]| users.iter().map(|user| user.as_str().len() + 4).sum::<usize>();
         IDS + match self {
-            Self::Cluster(ClusterCommand::Found { cluster, nodes, .. }) => {
-                cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>()
-            }
+            Self::Cluster(
+                ClusterCommand::Found { cluster, nodes, .. } | ClusterCommand::Restored { cluster, nodes, .. },
+            ) => cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>(),
             Self::Cluster(ClusterCommand::RegisterApp { token_public_key_pem, .. }) => token_public_key_pem.len(),
             Self::Cluster(ClusterCommand::JoinNode { facts, .. } | ClusterCommand::DescribeNode { facts, .. }) => {
                 facts.bytes()
@@ -191,7 +197,7 @@ impl Command {
             Self::OutboxDelivered { .. } | Self::Compare => 0,
             // Two places: an author each, and what is behind it in a key.
             Self::Retention(_) => 2 * IDS,
-            Self::ListChanges { changes } => changes.len() * IDS,
+            Self::ListChanges { changes } | Self::ListsRestored { entries: changes } => changes.len() * IDS,
         }
     }
 
@@ -209,7 +215,8 @@ impl Command {
             | Self::OutboxDelivered { .. }
             | Self::ListChanges { .. }
             | Self::Compare
-            | Self::Retention(_) => true,
+            | Self::Retention(_)
+            | Self::ListsRestored { .. } => true,
         }
     }
 }

@@ -147,6 +147,11 @@ pub const REPAIR_PATIENCE_MS: u64 = 120_000;
 pub const DIGEST_TIMEOUT_MS: u64 = 60_000;
 /// Deadline of one call between nodes, in milliseconds.
 pub const PEER_TIMEOUT_MS: u64 = 4_000;
+/// Backups that may be made of one node at once, and how long either side of one waits for the other, in milliseconds.
+pub const BACKUPS: usize = 1;
+pub const BACKUP_STALL_MS: u64 = 300_000;
+/// Entries of users' lists that one log entry of a restored cluster puts right.
+pub const RESTORED_LIST_ENTRIES: usize = 128;
 /// Password hashes computed at once per node, and how many may wait for their turn.
 pub const PASSWORD_HASHES: usize = 2;
 pub const PASSWORD_QUEUE: usize = 256;

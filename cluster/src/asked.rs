@@ -68,7 +68,7 @@ impl Inner {
             Request::Transfer { from, to, last, .. } => serve::transfer(&replica.raft, from, to, last).await,
             Request::Snapshot { vote, applied, id, number, chunk, .. } => {
                 let part = SnapshotPart { vote, applied, id, number, chunk };
-                serve::snapshot(&replica.raft, &replica.spool, &replica.state, part).await
+                serve::snapshot(&replica.raft, &replica.spool, part).await
             }
             Request::Holds { .. } => Response::Holds(replica.state.applied().position.map(|position| position.index)),
             Request::ReadIndex { .. } => match replica.read_index().await {

@@ -35,7 +35,7 @@ pub(crate) struct Replica {
     pub(crate) proposer: Proposer,
     pub(crate) state: StateStore,
     pub(crate) log: LogStore,
-    pub(crate) spool: Spool,
+    pub(crate) spool: Arc<Spool>,
     /// Until then no vote is given: before it restarted this node may have promised a leader its lease.
     promised_until: Option<Instant>,
     /// Told when the outbox may hold something to deliver.
@@ -157,7 +157,7 @@ impl Replica {
             proposer,
             state,
             log,
-            spool: Spool::default(),
+            spool: Arc::new(Spool::new(options.engine.spools())),
             promised_until,
             outbox_filled,
             applied,

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::de::DeserializeOwned;
 
+use crate::compact::Space;
 use crate::error::StorageError;
 use crate::key;
 use crate::limits::{SEGMENT_BYTES, SLED_FLUSH_MS};
@@ -41,6 +43,8 @@ pub(crate) struct Checked {
     pub(crate) bytes: u64,
     pub(crate) opened: Result<(), StorageError>,
 }
+/// A record as it is stored: key and sealed value.
+pub(crate) type RawRecord = (sled::IVec, sled::IVec);
 
 pub(crate) struct Disk {
     db: sled::Db,
@@ -48,6 +52,8 @@ pub(crate) struct Disk {
     /// and the kernel reports a write-back error to each handle, whatever sled's own thread does with its one.
     file: File,
     sealer: Sealer,
+    /// Bytes of all keys and values: what the last record of it said, and every change since.
+    live: AtomicI64,
     #[cfg(test)]
     pub(crate) fail_next_commit: std::sync::atomic::AtomicBool,
 }
@@ -73,13 +79,24 @@ impl Disk {
         let file = File::open(dir.join("db"))?;
         // A data file just created must be found again after a power cut.
         File::open(dir)?.sync_all()?;
-        Ok(Self {
+        let disk = Self {
             db,
             file,
             sealer,
+            live: AtomicI64::new(0),
             #[cfg(test)]
             fail_next_commit: std::sync::atomic::AtomicBool::new(false),
-        })
+        };
+        disk.live.store(disk.load_live()?, Ordering::Relaxed);
+        Ok(disk)
+    }
+
+    /// What is on record, or counted if nothing is. A record that does not open says nothing either.
+    fn load_live(&self) -> Result<i64, WriteError> {
+        if let Ok(Some(live)) = self.load::<i64>(&live_key()) {
+            return Ok(live);
+        }
+        self.db.iter().try_fold(0, |sum, record| Ok(sum + len(&record?)))
     }
 
     pub(crate) fn seal(&self, key: Vec<u8>, plain: &[u8]) -> Write {
@@ -146,30 +163,42 @@ impl Disk {
 
     /// Plain inserts and removes in order: sled's log keeps the order, so a crash leaves a prefix of it.
     pub(crate) fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        let mut grown = 0;
         for Write { key, value } in writes {
-            match value {
+            let (key_len, len) = (key.len(), value.as_ref().map(Vec::len));
+            let before = match value {
                 Some(value) => self.db.insert(key, value)?,
                 None => self.db.remove(key)?,
             };
+            grown += growth(key_len, before.map(|before| before.len()), len);
         }
+        self.live.fetch_add(grown, Ordering::Relaxed);
         Ok(())
     }
 
     /// All of `writes` or none of them, whatever happens.
     pub(crate) fn write_atomically(&self, writes: Vec<Write>) -> Result<(), WriteError> {
         let mut batch = sled::Batch::default();
+        let mut grown = 0;
         for Write { key, value } in writes {
+            // The batch needs its page next anyhow.
+            let before = self.db.get(&key)?.map(|before| before.len());
+            grown += growth(key.len(), before, value.as_ref().map(Vec::len));
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch)?;
+        self.live.fetch_add(grown, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Everything written so far survives a power cut once this returns. Never repeated after an error:
     /// the kernel forgets what it could not write.
     pub(crate) fn commit(&self) -> Result<(), WriteError> {
+        let live = self.live.load(Ordering::Relaxed);
+        self.write(vec![self.seal(live_key(), &record::encode(&live))])?;
         self.db.flush()?;
         self.file.sync_data()?;
         Ok(())
@@ -195,8 +224,31 @@ impl Disk {
         self.commit()
     }
 
-    pub(crate) fn bytes_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+    /// Bytes of the files, and of what is in them.
+    pub(crate) fn space(&self) -> Space {
+        let live = u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0);
+        Space { disk_bytes: self.db.size_on_disk().unwrap_or(0), live_bytes: live }
+    }
+
+    /// Every record as it is stored, in order.
+    pub(crate) fn raw_records(&self) -> impl Iterator<Item = Result<RawRecord, StorageError>> {
+        self.db.iter().map(|record| record.map_err(|error| read_error(&[], error)))
+    }
+
+    /// Inserts a record of another database that has the same key.
+    pub(crate) fn write_raw(&self, record: &RawRecord) -> Result<(), WriteError> {
+        self.db.insert(&record.0, &record.1)?;
+        Ok(())
+    }
+
+    /// Whether a record opens.
+    pub(crate) fn check_raw(&self, record: &RawRecord) -> Result<(), StorageError> {
+        self.open_value(&record.0, &record.1).map(drop)
+    }
+
+    /// It was counted.
+    pub(crate) fn set_live(&self, bytes: u64) {
+        self.live.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     fn open_value(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StorageError> {
@@ -208,6 +260,28 @@ impl Disk {
     pub(crate) fn raw(&self) -> &sled::Db {
         &self.db
     }
+}
+
+fn live_key() -> Vec<u8> {
+    key::named(key::ENGINE, key::meta::LIVE)
+}
+
+pub(crate) fn is_live_record(key: &[u8]) -> bool {
+    key == live_key()
+}
+
+pub(crate) fn raw_bytes(record: &RawRecord) -> u64 {
+    len(record) as u64
+}
+
+fn len(record: &RawRecord) -> i64 {
+    (record.0.len() + record.1.len()) as i64
+}
+
+/// By how many bytes a key and its value grow when a value of `before` bytes becomes one of `after`.
+fn growth(key: usize, before: Option<usize>, after: Option<usize>) -> i64 {
+    let bytes = |value: Option<usize>| value.map_or(0, |value| (key + value) as i64);
+    bytes(after) - bytes(before)
 }
 
 fn place(key: &[u8]) -> Place<'_> {

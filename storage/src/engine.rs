@@ -6,15 +6,17 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use chat::ids::ShardId;
 use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
+use crate::compact::{self, Compacted, Compaction, DATABASE, Space};
 use crate::disk::{Disk, Pair, WriteError};
 use crate::error::{OpenError, StorageError};
 use crate::identity::{self, Identity, io_error};
-use crate::key::{self, ENGINE, Space, meta};
+use crate::key::{self, ENGINE, meta};
 use crate::log::{LogShared, LogStore};
 use crate::queue::Work;
 use crate::record::{self, IdentityRecord};
@@ -22,11 +24,11 @@ use crate::recover::{self, RecoverError};
 use crate::seal::Sealer;
 use crate::secret::NodeKey;
 use crate::shared::{FailureHook, Shared};
+use crate::spool::Spools;
 use crate::state::{StateShared, StateStore};
 use crate::thread;
 use crate::wal::{Wal, WalError};
 
-const DATABASE: &str = "db";
 const CREATING: &str = "db.creating";
 const LOCK: &str = "lock";
 const SEAL_CONTEXT: &str = "campanile 2026 storage record seal v1";
@@ -48,6 +50,8 @@ pub struct EngineStats {
     /// Log records made durable.
     pub records: u64,
     pub bytes_on_disk: u64,
+    /// Of the database alone.
+    pub space: Space,
     /// Requests that wait for the storage thread.
     pub queue_depth: usize,
 }
@@ -62,6 +66,7 @@ struct Running {
     /// The engine's own records, opened.
     own: Vec<Pair>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    spools: Spools,
 }
 
 #[derive(Default)]
@@ -98,31 +103,45 @@ impl Engine {
 
     /// Opens this node's data directory and starts the storage thread.
     pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
+        Self::open_compacted(options, Compaction::Never).map(|(engine, _)| engine)
+    }
+
+    /// Opens the data directory, compacted first if that is wanted; what it came to. If it does not come about, which
+    /// the log says, the database is as it was, and only [`Compaction::Now`] is an error.
+    pub fn open_compacted(
+        options: EngineOptions,
+        compaction: Compaction,
+    ) -> Result<(Self, Option<Compacted>), OpenError> {
         let dir = &options.dir;
         identity::check(dir, &options.identity, &options.node_key)?;
         let lock = lock(dir)?;
         let database = dir.join(DATABASE);
+        compact::settle(dir).map_err(|error| compact_failed(&database, error))?;
         recover::remove_unfinished_files(&database).map_err(io_error("reading", &database))?;
-        let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key))
-            .map_err(|error| write_failed(&database, error))?;
+        let sealer = sealer(&options.node_key);
+        let open = |path: &Path| Disk::open(path, options.cache_bytes, sealer.clone());
+        let disk = open(&database).map_err(|error| write_failed(&database, error))?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
         let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(&database, error),
         })?;
+        let (disk, compacted) = compacted(dir, disk, compaction, open)?;
         let own = own_records(&disk).map_err(|error| corrupt(&database, error.to_string()))?;
-        Self::start(Shared::new(disk, lock), wal, own).map_err(io_error("starting the storage thread of", dir))
+        let spools = Spools::open(dir).map_err(io_error("emptying the spools of", dir))?;
+        let started = Self::start(Shared::new(disk, lock), wal, own, spools);
+        started.map(|engine| (engine, compacted)).map_err(io_error("starting the storage thread of", dir))
     }
 
-    fn start(shared: Shared, wal: Wal, own: Vec<Pair>) -> std::io::Result<Self> {
+    fn start(shared: Shared, wal: Wal, own: Vec<Pair>, spools: Spools) -> std::io::Result<Self> {
         let shared = Arc::new(shared);
         let thread = std::thread::Builder::new().name("storage".to_owned()).spawn({
             let shared = shared.clone();
             move || thread::run(shared, wal)
         })?;
         let shards = Mutex::default();
-        Ok(Self(Arc::new(Running { shared, shards, own, thread: Mutex::new(Some(thread)) })))
+        Ok(Self(Arc::new(Running { shared, shards, own, thread: Mutex::new(Some(thread)), spools })))
     }
 
     /// The log of `shard`, always the same one.
@@ -142,6 +161,11 @@ impl Engine {
         Ok(StateStore(state))
     }
 
+    /// Where snapshots on their way wait.
+    pub fn spools(&self) -> Spools {
+        self.0.spools.clone()
+    }
+
     /// Why nothing is acknowledged any more, if so.
     pub fn failed(&self) -> Option<String> {
         self.0.shared.failure.error().map(|error| error.to_string())
@@ -154,10 +178,12 @@ impl Engine {
 
     pub fn stats(&self) -> EngineStats {
         let shared = &self.0.shared;
+        let space = shared.disk.space();
         EngineStats {
             commits: shared.counters.commits(),
             records: shared.counters.records(),
-            bytes_on_disk: shared.disk.bytes_on_disk() + shared.counters.wal_bytes(),
+            bytes_on_disk: space.disk_bytes + shared.counters.wal_bytes(),
+            space,
             queue_depth: shared.queue.depth(),
         }
     }
@@ -236,7 +262,36 @@ fn create_database(dir: &Path, options: &EngineOptions) -> Result<(), WriteError
 }
 
 fn own_records(disk: &Disk) -> Result<Vec<Pair>, StorageError> {
-    disk.range(key::space_range(ENGINE, Space::Meta)).collect()
+    disk.range(key::space_range(ENGINE, key::Space::Meta)).collect()
+}
+
+/// The database, compacted if that is wanted.
+fn compacted(
+    dir: &Path,
+    disk: Disk,
+    compaction: Compaction,
+    open: impl Fn(&Path) -> Result<Disk, WriteError>,
+) -> Result<(Disk, Option<Compacted>), OpenError> {
+    let (database, begun, before) = (dir.join(DATABASE), Instant::now(), disk.space());
+    if !before.wants(compaction) {
+        return Ok((disk, None));
+    }
+    tracing::info!(event = "compacting", bytes = before.disk_bytes, live_bytes = before.live_bytes, "compacting");
+    let copied = match compact::copy(dir, &disk, &open) {
+        Ok(copied) => copied,
+        Err(error) if compaction == Compaction::Now => return Err(compact_failed(&database, error)),
+        Err(error) => {
+            tracing::warn!(event = "compaction_failed", %error, "the database was not compacted");
+            return Ok((disk, None));
+        }
+    };
+    drop(disk);
+    let records = copied.records;
+    copied.swap().map_err(|error| compact_failed(&database, error))?;
+    let disk = open(&database).map_err(|error| write_failed(&database, error))?;
+    let compacted = compact::compacted(before, disk.space(), records, begun);
+    compact::tell(&compacted);
+    Ok((disk, Some(compacted)))
 }
 
 fn check_identity_record(disk: &Disk, expected: &Identity) -> Result<(), String> {
@@ -258,6 +313,10 @@ fn write_failed(place: &Path, error: WriteError) -> OpenError {
         WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
         WriteError::Sled(error) => corrupt(place, error.to_string()),
     }
+}
+
+fn compact_failed(place: &Path, source: compact::CompactError) -> OpenError {
+    OpenError::Compact { place: place.into(), source: Box::new(source) }
 }
 
 fn wal_failed(dir: &Path, error: WalError) -> OpenError {

@@ -84,6 +84,8 @@ pub enum OpenError {
     InUse { dir: PathBuf },
     #[error("{} is corrupt: {what}", place.display())]
     Corrupt { place: PathBuf, what: String },
+    #[error("{} was not compacted", place.display())]
+    Compact { place: PathBuf, source: Box<crate::compact::CompactError> },
     #[error("{what} {}", place.display())]
     Io { what: &'static str, place: PathBuf, source: std::io::Error },
 }

@@ -47,6 +47,7 @@ pub(crate) mod meta {
     pub(crate) const APPLIED: &str = "applied";
     pub(crate) const INSTALLING: &str = "installing";
     pub(crate) const WAL: &str = "wal";
+    pub(crate) const LIVE: &str = "live";
 }
 
 const HEAD: usize = 3;

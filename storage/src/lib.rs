@@ -5,10 +5,12 @@
 //! - [`Snapshot`], [`SnapshotSource`]: copies of a shard for other nodes.
 //! - [`BodySealer`]: message bodies; [`sealed_log`]: an append-only hash-chained file.
 
-mod arrive;
+pub mod backup;
 mod body;
 mod cache;
 mod collect;
+mod compact;
+mod copy;
 #[cfg(feature = "damage")]
 pub mod damage;
 mod disk;
@@ -30,18 +32,20 @@ pub mod sealed_log;
 mod secret;
 mod shared;
 mod snapshot;
+mod spool;
 mod state;
 mod thread;
 mod wal;
 
-pub use arrive::Arriving;
 pub use body::{BodyContext, BodySealer};
 pub use collect::Collected;
+pub use compact::{CompactError, Compacted, Compaction, Space};
+pub use copy::{Cut, ShardCopy};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{Damage, OpenError, SealError, StorageError};
 pub use identity::Identity;
 pub use key::hex;
-pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_PIECE_BYTES, STATE_VALUE_BYTES};
+pub use limits::{BACKUP_FRAME_BYTES, SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_PIECE_BYTES, STATE_VALUE_BYTES};
 pub use log::{Durable, LogBounds, LogStore};
 pub use rebuild::StagedState;
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
@@ -49,6 +53,7 @@ pub use scrub::{ScrubCursor, Scrubbed};
 pub use secret::{ClusterKey, NodeKey};
 pub use shared::FailureHook;
 pub use snapshot::{Snapshot, SnapshotSource};
+pub use spool::{SpoolReader, SpoolWriter, Spools};
 pub use state::{FrozenState, StateDigest, StateStore};
 
 #[cfg(test)]

@@ -23,6 +23,23 @@ pub(crate) const COLLECT_RECORDS: usize = 512;
 /// Bytes of log records in one streamed snapshot chunk, unless a single record is larger.
 pub(crate) const RECORDS_CHUNK_BYTES: usize = 48 * 1024;
 
+/// Bytes of one sealed chunk in a spool: a streamed chunk, and room.
+pub(crate) const SPOOL_CHUNK_BYTES: usize = 512 * 1024;
+/// Bytes of a snapshot on its way that are spooled, on disk.
+pub(crate) const SPOOL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Bytes of a backup's chunk before it is sealed, unless a single streamed chunk is larger.
+pub(crate) const BACKUP_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a backup's manifest: about a hundred for each chunk.
+pub(crate) const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of one sealed frame between a node and whoever makes a backup.
+pub const BACKUP_FRAME_BYTES: usize = 512 * 1024;
+
+/// A smaller database is not compacted unless it is asked for, in bytes.
+pub(crate) const COMPACT_MIN_BYTES: u64 = 256 * 1024 * 1024;
+/// A compaction tells how far it is after so many bytes.
+pub(crate) const COMPACT_TELL_BYTES: u64 = 256 * 1024 * 1024;
+
 /// sled's segments. A page over a quarter of it would go to a file that is never fsynced.
 pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Interval of sled's own flusher, in milliseconds: it also collects free segments, so it is never off.

@@ -21,7 +21,7 @@ pub struct ClusterKey([u8; 32]);
 const SECRET_CONTEXT: &str = "campanile 2026 storage secret file v1";
 const CLUSTER_KEY_CONTEXT: &str = "campanile 2026 storage cluster key file v1";
 
-fn random() -> [u8; 32] {
+pub(crate) fn random_key() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
@@ -33,20 +33,17 @@ impl NodeKey {
     }
 
     pub fn generate() -> Self {
-        Self(random())
+        Self(random_key())
     }
 
     /// Reads a key file: 64 hexadecimal digits.
     pub fn load(path: &Path) -> io::Result<Self> {
-        let text = Zeroizing::new(fs::read_to_string(path)?);
-        parse_hex(text.trim()).map(Self).ok_or_else(|| invalid(path, "is not 64 hexadecimal digits"))
+        load_hex(path).map(Self)
     }
 
     /// Writes a new key file that only its owner may read. An existing file is left alone and refused.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let mut text = Zeroizing::new(blake3::Hash::from_bytes(self.0).to_hex().to_string());
-        text.push('\n');
-        write_private(path, text.as_bytes())
+        save_hex(path, self.0)
     }
 
     /// A key of its own for one use, so that no two uses share a cipher key.
@@ -84,7 +81,7 @@ impl ClusterKey {
     }
 
     pub fn generate() -> Self {
-        Self(random())
+        Self(random_key())
     }
 
     /// Reads a file written by [`ClusterKey::save`] with the same node key.
@@ -107,6 +104,11 @@ impl ClusterKey {
     pub(crate) fn derive(&self, context: &str) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(context, &self.0))
     }
+
+    /// For sealing it under another key.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for NodeKey {
@@ -119,6 +121,19 @@ impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterKey(..)")
     }
+}
+
+/// Reads 64 hexadecimal digits.
+pub(crate) fn load_hex(path: &Path) -> io::Result<[u8; 32]> {
+    let text = Zeroizing::new(fs::read_to_string(path)?);
+    parse_hex(text.trim()).ok_or_else(|| invalid(path, "is not 64 hexadecimal digits"))
+}
+
+/// Writes what [`load_hex`] reads to a new file.
+pub(crate) fn save_hex(path: &Path, key: [u8; 32]) -> io::Result<()> {
+    let mut text = Zeroizing::new(blake3::Hash::from_bytes(key).to_hex().to_string());
+    text.push('\n');
+    write_private(path, text.as_bytes())
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {

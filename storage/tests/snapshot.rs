@@ -106,35 +106,6 @@ fn a_copy_leaves_out_what_the_other_has_and_nothing_behind() {
 }
 
 #[test]
-fn a_copy_that_arrives_chunk_by_chunk_is_kept_on_the_disk_until_it_is_complete() {
-    let dir = tempfile::tempdir().unwrap();
-    let leader = create(&dir.path().join("leader"));
-    fill(&leader, 1, 0..300);
-    let leader_state = leader.state(SHARD).unwrap();
-    let follower_dir = dir.path().join("follower");
-    let follower = create(&follower_dir);
-    let mut source = leader_state.snapshot();
-    let state = follower.state(SHARD).unwrap();
-    let (mut half, mut arriving) = (state.receive(source.meta().clone()), state.receive(source.meta().clone()));
-    while let Some(chunk) = source.next().unwrap() {
-        arriving.add(&chunk).unwrap();
-        if half.chunks() < 3 {
-            half.add(&chunk).unwrap();
-        }
-    }
-    arriving.complete().unwrap();
-    state.install(&mut arriving).unwrap();
-    assert_eq!(state.digest().unwrap(), leader_state.digest().unwrap());
-    assert_eq!(follower.log(SHARD).unwrap().get(17).unwrap(), Some(record(1, 17)));
-    let large = SnapshotChunk::State(vec![(Bytes::from("k"), Bytes::from(vec![0; 70_000]))]);
-    assert!(matches!(half.add(&large), Err(StorageError::TooLarge { .. })));
-    // One that never ends leaves nothing behind.
-    drop((state, arriving, half, follower));
-    let state = open(&follower_dir).state(SHARD).unwrap();
-    assert_eq!(state.digest().unwrap(), leader_state.digest().unwrap());
-}
-
-#[test]
 fn records_are_collected_below_the_purge_marker_and_what_is_kept_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let engine = create(dir.path());

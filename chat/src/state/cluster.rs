@@ -22,7 +22,28 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         | ClusterCommand::ForgetNode { .. }
         | ClusterCommand::Place { .. }
         | ClusterCommand::Rebalance { .. } => nodes::apply(work, command),
+        ClusterCommand::Restored { cluster, stream_epoch, nodes } => restored(work, cluster, *stream_epoch, nodes),
     }
+}
+
+/// Only `campanile backup restore` puts this into a log, behind the cut.
+fn restored<V: View>(
+    work: &mut Overlay<'_, V>,
+    cluster: &str,
+    stream_epoch: u32,
+    nodes: &[(NodeId, String)],
+) -> Step<Outcome, V> {
+    require((1..=limits::NODES_MAX).contains(&nodes.len()), ErrorCode::InvalidField)?;
+    let Some(before) = work.load::<ClusterSettings>(&key::cluster_settings())? else {
+        return Err(super::Stop::Rejected(ErrorCode::Forbidden));
+    };
+    let (cluster, nodes) = (cluster.to_owned(), nodes.to_vec());
+    let wanted = ClusterSettings { cluster, stream_epoch, nodes, ..before.clone() };
+    if wanted != before {
+        work.store(key::cluster_settings(), &wanted);
+        nodes::begin_anew(work, &wanted)?;
+    }
+    Ok(done(wanted == before))
 }
 
 fn found<V: View>(
@@ -81,6 +102,22 @@ mod tests {
         assert_eq!(meta.one(found(8)), no(ErrorCode::Forbidden));
         let settings = query::cluster_settings(&meta.state).unwrap().unwrap();
         assert_eq!((settings.shards, settings.founded_ms, settings.nodes.len()), (16, 2_000, 2));
+    }
+
+    #[test]
+    fn a_restored_cluster_has_its_own_name_members_and_epoch() {
+        let mut meta = Shard::default();
+        let restored = || {
+            let (cluster, nodes) = ("c2".to_owned(), vec![(1, "there".to_owned())]);
+            Command::Cluster(ClusterCommand::Restored { cluster, stream_epoch: 77, nodes })
+        };
+        assert_eq!(meta.one(restored()), no(ErrorCode::Forbidden), "there is nothing to restore");
+        meta.one(found(16));
+        assert_eq!(meta.one(restored()), ok(0));
+        assert_eq!(meta.one(restored()), again(0));
+        let settings = query::cluster_settings(&meta.state).unwrap().unwrap();
+        assert_eq!((settings.cluster.as_str(), settings.stream_epoch, settings.nodes.len()), ("c2", 77, 1));
+        assert_eq!(settings.shards, 16);
     }
 
     #[test]

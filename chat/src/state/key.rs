@@ -308,6 +308,42 @@ pub(crate) fn app_retention(app: &AppId) -> Bytes {
     of_cluster(Space::AppRetention, app.as_str().as_bytes())
 }
 
+/// Every member of every conversation of an app.
+pub(crate) fn all_members(app: &AppId) -> Bytes {
+    of_app(app, Space::Member, &[], b"")
+}
+
+/// Every entry of every user's list of an app.
+pub(crate) fn all_list_entries(app: &AppId) -> Bytes {
+    of_app(app, Space::ListEntry, &[], b"")
+}
+
+/// Conversation and user of a member's key that begins with `prefix`.
+pub(crate) fn parse_member(key: &[u8], prefix: &[u8]) -> Option<(ConversationId, UserId)> {
+    let (conversation, user) = parse_pair(key, prefix)?;
+    let conversation = match conversation.split_first()? {
+        (b'g', group) => ConversationId::Group(GroupId(Uuid::from_slice(group).ok()?)),
+        (b'p', pair) => {
+            let (a, b) = std::str::from_utf8(pair).ok()?.split_once(':')?;
+            ConversationId::private(UserId::new(a).ok()?, UserId::new(b).ok()?)
+        }
+        _ => return None,
+    };
+    Some((conversation, UserId::new(std::str::from_utf8(user).ok()?).ok()?))
+}
+
+/// The user of a list entry's key that begins with `prefix`; the conversation is in the value.
+pub(crate) fn parse_list_entry(key: &[u8], prefix: &[u8]) -> Option<UserId> {
+    let (user, _) = parse_pair(key, prefix)?;
+    UserId::new(std::str::from_utf8(user).ok()?).ok()
+}
+
+/// The two parts behind `prefix`, the first with its length.
+fn parse_pair<'k>(key: &'k [u8], prefix: &[u8]) -> Option<(&'k [u8], &'k [u8])> {
+    let (length, rest) = key.strip_prefix(prefix)?.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +369,19 @@ mod tests {
         let (short, long) =
             (ConversationId::private(user("a"), user("b")), ConversationId::private(user("a"), user("bc")));
         assert!(!member(&app, &long, &user("a")).starts_with(&members(&app, &short)));
+    }
+
+    #[test]
+    fn members_and_list_entries_are_read_back_from_their_keys() {
+        let app = AppId::new("main").unwrap();
+        for conversation in
+            [ConversationId::private(user("a"), user("bc")), ConversationId::Group(GroupId(Uuid::from_u128(9)))]
+        {
+            let key = member(&app, &conversation, &user("bc"));
+            assert_eq!(parse_member(&key, &all_members(&app)), Some((conversation.clone(), user("bc"))));
+            let key = list_entry(&app, &user("bc"), &conversation);
+            assert_eq!(parse_list_entry(&key, &all_list_entries(&app)), Some(user("bc")));
+        }
     }
 
     #[test]

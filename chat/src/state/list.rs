@@ -52,13 +52,26 @@ pub(super) fn change<V: View>(work: &mut Overlay<'_, V>, changes: &[ListChange])
     Ok(done(!changed))
 }
 
+/// Home shard, after a restore: entries become what they are to be, an older seq or not.
+pub(super) fn restored<V: View>(work: &mut Overlay<'_, V>, entries: &[ListChange]) -> Step<Outcome, V> {
+    for entry in entries {
+        let known = work.load::<ListEntry>(&key::list_entry(&entry.app, &entry.user, &entry.conversation))?;
+        put(work, entry, known)?;
+    }
+    Ok(done(false))
+}
+
 fn change_one<V: View>(work: &mut Overlay<'_, V>, change: &ListChange) -> Step<bool, V> {
-    let ListChange { app, user, conversation, seq, listed } = change;
-    let entry_key = key::list_entry(app, user, conversation);
-    let known: Option<ListEntry> = work.load(&entry_key)?;
-    if known.as_ref().is_some_and(|known| known.seq >= *seq) {
+    let known: Option<ListEntry> = work.load(&key::list_entry(&change.app, &change.user, &change.conversation))?;
+    if known.as_ref().is_some_and(|known| known.seq >= change.seq) {
         return Ok(false);
     }
+    put(work, change, known)?;
+    Ok(true)
+}
+
+fn put<V: View>(work: &mut Overlay<'_, V>, change: &ListChange, known: Option<ListEntry>) -> Step<(), V> {
+    let ListChange { app, user, conversation, seq, listed } = change;
     let before = known.and_then(|known| known.order);
     let order = match (before, listed) {
         (None, true) => Some(enter(work, change)?),
@@ -68,8 +81,9 @@ fn change_one<V: View>(work: &mut Overlay<'_, V>, change: &ListChange) -> Step<b
         }
         (unchanged, _) => unchanged,
     };
-    work.store(entry_key, &ListEntry { conversation: conversation.clone(), seq: *seq, order });
-    Ok(true)
+    let entry = ListEntry { conversation: conversation.clone(), seq: *seq, order };
+    work.store(key::list_entry(app, user, conversation), &entry);
+    Ok(())
 }
 
 fn enter<V: View>(work: &mut Overlay<'_, V>, change: &ListChange) -> Step<u64, V> {

@@ -27,6 +27,7 @@ mod overlay;
 pub mod query;
 mod read;
 pub mod record;
+pub mod relist;
 mod retention;
 mod sequence;
 pub mod walk;
@@ -84,6 +85,7 @@ fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<
         Command::ListChanges { changes } => list::change(work, changes),
         Command::Compare => Ok(done(false)),
         Command::Retention(command) => retention::apply(work, command),
+        Command::ListsRestored { entries } => list::restored(work, entries),
     }
 }
 

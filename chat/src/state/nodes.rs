@@ -19,7 +19,9 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         ClusterCommand::ForgetNode { node } => forget(work, *node),
         ClusterCommand::Place { shard, voters } => place(work, *shard, voters),
         ClusterCommand::Rebalance { wanted, replicas } => rebalance(work, *wanted, *replicas),
-        ClusterCommand::Found { .. } | ClusterCommand::RegisterApp { .. } => Err(Stop::Rejected(ErrorCode::Internal)),
+        ClusterCommand::Found { .. } | ClusterCommand::RegisterApp { .. } | ClusterCommand::Restored { .. } => {
+            Err(Stop::Rejected(ErrorCode::Internal))
+        }
     }
 }
 
@@ -33,6 +35,23 @@ fn establish<V: View>(work: &mut Overlay<'_, V>) -> Step<(), V> {
         work.store(key::node(id), &node);
     }
     work.store(key::roster(), &first_roster(&settings));
+    Ok(())
+}
+
+/// Forgets the nodes of the cluster that a backup was made of. Their ids are not given again either.
+pub(super) fn begin_anew<V: View>(work: &mut Overlay<'_, V>, settings: &ClusterSettings) -> Step<(), V> {
+    let before = work.load::<Roster>(&key::roster())?;
+    for prefix in [key::nodes(), key::placements(), key::join_tokens()] {
+        for (key, _) in work.scan(&prefix, usize::MAX)? {
+            work.remove(key);
+        }
+    }
+    for (id, node) in founders(settings) {
+        work.store(key::node(id), &node);
+    }
+    let roster = first_roster(settings);
+    let before = before.unwrap_or(roster);
+    work.store(key::roster(), &Roster { next: roster.next.max(before.next), replicas: before.replicas, ..roster });
     Ok(())
 }
 

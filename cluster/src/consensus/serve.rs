@@ -1,13 +1,15 @@
 //! A peer's Raft requests, given to the shard's openraft.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use chat::ids::NodeId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
-use storage::{Applied, LogPosition, SnapshotChunk, SnapshotMeta, StateStore};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use storage::{
+    Applied, LogPosition, SnapshotChunk, SnapshotMeta, SnapshotSource, SpoolReader, SpoolWriter, Spools, StorageError,
+};
 
-use super::log_store::blocking;
 use super::state_machine::{RaftSnapshot, ShardState, snapshot_meta};
 use super::types::{Types, Vote, VoteRecord, entry_of, log_id_of, position_of};
 use crate::peer::message::{Append, Appended, Failure, Response};
@@ -68,19 +70,17 @@ pub(crate) async fn transfer(raft: &Raft, from: VoteRecord, to: NodeId, last: Op
     }
 }
 
-/// A snapshot arriving chunk by chunk. It is given to openraft only when it is complete,
+/// A snapshot arriving chunk by chunk, kept in a file. It is given to openraft only when it is complete,
 /// because a source that fails half way would count as a storage fault there.
-#[derive(Default)]
 pub(crate) struct Spool {
-    /// Locked while a chunk is put away: they come one after the other.
+    spools: Spools,
     arriving: Mutex<Option<Arriving>>,
 }
 
 struct Arriving {
     id: String,
     vote: VoteRecord,
-    chunks: storage::Arriving,
-    bytes: usize,
+    file: SpoolWriter,
     started: Instant,
 }
 
@@ -92,54 +92,68 @@ pub(crate) struct SnapshotPart {
     pub(crate) chunk: Option<SnapshotChunk>,
 }
 
-pub(crate) async fn snapshot(raft: &Raft, spool: &Spool, state: &StateStore, part: SnapshotPart) -> Response {
-    let (vote, meta) = (part.vote, snapshot_meta(&part.applied));
-    let source = match spool.take(state, part).await {
-        Ok(Some(source)) => source,
-        Ok(None) => return Response::SnapshotChunk,
-        Err(reason) => return fault(reason),
+pub(crate) async fn snapshot(raft: &Raft, spool: &Arc<Spool>, part: SnapshotPart) -> Response {
+    let spool = spool.clone();
+    let taken = tokio::task::spawn_blocking(move || (spool.take(&part), part)).await;
+    let (complete, part) = match taken {
+        Ok((Ok(Some(arrived)), part)) => (arrived, part),
+        Ok((Ok(None), _)) => return Response::SnapshotChunk,
+        Ok((Err(reason), _)) => return fault(reason),
+        Err(error) => return fault(error),
     };
-    let meta = match meta {
+    let meta = match snapshot_meta(&part.applied) {
         Ok(meta) => meta,
         Err(error) => return fault(error),
     };
-    match raft.install_full_snapshot(Vote::from(vote), RaftSnapshot { meta, snapshot: Box::new(source) }).await {
+    let source = Received { meta: SnapshotMeta { applied: part.applied, id: part.id }, chunks: complete };
+    let snapshot = RaftSnapshot { meta, snapshot: Box::new(source) };
+    match raft.install_full_snapshot(Vote::from(part.vote), snapshot).await {
         Ok(answer) => Response::Snapshot { vote: VoteRecord::from(&answer.vote) },
         Err(error) => fault(error),
     }
 }
 
 impl Spool {
-    /// Takes one part; gives all of them back once the last has come.
-    async fn take(&self, state: &StateStore, part: SnapshotPart) -> Result<Option<storage::Arriving>, String> {
-        let SnapshotPart { vote, applied, id, number, chunk } = part;
-        let mut slot = self.arriving.lock().await;
-        if number == 0 {
-            let chunks = state.receive(SnapshotMeta { applied, id: id.clone() });
-            *slot = Some(Arriving { id: id.clone(), vote, chunks, bytes: 0, started: Instant::now() });
+    pub(crate) fn new(spools: Spools) -> Self {
+        Self { spools, arriving: Mutex::default() }
+    }
+
+    /// Takes one part; all of them once the last has come. Writes to the disk.
+    fn take(&self, part: &SnapshotPart) -> Result<Option<SpoolReader>, String> {
+        let mut slot = self.arriving.lock();
+        if part.number == 0 {
+            let file = self.spools.begin().map_err(|error| error.to_string())?;
+            *slot = Some(Arriving { id: part.id.clone(), vote: part.vote, file, started: Instant::now() });
         }
-        // Whatever goes wrong, the next one begins anew.
-        let mut arriving = slot.take().ok_or("a snapshot must start with its first chunk")?;
-        if arriving.id != id || arriving.vote != vote || u64::from(arriving.chunks.chunks()) != number {
+        // Taken out: whatever fails below ends this snapshot, and its file goes with it.
+        let Some(mut arriving) = slot.take() else {
+            return Err("a snapshot must start with its first chunk".to_owned());
+        };
+        if arriving.id != part.id || arriving.vote != part.vote || arriving.file.chunks() != part.number {
             return Err("the chunk does not follow the one before".to_owned());
         }
-        let last = chunk.is_none();
-        let put = blocking(move || {
-            match &chunk {
-                Some(chunk) => {
-                    arriving.bytes += chunk.size_hint();
-                    arriving.chunks.add(chunk)?;
-                }
-                None => arriving.chunks.complete()?,
-            }
-            Ok(arriving)
-        });
-        let arriving = put.await.map_err(|error| error.to_string())?;
-        if !last {
-            *slot = Some(arriving);
-            return Ok(None);
-        }
-        tracing::info!(bytes = arriving.bytes, elapsed = ?arriving.started.elapsed(), "snapshot received");
-        Ok(Some(arriving.chunks))
+        let Some(chunk) = &part.chunk else {
+            let (bytes, elapsed) = (arriving.file.bytes(), arriving.started.elapsed());
+            tracing::info!(bytes, ?elapsed, "snapshot received");
+            return arriving.file.finish().map(Some).map_err(|error| error.to_string());
+        };
+        arriving.file.add(chunk).map_err(|error| error.to_string())?;
+        *slot = Some(arriving);
+        Ok(None)
+    }
+}
+
+struct Received {
+    meta: SnapshotMeta,
+    chunks: SpoolReader,
+}
+
+impl SnapshotSource for Received {
+    fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    fn next(&mut self) -> Result<Option<SnapshotChunk>, StorageError> {
+        self.chunks.next_chunk()
     }
 }

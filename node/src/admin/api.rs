@@ -32,6 +32,16 @@ pub struct StorageStatus {
     pub commits: u64,
     pub records: u64,
     pub bytes_on_disk: u64,
+    /// Of the database: bytes of its files, of what is in them, and the share of the rest in percent.
+    #[serde(default)]
+    pub database_bytes: u64,
+    #[serde(default)]
+    pub live_bytes: u64,
+    #[serde(default)]
+    pub dead_percent: u8,
+    /// The next start compacts the database.
+    #[serde(default)]
+    pub compaction_due: bool,
     /// Writes waiting for the storage thread.
     pub queued: u64,
     /// Why nothing can be stored any more, if so.

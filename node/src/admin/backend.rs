@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
 use chat::ids::ShardId;
 use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
-use storage::Engine;
+use storage::{Compaction, Engine};
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::backup::BackupDesk;
 use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
@@ -25,6 +29,8 @@ pub struct NodeBackend {
     pub passwords: Passwords,
     pub security: SecurityLog,
     pub duty: Duty,
+    pub backups: BackupDesk,
+    pub compaction: Compaction,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -42,6 +48,10 @@ impl Backend for NodeBackend {
                 commits: stats.commits,
                 records: stats.records,
                 bytes_on_disk: stats.bytes_on_disk,
+                database_bytes: stats.space.disk_bytes,
+                live_bytes: stats.space.live_bytes,
+                dead_percent: stats.space.dead_percent(),
+                compaction_due: stats.space.wants(self.compaction),
                 queued: stats.queue_depth as u64,
                 failed: self.engine.failed(),
             },
@@ -88,6 +98,16 @@ impl Backend for NodeBackend {
 
     fn scrub(&self) {
         self.cluster.scrub();
+    }
+
+    fn backup(&self, backup: Uuid, shard: ShardId) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, Refused>> {
+        Box::pin(async move {
+            if shard.0 > self.cluster.shards() {
+                return Err(Refused::new(ErrorCode::InvalidField, format!("there is no shard {}", shard.0)));
+            }
+            self.cluster.read_barrier(shard).await.map_err(not_proposed)?;
+            self.backups.copy(self.engine.clone(), backup, shard)
+        })
     }
 
     fn drain(&self, spread: Duration) {

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use chat::ids::{NodeId, ShardId};
 use cluster::{Comparison, ShardDigest};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -17,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
@@ -195,7 +197,7 @@ impl AdminClient {
         if status.is_success() { self.parse(status, body) } else { Err(self.refusal(status, body)) }
     }
 
-    fn refusal(&self, status: StatusCode, body: &Bytes) -> AdminError {
+    pub(super) fn refusal(&self, status: StatusCode, body: &Bytes) -> AdminError {
         if status == StatusCode::UNAUTHORIZED {
             return AdminError::Unauthorized { address: self.authority.clone() };
         }
@@ -220,18 +222,29 @@ impl AdminClient {
     ) -> Result<(StatusCode, Bytes), AdminError> {
         match tokio::time::timeout(within, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(AdminError::Timeout { address: self.authority.clone(), within }),
+            Err(_) => Err(self.silent(within)),
         }
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AdminError> {
+        let (response, _connection) = self.open(method, path, body).await?;
+        let status = response.status();
+        Ok((status, self.collect(response).await?))
+    }
+
+    /// Asks on a connection of its own; the answer's body is still to be read.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), AdminError> {
         let connect = |source| AdminError::Connect { address: self.authority.clone(), source };
         let stream = TcpStream::connect(&self.authority).await.map_err(connect)?;
         let stream = self.tls.connect(self.host.clone(), stream).await.map_err(connect)?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.http(e))?;
-        // The connection is driven beside the request and ends with it.
-        let driver = tokio::spawn(connection);
+        let connection = Connection(tokio::spawn(connection));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -241,13 +254,19 @@ impl AdminClient {
             .body(Full::new(body))
             .map_err(|e| self.http(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.http(e))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| self.http(e))?;
-        driver.abort();
-        Ok((status, body.to_bytes()))
+        Ok((response, connection))
     }
 
-    fn http(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AdminError {
+    pub(super) async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, AdminError> {
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| self.http(e))?;
+        Ok(body.to_bytes())
+    }
+
+    pub(super) fn silent(&self, within: Duration) -> AdminError {
+        AdminError::Timeout { address: self.authority.clone(), within }
+    }
+
+    pub(super) fn http(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AdminError {
         AdminError::Http { address: self.authority.clone(), source: source.into() }
     }
 }
@@ -256,6 +275,15 @@ impl AdminClient {
 fn in_query(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// The connection is driven beside the request and ends with it.
+pub(super) struct Connection(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn connector(ca_pem: &[u8]) -> Result<TlsConnector, AdminError> {

@@ -2,14 +2,18 @@
 
 mod api;
 mod backend;
+mod backup;
 mod client;
 mod retention;
 mod server;
+mod stream;
 
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
 pub(crate) use backend::not_proposed;
+pub use backup::BackupDesk;
 pub use client::{AdminClient, AdminError};
 pub use retention::{Policy, RetentionChange, RetentionOf, RetentionStatus};
 pub(crate) use server::answer;
 pub use server::{Backend, Refused, serve};
+pub use stream::FrameStream;

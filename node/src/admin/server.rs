@@ -10,12 +10,15 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{App, Error, HttpResponse, HttpServer, middleware, web};
+use bytes::Bytes;
 use chat::errors::ErrorCode;
 use chat::ids::ShardId;
 use cluster::{Comparison, ShardDigest};
 use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use serde::Deserialize;
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::nodes::{self, NodesDesk};
 
@@ -53,6 +56,8 @@ pub trait Backend: Send + Sync + 'static {
     fn verify(&self, shard: ShardId) -> BoxFuture<'_, Result<Comparison, Refused>>;
     /// Begins to open every stored record; the status shows how far it is.
     fn scrub(&self);
+    /// The sealed frames of one shard for a backup, after everything that was committed before the call.
+    fn backup(&self, backup: Uuid, shard: ShardId) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, Refused>>;
     /// Begins to give everything away; the status shows how far it is.
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
@@ -113,6 +118,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/digests", web::get().to(digests))
                 .route("/verify/{shard}", web::post().to(verify))
                 .route("/scrub", web::post().to(scrub))
+                .route("/backup/{backup}/{shard}", web::post().to(backup))
                 .route("/drain", web::post().to(drain))
                 .route("/drain", web::delete().to(resume))
                 .route("/users", web::post().to(add_user))
@@ -169,6 +175,19 @@ async fn verify(shared: web::Data<Shared>, shard: web::Path<u16>) -> HttpRespons
 async fn scrub(shared: web::Data<Shared>) -> HttpResponse {
     shared.backend.scrub();
     HttpResponse::NoContent().finish()
+}
+
+async fn backup(shared: web::Data<Shared>, asked: web::Path<(Uuid, u16)>) -> HttpResponse {
+    let (backup, shard) = asked.into_inner();
+    match shared.backend.backup(backup, ShardId(shard)).await {
+        Ok(frames) => {
+            let frames = futures_util::stream::unfold(frames, async |mut frames: mpsc::Receiver<Bytes>| {
+                Some((Ok::<_, Error>(frames.recv().await?), frames))
+            });
+            HttpResponse::Ok().content_type("application/octet-stream").streaming(Box::pin(frames))
+        }
+        Err(refused) => refusal(&refused),
+    }
 }
 
 async fn drain(shared: web::Data<Shared>, drain: web::Json<Drain>) -> HttpResponse {

@@ -47,6 +47,15 @@ impl Backend for Fixed {
 
     fn scrub(&self) {}
 
+    fn backup(&self, backup: Uuid, shard: ShardId) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, Refused>> {
+        assert_eq!((backup, shard), (Uuid::from_u128(1), ShardId(4)));
+        let (sender, frames) = mpsc::channel(2);
+        let frame = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat().into();
+        sender.try_send(frame(&[7; 200_000])).unwrap();
+        sender.try_send(frame(b"end")).unwrap();
+        Box::pin(async move { Ok(frames) })
+    }
+
     fn drain(&self, spread: Duration) {
         assert_eq!(spread, Duration::from_millis(1_500));
     }
@@ -117,6 +126,10 @@ async fn an_operator_with_the_token_sees_and_does_everything() {
     let refused = admin.add_user(&user("alice")).await.unwrap_err();
     assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1309), "{refused:?}");
     assert_eq!(admin.verify(ShardId(4)).await.unwrap().shard, ShardId(4));
+    let mut frames = admin.backup(Uuid::from_u128(1), ShardId(4)).await.unwrap();
+    assert_eq!(frames.next().await.unwrap().unwrap(), [7; 200_000][..]);
+    assert_eq!(frames.next().await.unwrap().unwrap(), "end");
+    assert_eq!(frames.next().await.unwrap(), None);
     admin.drain(&Drain { spread_ms: 1_500 }).await.unwrap();
     admin.resume().await.unwrap();
     let endless = admin.drain(&Drain { spread_ms: SPREAD_MS_MAX + 1 }).await.unwrap_err();
@@ -136,6 +149,8 @@ async fn without_the_token_only_health_and_readiness_are_told() {
         let drained = stranger.drain(&Drain { spread_ms: 0 }).await;
         assert!(matches!(drained, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.verify(ShardId(1)).await, Err(AdminError::Unauthorized { .. })));
+        let copied = stranger.backup(Uuid::from_u128(1), ShardId(4)).await;
+        assert!(matches!(copied, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.resume().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.digests().await, Err(AdminError::Unauthorized { .. })));
         assert!(matches!(stranger.add_user(&user("bob")).await, Err(AdminError::Unauthorized { .. })));

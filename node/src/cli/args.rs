@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs, ShardCommand};
+use super::backup_args::BackupCommand;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,6 +47,9 @@ pub(crate) enum Command {
     /// Look at where shards are, or move them
     #[command(subcommand)]
     Shard(ShardCommand),
+    /// Back up a cluster, and make a new one from a backup
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Check a configuration, or print the default one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -125,6 +129,21 @@ Examples:
         /// Clients are told to connect elsewhere one after the other within this
         #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3_600))]
         over: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy the database of a node that is stopped into a fresh one: gives disk and memory back
+    #[command(after_help = "\
+Needs as much free disk as the database holds (`live` in cluster status --json). Whatever interrupts it, the database is whole.
+A start does the same by itself when [storage] compact_dead_percent of it is dead.
+
+Example:
+  campanile node compact --config chat/node-1/campanile.toml")]
+    Compact {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,

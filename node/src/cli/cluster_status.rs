@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::args::{NodesArgs, StatusArgs};
 use super::output::{json, say, table};
 use super::{Code, Exit, Failure, load_config, read_file, read_secret};
-use crate::admin::{AdminClient, AdminError, NodeStatus, shard_name};
+use crate::admin::{AdminClient, AdminError, NodeStatus, StorageStatus, shard_name};
 use crate::local::LocalCluster;
 
 /// What one asked node said.
@@ -161,7 +161,7 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
         let mut row: Vec<String> = vec![peer.node.to_string(), peer.address.clone()];
         row.extend([zone, &peer.state, reachable].map(str::to_owned));
         row.extend(own.map_or_else(Vec::new, |status| {
-            vec![status.sessions.to_string(), bytes(status.storage.bytes_on_disk), seconds(status.uptime_ms)]
+            vec![status.sessions.to_string(), on_disk(&status.storage), seconds(status.uptime_ms)]
         }));
         rows.push(row);
     }
@@ -252,6 +252,13 @@ fn verdict(replicas: &[(NodeId, &ShardDigest)]) -> String {
             format!("DIFFERENT at the same index: {}", each.collect::<Vec<_>>().join(", "))
         }
         _ => "at different indexes; ask again when writes are quiet".to_owned(),
+    }
+}
+
+fn on_disk(storage: &StorageStatus) -> String {
+    match storage.compaction_due {
+        true => format!("{}, {} % dead: a restart compacts", bytes(storage.bytes_on_disk), storage.dead_percent),
+        false => bytes(storage.bytes_on_disk),
     }
 }
 

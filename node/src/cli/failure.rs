@@ -69,6 +69,12 @@ codes! {
     SendUnknown = 2303;
     /// The node did not start, or ended with an error.
     Node = 2401;
+    /// A backup was not made or not restored.
+    Backup = 2601;
+    /// A backup is not what was written.
+    BackupDamaged = 2602;
+    /// Another key than the backup's.
+    BackupKey = 2603;
     /// The demo's cluster did not come up, or its program did not run.
     Demo = 2501;
 }

@@ -2,6 +2,8 @@
 
 mod args;
 mod args_nodes;
+mod backup_args;
+mod backup_commands;
 mod chat_commands;
 mod cluster_init;
 mod cluster_scrub;
@@ -11,6 +13,7 @@ mod config_commands;
 mod failure;
 mod logging;
 mod login;
+mod node_compact;
 mod node_duty;
 mod node_membership;
 mod node_start;
@@ -59,6 +62,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Node(NodeCommand::Drain { config, over, json }) => {
             within_runtime(node_duty::drain(&config, over, json))
         }
+        Command::Node(NodeCommand::Compact { config, json }) => node_compact::run(&config, json),
         Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
@@ -66,6 +70,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Shard(command) => within_runtime(shard_commands::run(command)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),
         Command::Cluster(ClusterCommand::Scrub(args)) => within_runtime(cluster_scrub::run(args)),
+        Command::Backup(command) => within_runtime(backup_commands::run(command)),
         Command::Config(ConfigCommand::Check { file, text_only, json }) => {
             config_commands::check(&file, text_only, json)
         }

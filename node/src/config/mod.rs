@@ -103,6 +103,8 @@ pub struct StorageSection {
     /// Zero: only when asked for.
     pub scrub_every: Duration,
     pub scrub_bytes_per_s: u64,
+    /// A start compacts the database if at least this share of it is dead; 100 never.
+    pub compact_dead_percent: u8,
 }
 
 /// How often what is not needed any more is looked for.
@@ -176,6 +178,7 @@ impl Default for NodeConfig {
                 cache_bytes: 64 << 20,
                 scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
                 scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
+                compact_dead_percent: 70,
             },
             retention: RetentionSection {
                 sweep_every: Duration::from_secs(60),
@@ -250,6 +253,14 @@ impl NodeConfig {
                 name: self.node.name.clone(),
             },
             cache_bytes: self.storage.cache_bytes,
+        }
+    }
+
+    /// When a start compacts the database first.
+    pub fn compaction(&self) -> storage::Compaction {
+        match self.storage.compact_dead_percent {
+            100.. => storage::Compaction::Never,
+            percent => storage::Compaction::WhenDead { percent },
         }
     }
 

@@ -241,8 +241,13 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
             small if small < 64 << 10 => Err("at least 64 KiB a second, or it never ends".to_owned()),
             bytes => Ok(bytes),
         });
+    let compact_dead_percent =
+        section.read("compact_dead_percent", default.compact_dead_percent, |value| match value.as_number()? {
+            percent @ 60..=100 => Ok(percent),
+            other => Err(format!("{other} percent; 60 to 100 are possible: about half is usual")),
+        });
     section.finish();
-    StorageSection { cache_bytes, scrub_every, scrub_bytes_per_s }
+    StorageSection { cache_bytes, scrub_every, scrub_bytes_per_s, compact_dead_percent }
 }
 
 fn retention(mut section: Section<'_, '_, '_>, default: &RetentionSection) -> RetentionSection {

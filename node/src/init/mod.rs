@@ -86,19 +86,14 @@ pub struct Created {
 
 /// Makes a cluster directory. It must not exist, or be empty.
 pub fn create(options: &InitOptions) -> Result<Created, InitError> {
-    let addresses = addresses(options)?;
+    let plan = plan(options)?;
     let occupied = std::fs::read_dir(&options.dir).is_ok_and(|mut entries| entries.next().is_some());
     if occupied || options.dir.is_file() {
         return Err(InitError::Exists { dir: options.dir.clone() });
     }
-    let plan = Plan {
-        cluster: uuid::Uuid::now_v7().to_string(),
-        shards: options.shards,
-        addresses,
-        client_tls: options.client_tls,
-    };
     let staging = staging(&options.dir);
-    match build(&Layout::new(&staging), &plan).and_then(|()| Ok(files::rename(&staging, &options.dir)?)) {
+    let build = |layout: &Layout| build(layout, &plan, &Origin::new()?);
+    match build(&Layout::new(&staging)).and_then(|()| Ok(files::rename(&staging, &options.dir)?)) {
         Ok(()) => {
             if let Some(parent) = options.dir.parent().filter(|parent| parent.is_dir()) {
                 files::sync_dir(parent)?;
@@ -122,11 +117,60 @@ struct Plan {
 }
 
 /// Secrets that all nodes share.
-struct Shared {
+struct Shared<'a> {
     authority: Authority,
-    cluster_key: ClusterKey,
     admin_token: Zeroizing<String>,
-    app: AppKey,
+    origin: &'a Origin,
+}
+
+/// What a cluster begins with: new keys, or those of the one that it was before.
+pub(crate) struct Origin {
+    pub(crate) cluster_key: ClusterKey,
+    pub(crate) apps: Vec<AppOrigin>,
+}
+
+/// An app and its keys, both PEM.
+pub(crate) struct AppOrigin {
+    pub(crate) app: String,
+    pub(crate) public: String,
+    /// None if it is elsewhere: on the app's own servers.
+    pub(crate) private: Option<String>,
+}
+
+impl Origin {
+    fn new() -> Result<Self, InitError> {
+        Ok(Self { cluster_key: ClusterKey::generate(), apps: vec![AppOrigin::new(MAIN_APP)?] })
+    }
+}
+
+impl AppOrigin {
+    /// An app with a new key.
+    pub(crate) fn new(app: &str) -> Result<Self, InitError> {
+        let AppKey { private, public } = certificates::app_key()?;
+        Ok(Self { app: app.to_owned(), public, private: Some(private) })
+    }
+}
+
+/// Makes a cluster in `dir`, which is there and will be moved to where `options` say.
+pub(crate) fn create_from(dir: &Path, options: &InitOptions, origin: &Origin) -> Result<Created, InitError> {
+    let plan = plan(options)?;
+    let layout = Layout::new(dir);
+    fill(&layout, &plan, origin)?;
+    Ok(Created { cluster: plan.cluster, layout, addresses: plan.addresses })
+}
+
+/// What [`create`] would make, as far as that can be said without making it.
+pub(crate) fn check(options: &InitOptions) -> Result<Vec<Addresses>, InitError> {
+    addresses(options)
+}
+
+fn plan(options: &InitOptions) -> Result<Plan, InitError> {
+    Ok(Plan {
+        addresses: addresses(options)?,
+        cluster: uuid::Uuid::now_v7().to_string(),
+        shards: options.shards,
+        client_tls: options.client_tls,
+    })
 }
 
 fn addresses(options: &InitOptions) -> Result<Vec<Addresses>, InitError> {
@@ -159,23 +203,26 @@ fn staging(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn build(layout: &Layout, plan: &Plan) -> Result<(), InitError> {
+fn build(layout: &Layout, plan: &Plan, origin: &Origin) -> Result<(), InitError> {
     if let Some(parent) = layout.dir().parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let path = parent.to_owned();
         std::fs::create_dir_all(parent).map_err(|source| WriteError { path, source })?;
     }
     private_dir(layout.dir())?;
-    let shared = Shared {
-        authority: Authority::new(&plan.cluster)?,
-        cluster_key: ClusterKey::generate(),
-        admin_token: token()?,
-        app: certificates::app_key()?,
-    };
+    fill(layout, plan, origin)
+}
+
+fn fill(layout: &Layout, plan: &Plan, origin: &Origin) -> Result<(), InitError> {
+    let shared = Shared { authority: Authority::new(&plan.cluster)?, admin_token: token()?, origin };
     public_file(&layout.ca(), &shared.authority.pem)?;
     private_file(&layout.ca_key(), &shared.authority.private_key())?;
     private_file(&layout.admin_token(), &line(&shared.admin_token))?;
     private_dir(&layout.dir().join("apps"))?;
-    private_file(&layout.app_key(MAIN_APP), &shared.app.private)?;
+    for app in &origin.apps {
+        if let Some(private) = &app.private {
+            private_file(&layout.app_key(&app.app), private)?;
+        }
+    }
     for (node, addresses) in (1..).zip(&plan.addresses) {
         build_node(layout, plan, &shared, node, addresses)?;
     }
@@ -185,7 +232,7 @@ fn build(layout: &Layout, plan: &Plan) -> Result<(), InitError> {
 fn build_node(
     layout: &Layout,
     plan: &Plan,
-    shared: &Shared,
+    shared: &Shared<'_>,
     node: NodeId,
     addresses: &Addresses,
 ) -> Result<(), InitError> {
@@ -198,9 +245,12 @@ fn build_node(
     private_file(&dir.join("node.key"), &pair.private_key)?;
     public_file(&dir.join("ca.pem"), &shared.authority.pem)?;
     let node_key = NodeKey::generate();
-    save_keys(&keys, &node_key, &shared.cluster_key, Some(&shared.authority.private_key()))?;
+    save_keys(&keys, &node_key, &shared.origin.cluster_key, Some(&shared.authority.private_key()))?;
     private_file(&keys.join("admin.token"), &line(&shared.admin_token))?;
-    public_file(&keys.join(format!("app-{MAIN_APP}.pem")), &shared.app.public)?;
+    for AppOrigin { app, public, .. } in &shared.origin.apps {
+        public_file(&keys.join(format!("app-{app}.pem")), public)?;
+    }
+    let apps: Vec<String> = shared.origin.apps.iter().map(|origin| origin.app.clone()).collect();
     let settings = Settings {
         cluster: &plan.cluster,
         shards: plan.shards,
@@ -210,7 +260,7 @@ fn build_node(
         client_tls: plan.client_tls,
         zone: "",
         joined: false,
-        apps: &[MAIN_APP.to_owned()],
+        apps: &apps,
     };
     private_file(&layout.config(node), &settings::render(&settings))?;
     data::create(&dir.join("data"), &node_key, &plan.cluster, node)?;

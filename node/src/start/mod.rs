@@ -1,5 +1,6 @@
 //! The composition root: opens what is stored, starts the replicas, the actors and the listeners, and stops them in order.
 
+mod compacted;
 mod founding;
 
 use std::num::NonZero;
@@ -17,7 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine};
 
-use crate::admin::{self, NodeBackend};
+use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{self, Keys, NodeConfig};
 use crate::directory::{Directory, Sessions};
@@ -49,6 +50,7 @@ struct Node {
     fan_out: FanOutHandle,
     security: SecurityLog,
     sessions: Sessions,
+    backups: BackupDesk,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
 }
@@ -63,12 +65,19 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
     // Opening replays sled's log: seconds of blocking work.
-    let engine = web::block(move || Engine::open(options)).await?.context("the data directory does not open")?;
+    let compaction = config.compaction();
+    let opened = web::block(move || Engine::open_compacted(options, compaction)).await?;
+    let (engine, compacted) = opened.context("the data directory does not open")?;
+    let engine = match compacted {
+        Some(_) => compacted::begin_anew(engine, config.storage_options(&keys)).await?,
+        None => engine,
+    };
     engine.on_failure(Box::new(|error| {
         tracing::error!(event = "storage_failed", %error, "nothing can be made durable any more: ending");
         std::process::exit(EXIT_STORAGE);
     }));
     let sealer = BodySealer::new(&keys.cluster);
+    let backups = BackupDesk::new(&keys.cluster);
     let security =
         SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node.clone() };
     let security = security::open(security).context("the security log does not open")?;
@@ -87,7 +96,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
-    let node = Node { engine, cluster, fan_out, security, sessions: Sessions::default(), serving: Arc::default() };
+    let sessions = Sessions::default();
+    let node = Node { engine, cluster, fan_out, security, sessions, backups, serving: Arc::default() };
     let admin = start_admin(&config, keys, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -185,6 +195,8 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         passwords,
         security: node.security.clone(),
         duty: node.duty(),
+        backups: node.backups.clone(),
+        compaction: config.compaction(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });

@@ -10,12 +10,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chat::ids::ShardId;
-use storage::{Engine, LogPayload, LogRecord, LogStore, SnapshotSource, StateStore};
+use storage::{Compaction, Engine, LogPayload, LogRecord, LogStore, SnapshotSource, StateStore};
 
-use super::{DEADLINE, applied, open, position};
+use super::{DEADLINE, applied, open, options, position};
 
 const SHARDS: u16 = 4;
 const DIR: &str = "CAMPANILE_STORAGE_TEST_CHILD_DIR";
+/// Set for a child that compacts its database first.
+pub(crate) const COMPACT: &str = "CAMPANILE_STORAGE_TEST_COMPACT";
 /// Appends of one shard that are not acknowledged yet.
 const IN_FLIGHT: usize = 8;
 
@@ -35,7 +37,10 @@ fn apply(state: &StateStore, index: u64) {
 /// The child's life, in a test function of its own that does nothing when the parent runs it.
 pub(crate) fn child_role() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let engine = open(Path::new(&dir));
+    let engine = match std::env::var_os(COMPACT) {
+        Some(_) => Engine::open_compacted(options(Path::new(&dir)), Compaction::Now).unwrap().0,
+        None => open(Path::new(&dir)),
+    };
     let threads: Vec<_> = (0..SHARDS)
         .map(|shard| {
             let (log, state) = (engine.log(ShardId(shard)).unwrap(), engine.state(ShardId(shard)).unwrap());
@@ -95,9 +100,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    pub(crate) fn start_with(dir: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["child_role", "--exact", "--nocapture"])
             .env(DIR, dir)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
