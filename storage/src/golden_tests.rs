@@ -65,6 +65,7 @@ fn every_stored_record_keeps_its_layout() {
     let meta_record = SnapshotMeta { applied: applied(), id: "3-2-70000-1".to_owned() };
     let snapshot = SnapshotRecord { meta: meta_record, generation: 300, chunks: 12 };
     check("snapshot", &key::named(shard, meta::SNAPSHOT), &snapshot);
+    check("fresh", &key::named(key::ENGINE, meta::FRESH), &53_u8);
     check("live", &key::named(key::ENGINE, meta::LIVE), &12_345_678_901_i64);
     let pairs = vec![(Bytes::from_static(b"main/a"), Bytes::from_static(b"1"))];
     check("snapshot-chunk", &key::chunk(shard, 300, 11), &pairs);
