@@ -20,16 +20,19 @@ fn resident_mib() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Log records that stay, and state that is written over again and again.
+/// Log records of which an eighth stays, and state that is written over again and again.
 fn fill(engine: &Engine, live_mib: u64) {
     let (log, state) = (engine.log(ShardId(1)).unwrap(), engine.state(ShardId(1)).unwrap());
+    let short = engine.log(ShardId(2)).unwrap();
     let payload = Bytes::from(vec![7; BATCH]);
     let per_entry = KEYS / 500;
     for index in 0..live_mib * 1024 * 1024 / BATCH as u64 {
         let position = LogPosition { term: 1, node: 1, index };
+        let blank = LogRecord { position, payload: LogPayload::Blank };
+        log.append(vec![Arc::new(blank)], Box::new(drop)).unwrap();
         let record = LogRecord { position, payload: LogPayload::Batch(payload.clone()) };
         let (done, durable) = mpsc::sync_channel(1);
-        log.append(vec![Arc::new(record)], Box::new(move |result| drop(done.send(result)))).unwrap();
+        short.append(vec![Arc::new(record)], Box::new(move |result| drop(done.send(result)))).unwrap();
         if index % 64 == 0 {
             durable.recv().unwrap().unwrap();
         }
@@ -40,6 +43,7 @@ fn fill(engine: &Engine, live_mib: u64) {
         let applied = Applied { position: Some(position), membership: Bytes::new() };
         state.apply(writes, applied).unwrap();
     }
+    short.truncate_after(Some(live_mib * 1024 * 1024 / BATCH as u64 / 8)).unwrap();
 }
 
 fn main() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, RawRecord, WriteError, raw_bytes};
 use crate::error::StorageError;
-use crate::limits::{COMPACT_MIN_BYTES, COMPACT_TELL_BYTES};
+use crate::limits::{COMPACT_GAIN_PERCENT, COMPACT_MIN_BYTES, COMPACT_TELL_BYTES};
 
 pub(crate) const DATABASE: &str = "db";
 const COPY: &str = "db.compacting";
@@ -36,6 +36,8 @@ pub struct Space {
     pub disk_bytes: u64,
     /// Bytes of the keys and values in it: an estimate after a crash, exact after a compaction.
     pub live_bytes: u64,
+    /// The dead share right after the last compaction, in percent, if it was not small then: less cannot be had.
+    pub fresh_dead_percent: u8,
 }
 
 impl Space {
@@ -53,7 +55,10 @@ impl Space {
         match compaction {
             Compaction::Never => false,
             Compaction::Now => true,
-            Compaction::WhenDead { percent } => self.disk_bytes >= COMPACT_MIN_BYTES && self.dead_percent() >= percent,
+            Compaction::WhenDead { percent } => {
+                let worth = self.fresh_dead_percent.saturating_add(COMPACT_GAIN_PERCENT);
+                self.disk_bytes >= COMPACT_MIN_BYTES && self.dead_percent() >= percent.max(worth)
+            }
         }
     }
 }
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_compaction_is_wanted_when_enough_is_dead_and_the_database_is_not_small() {
-        let space = |disk_bytes, live_bytes| Space { disk_bytes, live_bytes };
+        let space = |disk_bytes, live_bytes| Space { disk_bytes, live_bytes, fresh_dead_percent: 0 };
         let large = 10 * COMPACT_MIN_BYTES;
         let half = Compaction::WhenDead { percent: 50 };
         assert_eq!(
@@ -243,6 +248,9 @@ mod tests {
         );
         assert!(space(large, large / 2).wants(half) && !space(large, large / 2 + large / 50).wants(half));
         assert!(!space(COMPACT_MIN_BYTES - 1, 0).wants(half));
+        let fresh = Space { fresh_dead_percent: 55, ..space(large, large / 5 * 2) };
+        assert!(!fresh.wants(half), "60 % dead where a fresh one has 55 % is not worth it");
+        assert!(Space { live_bytes: large / 10, ..fresh }.wants(half));
         assert!(space(1, 1).wants(Compaction::Now) && !space(large, 0).wants(Compaction::Never));
     }
 

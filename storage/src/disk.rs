@@ -6,14 +6,14 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use serde::de::DeserializeOwned;
 
 use crate::compact::Space;
 use crate::error::StorageError;
 use crate::key;
-use crate::limits::{SEGMENT_BYTES, SLED_FLUSH_MS};
+use crate::limits::{COMPACT_MIN_BYTES, SEGMENT_BYTES, SLED_FLUSH_MS};
 use crate::record;
 use crate::seal::{Place, Sealer};
 
@@ -54,6 +54,8 @@ pub(crate) struct Disk {
     sealer: Sealer,
     /// Bytes of all keys and values: what the last record of it said, and every change since.
     live: AtomicI64,
+    /// Dead right after the last compaction, in percent.
+    fresh: AtomicU8,
     #[cfg(test)]
     pub(crate) fail_next_commit: std::sync::atomic::AtomicBool,
 }
@@ -84,10 +86,15 @@ impl Disk {
             file,
             sealer,
             live: AtomicI64::new(0),
+            fresh: AtomicU8::new(0),
             #[cfg(test)]
             fail_next_commit: std::sync::atomic::AtomicBool::new(false),
         };
         disk.live.store(disk.load_live()?, Ordering::Relaxed);
+        // One that does not open is found with the other records; it costs a compaction at most.
+        if let Ok(Some(fresh)) = disk.load(&key::named(key::ENGINE, key::meta::FRESH)) {
+            disk.fresh.store(fresh, Ordering::Relaxed);
+        }
         Ok(disk)
     }
 
@@ -227,7 +234,18 @@ impl Disk {
     /// Bytes of the files, and of what is in them.
     pub(crate) fn space(&self) -> Space {
         let live = u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0);
-        Space { disk_bytes: self.db.size_on_disk().unwrap_or(0), live_bytes: live }
+        let fresh_dead_percent = self.fresh.load(Ordering::Relaxed);
+        Space { disk_bytes: self.db.size_on_disk().unwrap_or(0), live_bytes: live, fresh_dead_percent }
+    }
+
+    /// Puts down how dead this database is that was compacted just now. Durable on return.
+    pub(crate) fn set_fresh(&self) -> Result<(), WriteError> {
+        let space = self.space();
+        // A small one has room in its segments, which says nothing of what it becomes.
+        let dead = if space.disk_bytes < COMPACT_MIN_BYTES { 0 } else { space.dead_percent() };
+        self.fresh.store(dead, Ordering::Relaxed);
+        self.write(vec![self.seal(key::named(key::ENGINE, key::meta::FRESH), &record::encode(&dead))])?;
+        self.commit()
     }
 
     /// Every record as it is stored, in order.

@@ -289,6 +289,7 @@ fn compacted(
     let records = copied.records;
     copied.swap().map_err(|error| compact_failed(&database, error))?;
     let disk = open(&database).map_err(|error| write_failed(&database, error))?;
+    disk.set_fresh().map_err(|error| write_failed(&database, error))?;
     let compacted = compact::compacted(before, disk.space(), records, begun);
     compact::tell(&compacted);
     Ok((disk, Some(compacted)))

@@ -62,6 +62,7 @@ fn every_stored_record_keeps_its_layout() {
     check("installing", &key::named(shard, meta::INSTALLING), &Installing { last: Some(position()) });
     let identity = IdentityRecord { cluster: "0190d6a0-0000-7000-8000-000000000001".to_owned(), node: 4 };
     check("identity", &key::named(key::ENGINE, meta::IDENTITY), &identity);
+    check("fresh", &key::named(key::ENGINE, meta::FRESH), &53_u8);
     check("live", &key::named(key::ENGINE, meta::LIVE), &12_345_678_901_i64);
     let pairs = vec![(Bytes::from_static(b"main/a"), Bytes::from_static(b"1"))];
     check("snapshot-chunk", &key::chunk(shard, 300, 11), &pairs);

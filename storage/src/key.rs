@@ -48,6 +48,7 @@ pub(crate) mod meta {
     pub(crate) const INSTALLING: &str = "installing";
     pub(crate) const WAL: &str = "wal";
     pub(crate) const LIVE: &str = "live";
+    pub(crate) const FRESH: &str = "fresh";
 }
 
 const HEAD: usize = 3;

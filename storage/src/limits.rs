@@ -37,6 +37,8 @@ pub const BACKUP_FRAME_BYTES: usize = 512 * 1024;
 
 /// A smaller database is not compacted unless it is asked for, in bytes.
 pub(crate) const COMPACT_MIN_BYTES: u64 = 256 * 1024 * 1024;
+/// No compaction is begun by itself that would win less, in percent of the database.
+pub(crate) const COMPACT_GAIN_PERCENT: u8 = 10;
 /// A compaction tells how far it is after so many bytes.
 pub(crate) const COMPACT_TELL_BYTES: u64 = 256 * 1024 * 1024;
 
