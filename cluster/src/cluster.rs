@@ -22,6 +22,7 @@ use crate::peer::server::{self, ServerOptions};
 use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
+use crate::room::Gauge;
 use crate::{
     ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, ShardDigest, StartError, balance, failover,
     heartbeat, leave, outbox, reach, status, verify,
@@ -56,12 +57,13 @@ pub(crate) struct Inner {
     pub(crate) service: Arc<dyn PeerService>,
     pub(crate) leaving: Leaving,
     pub(crate) reach: Reach,
+    pub(crate) room: Gauge,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     runtime: Arc<Mutex<Option<Runtime>>>,
 }
 
@@ -177,7 +179,9 @@ impl Cluster {
         command: Command,
         reply: ProposeReply,
     ) -> Result<(), ProposeError> {
-        self.inner.led(shard)?.proposer.propose_then(Some(fence), command, reply)
+        let replica = self.inner.led(shard)?;
+        self.inner.room.admit(&command)?;
+        replica.proposer.propose_then(Some(fence), command, reply)
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -277,6 +281,7 @@ async fn start(
         service,
         leaving: Leaving::default(),
         reach: Reach::default(),
+        room: Gauge::default(),
     });
     let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
@@ -371,7 +376,9 @@ impl Inner {
     }
 
     pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
-        self.led(shard)?.proposer.propose(command).await
+        let replica = self.led(shard)?;
+        self.room.admit(&command)?;
+        replica.proposer.propose(command).await
     }
 
     pub(crate) async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
@@ -440,7 +447,9 @@ impl Inner {
         match response {
             Response::Failed(Failure::NotLeader { leader }) => Err(ProposeError::NotLeader { leader }),
             Response::Failed(Failure::Overloaded) => Err(ProposeError::Overloaded),
-            Response::Failed(Failure::Unavailable | Failure::NoShard) => Err(ProposeError::Unavailable),
+            Response::Failed(Failure::Unavailable | Failure::NoShard | Failure::NoRoom) => {
+                Err(ProposeError::Unavailable)
+            }
             Response::Failed(Failure::Unknown | Failure::Fault(_)) => Err(ProposeError::Unknown),
             response => Ok(response),
         }

@@ -16,6 +16,7 @@ mod peer;
 mod proposer;
 mod reach;
 mod replica;
+mod room;
 mod status;
 mod verify;
 
@@ -33,6 +34,7 @@ pub use consensus::state_machine::ShardView;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
+pub use room::Room;
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 pub use verify::{Compared, Comparison};
 

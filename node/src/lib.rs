@@ -13,6 +13,7 @@ pub mod history;
 pub mod init;
 pub mod local;
 pub mod page;
+pub mod room;
 pub mod router;
 pub mod security;
 pub mod session;

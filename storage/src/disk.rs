@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use crate::error::StorageError;
+use crate::fault::{Faults, Point, WriteError};
 use crate::key;
 use crate::limits::{SEGMENT_BYTES, SLED_FLUSH_MS};
 use crate::record;
@@ -40,18 +41,9 @@ pub(crate) struct Disk {
     /// sled's data file under a handle of our own: `fdatasync` on it is what makes sled's `flush` durable,
     /// and the kernel reports a write-back error to each handle, whatever sled's own thread does with its one.
     file: File,
+    path: PathBuf,
     sealer: Sealer,
-    #[cfg(test)]
-    pub(crate) fail_next_commit: std::sync::atomic::AtomicBool,
-}
-
-/// Why the storage thread's work failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    #[error("writing to sled: {0}")]
-    Sled(#[from] sled::Error),
-    #[error("fdatasync: {0}")]
-    Sync(#[from] std::io::Error),
+    pub(crate) faults: Faults,
 }
 
 impl Disk {
@@ -62,17 +54,13 @@ impl Disk {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(SLED_FLUSH_MS))
-            .open()?;
-        let file = File::open(dir.join("db"))?;
+            .open()
+            .map_err(WriteError::sled("opening", dir))?;
+        let path = dir.join("db");
+        let file = File::open(&path).map_err(WriteError::file("opening", &path))?;
         // A data file just created must be found again after a power cut.
-        File::open(dir)?.sync_all()?;
-        Ok(Self {
-            db,
-            file,
-            sealer,
-            #[cfg(test)]
-            fail_next_commit: std::sync::atomic::AtomicBool::new(false),
-        })
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(WriteError::file("syncing", dir))?;
+        Ok(Self { db, file, path, sealer, faults: Faults::default() })
     }
 
     pub(crate) fn seal(&self, key: Vec<u8>, plain: &[u8]) -> Write {
@@ -126,17 +114,20 @@ impl Disk {
 
     /// Plain inserts and removes in order: sled's log keeps the order, so a crash leaves a prefix of it.
     pub(crate) fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        self.check(Point::Insert, "writing to")?;
         for Write { key, value } in writes {
             match value {
-                Some(value) => self.db.insert(key, value)?,
-                None => self.db.remove(key)?,
-            };
+                Some(value) => self.db.insert(key, value),
+                None => self.db.remove(key),
+            }
+            .map_err(WriteError::sled("writing to", &self.path))?;
         }
         Ok(())
     }
 
     /// All of `writes` or none of them, whatever happens.
     pub(crate) fn write_atomically(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        self.check(Point::Insert, "writing to")?;
         let mut batch = sled::Batch::default();
         for Write { key, value } in writes {
             match value {
@@ -144,24 +135,20 @@ impl Disk {
                 None => batch.remove(key),
             }
         }
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch).map_err(WriteError::sled("writing to", &self.path))
     }
 
     /// Everything written so far survives a power cut once this returns. Never repeated after an error:
     /// the kernel forgets what it could not write.
     pub(crate) fn commit(&self) -> Result<(), WriteError> {
-        self.db.flush()?;
-        self.file.sync_data()?;
-        Ok(())
+        self.check(Point::Flush, "flushing")?;
+        self.db.flush().map_err(WriteError::sled("flushing", &self.path))?;
+        self.check(Point::Sync, "fdatasync of")?;
+        self.file.sync_data().map_err(WriteError::file("fdatasync of", &self.path))
     }
 
-    /// A test's injected failure of the next commit.
-    pub(crate) fn check_fault(&self) -> Result<(), WriteError> {
-        #[cfg(test)]
-        if self.fail_next_commit.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(WriteError::Sync(std::io::Error::other("injected")));
-        }
-        Ok(())
+    fn check(&self, point: Point, what: &'static str) -> Result<(), WriteError> {
+        self.faults.check(point).map_err(WriteError::file(what, &self.path))
     }
 
     /// The turn of the write-ahead log that had begun when this database was opened last.

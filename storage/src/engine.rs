@@ -11,8 +11,9 @@ use chat::ids::ShardId;
 use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, WriteError};
+use crate::disk::Disk;
 use crate::error::{OpenError, StorageError};
+use crate::fault::WriteError;
 use crate::identity::{self, Identity, io_error};
 use crate::key::{self, ENGINE, meta};
 use crate::log::{LogShared, LogStore};
@@ -83,7 +84,7 @@ impl Engine {
         if creating.exists() {
             fs::remove_dir_all(&creating).map_err(io_error("removing", &creating))?;
         }
-        create_database(&creating, options).map_err(|error| write_failed(&creating, error))?;
+        create_database(&creating, options).map_err(write_failed)?;
         Wal::create(dir).map_err(|error| wal_failed(dir, error))?;
         fs::rename(&creating, dir.join(DATABASE)).map_err(io_error("naming", &creating))?;
         identity::write(dir, &options.identity, &options.node_key)?;
@@ -100,13 +101,12 @@ impl Engine {
         let lock = lock(dir)?;
         let database = dir.join(DATABASE);
         recover::remove_unfinished_files(&database).map_err(io_error("reading", &database))?;
-        let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key))
-            .map_err(|error| write_failed(&database, error))?;
+        let disk = Disk::open(&database, options.cache_bytes, sealer(&options.node_key)).map_err(write_failed)?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
         let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
-            RecoverError::Write(error) => write_failed(&database, error),
+            RecoverError::Write(error) => write_failed(error),
         })?;
         Self::start(Shared::new(disk, lock), wal).map_err(io_error("starting the storage thread of", dir))
     }
@@ -239,10 +239,10 @@ fn corrupt(place: &Path, what: String) -> OpenError {
     OpenError::Corrupt { place: place.into(), what }
 }
 
-fn write_failed(place: &Path, error: WriteError) -> OpenError {
+fn write_failed(error: WriteError) -> OpenError {
     match error {
-        WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
-        WriteError::Sled(error) => corrupt(place, error.to_string()),
+        WriteError::File { what, path, source } => io_error(what, &path)(source),
+        WriteError::Sled { path, source, .. } => corrupt(&path, source.to_string()),
     }
 }
 
@@ -250,6 +250,6 @@ fn wal_failed(dir: &Path, error: WalError) -> OpenError {
     match error {
         WalError::Io(path, source) => io_error("opening", &path)(source),
         WalError::Corrupt(what) => corrupt(dir, what),
-        WalError::Write(error) => write_failed(dir, error),
+        WalError::Write(error) => write_failed(error),
     }
 }

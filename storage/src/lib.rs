@@ -10,6 +10,7 @@ mod cache;
 mod disk;
 mod engine;
 mod error;
+mod fault;
 mod identity;
 mod install;
 mod key;
@@ -31,9 +32,12 @@ mod wal;
 pub use body::{BodyContext, BodySealer};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{OpenError, SealError, StorageError};
+pub use fault::DiskFault;
 pub use identity::Identity;
 pub use key::hex;
-pub use limits::{SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES};
+pub use limits::{
+    DISK_OPEN_BYTES, DISK_STOP_BYTES, DISK_WARN_BYTES, SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES,
+};
 pub use log::{Durable, LogBounds, LogStore};
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};
 pub use secret::{ClusterKey, NodeKey};

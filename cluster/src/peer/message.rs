@@ -149,6 +149,8 @@ pub(crate) enum Failure {
     NoShard,
     #[error("{0}")]
     Fault(String),
+    #[error("no room on its disk")]
+    NoRoom,
 }
 
 impl Request {

@@ -15,6 +15,7 @@ use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
+use crate::room::RoomWatch;
 use crate::security::SecurityLog;
 
 /// Everything is asked of the parts that own it; nothing is kept here.
@@ -24,6 +25,7 @@ pub struct NodeBackend {
     pub passwords: Passwords,
     pub security: SecurityLog,
     pub duty: Duty,
+    pub room: RoomWatch,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -32,6 +34,7 @@ pub struct NodeBackend {
 impl Backend for NodeBackend {
     fn status(&self) -> NodeStatus {
         let stats = self.engine.stats();
+        let seen = self.room.seen();
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -43,6 +46,8 @@ impl Backend for NodeBackend {
                 bytes_on_disk: stats.bytes_on_disk,
                 queued: stats.queue_depth as u64,
                 failed: self.engine.failed(),
+                room: seen.room,
+                free_bytes: seen.free_bytes,
             },
             cluster: self.cluster.status(),
         }
@@ -53,6 +58,10 @@ impl Backend for NodeBackend {
         if self.security.has_failed() {
             readiness.ready = false;
             readiness.reasons.push("the security log cannot be written: nobody can log in".to_owned());
+        }
+        if let Some(why) = self.room.complaint() {
+            readiness.ready = false;
+            readiness.reasons.push(why);
         }
         if self.duty.is_draining() {
             readiness.ready = false;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat::ids::{NodeId, ShardId};
-use cluster::ShardDigest;
+use cluster::{Room, ShardDigest};
 use serde::Serialize;
 
 use super::args::{NodesArgs, StatusArgs};
@@ -137,10 +137,14 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
     let mut rows = vec![["node", "peers at", "reachable", "sessions", "on disk", "up"].map(str::to_owned).to_vec()];
     for peer in &seen_by.cluster.peers {
         let own = answers.iter().filter_map(|a| a.status.as_ref()).find(|status| status.cluster.node == peer.node);
-        let reachable = match (peer.connected, peer.leaving) {
-            (true, true) => "yes, drained",
-            (true, false) => "yes",
-            (false, _) => "no",
+        let room = own.map_or(Room::Ample, |status| status.storage.room);
+        let reachable = match (peer.connected, room, peer.leaving) {
+            (true, Room::Full, _) => "yes, disk full",
+            (true, Room::Tight, _) => "yes, disk nearly full",
+            (true, _, true) => "yes, drained",
+            (true, Room::Low, false) => "yes, disk low",
+            (true, Room::Ample, false) => "yes",
+            (false, ..) => "no",
         };
         let mut row = vec![peer.node.to_string(), peer.address.clone(), reachable.to_owned()];
         row.extend(own.map_or_else(Vec::new, |status| {

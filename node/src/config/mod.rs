@@ -95,6 +95,9 @@ pub struct AdminSection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSection {
     pub cache_bytes: u64,
+    /// Bytes free below which the node says so, and below which it leads nothing.
+    pub warn_below_bytes: u64,
+    pub stop_below_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +155,11 @@ impl Default for NodeConfig {
                 ca: "ca.pem".into(),
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
-            storage: StorageSection { cache_bytes: 64 << 20 },
+            storage: StorageSection {
+                cache_bytes: 64 << 20,
+                warn_below_bytes: storage::DISK_WARN_BYTES,
+                stop_below_bytes: storage::DISK_STOP_BYTES,
+            },
             keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
             log: LogSection { level: "info,openraft=error,actix_server=warn".into(), format: LogFormat::Auto },
             apps: Vec::new(),

@@ -229,8 +229,18 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         small if small < 1 << 20 => Err("the cache needs at least 1 MiB".to_owned()),
         bytes => Ok(bytes),
     });
+    let size = |value: &Scalar| units::size(value.as_text()?);
+    let warn_below_bytes = section.read("warn_below", default.warn_below_bytes, size);
+    let least = 4 * storage::DISK_OPEN_BYTES;
+    let stop_below_bytes = section.read("stop_below", default.stop_below_bytes, |value| match size(value)? {
+        small if small < least => Err(format!("at least {} MiB: closing and opening need room", least >> 20)),
+        bytes => Ok(bytes),
+    });
+    if warn_below_bytes < stop_below_bytes {
+        section.problem_at("warn_below", "must not be below stop_below", None);
+    }
     section.finish();
-    StorageSection { cache_bytes }
+    StorageSection { cache_bytes, warn_below_bytes, stop_below_bytes }
 }
 
 fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection {

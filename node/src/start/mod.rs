@@ -1,5 +1,6 @@
 //! The composition root: opens what is stored, starts the replicas, the actors and the listeners, and stops them in order.
 
+pub(crate) mod disk;
 mod founding;
 
 use std::num::NonZero;
@@ -15,15 +16,17 @@ use chat::limits;
 use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use storage::{BodySealer, Engine};
+use storage::{BodySealer, Engine, EngineOptions};
 
 use crate::admin::{self, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
+use crate::cli::Exit;
 use crate::config::{self, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
+use crate::room::{Marks, RoomWatch};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Services};
@@ -33,12 +36,10 @@ use crate::{socket, tls};
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Between two looks for a replica that can no longer work.
 const WATCH: Duration = Duration::from_secs(1);
-/// Exit code after a failure of storage or of a replica: restart the process and read its log.
-const EXIT_STORAGE: i32 = 70;
 
-/// Runs a node until it is told to stop.
-pub fn run(config: NodeConfig) -> anyhow::Result<()> {
-    actix::System::new().block_on(serve(config))
+/// Runs a node until it is told to stop. `again` is the command that starts it, for whoever has to.
+pub fn run(config: NodeConfig, again: &str) -> anyhow::Result<()> {
+    actix::System::new().block_on(serve(config, again.to_owned()))
 }
 
 /// Everything of a node that has an end.
@@ -48,25 +49,16 @@ struct Node {
     fan_out: FanOutHandle,
     security: SecurityLog,
     sessions: Sessions,
+    duty: Duty,
+    room: RoomWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
 }
 
-impl Node {
-    fn duty(&self) -> Duty {
-        Duty { cluster: self.cluster.clone(), fan_out: self.fan_out.clone(), sessions: self.sessions.clone() }
-    }
-}
-
-async fn serve(config: NodeConfig) -> anyhow::Result<()> {
+async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
-    // Opening replays sled's log: seconds of blocking work.
-    let engine = web::block(move || Engine::open(options)).await?.context("the data directory does not open")?;
-    engine.on_failure(Box::new(|error| {
-        tracing::error!(event = "storage_failed", %error, "nothing can be made durable any more: ending");
-        std::process::exit(EXIT_STORAGE);
-    }));
+    let (engine, room) = open(&config, options, again).await?;
     let sealer = BodySealer::new(&keys.cluster);
     let security = SecurityOptions { dir: config.node.data_dir.join("security"), node: config.node.id, key: keys.node };
     let security = security::open(security).context("the security log does not open")?;
@@ -85,7 +77,10 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
-    let node = Node { engine, cluster, fan_out, security, sessions: Sessions::default(), serving: Arc::default() };
+    let sessions = Sessions::default();
+    let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
+    actix::spawn(room.clone().run(duty.clone()));
+    let node = Node { engine, cluster, fan_out, security, sessions, duty, room, serving: Arc::default() };
     let admin = start_admin(&config, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -108,6 +103,19 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     say_ready(&config);
     stop_signal().await;
     stop(node, vec![clients, admin]).await
+}
+
+/// Opens what is stored, and begins to watch the disk that it is on.
+async fn open(config: &NodeConfig, options: EngineOptions, again: String) -> anyhow::Result<(Engine, RoomWatch)> {
+    const FAILED: &str = "the data directory does not open";
+    let (node, dir) = (config.node.id, config.node.data_dir.clone());
+    disk::check_room(&dir).context(FAILED)?;
+    // Opening replays sled's log: seconds of blocking work.
+    let engine = web::block(move || Engine::open(options)).await?.context(FAILED)?;
+    let marks = Marks { warn_below: config.storage.warn_below_bytes, stop_below: config.storage.stop_below_bytes };
+    let room = RoomWatch::new(&dir, marks).context("the free space of the data directory cannot be read")?;
+    engine.on_failure(Box::new(move |error| disk::end(error, node, &dir, &again)));
+    Ok((engine, room))
 }
 
 /// Worker threads for clients, and arbiters for group actors: half the cores each. The replicas and storage have their
@@ -150,7 +158,8 @@ fn start_admin(config: &NodeConfig, node: &Node, passwords: Passwords) -> anyhow
         engine: node.engine.clone(),
         passwords,
         security: node.security.clone(),
-        duty: node.duty(),
+        duty: node.duty.clone(),
+        room: node.room.clone(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });
@@ -182,7 +191,7 @@ async fn watch_replicas(cluster: Cluster) {
         if let Some(failed) = cluster.status().shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
             let (shard, why) = failed;
             tracing::error!(event = "replica_failed", %shard, why, "a replica cannot go on: ending");
-            std::process::exit(EXIT_STORAGE);
+            std::process::exit(i32::from(Exit::Replica as u8));
         }
     }
 }
@@ -202,7 +211,7 @@ async fn stop_signal() {
 
 async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     tracing::info!(event = "node_stopping", "stopping");
-    node.duty().drain(GOODBYE).await;
+    node.duty.drain(GOODBYE).await;
     for listener in listeners {
         listener.stop(true).await;
     }
