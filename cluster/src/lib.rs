@@ -4,6 +4,7 @@
 //! ([`Cluster::propose`]) or sent there ([`Cluster::submit`]); every replica applies every entry and tells the node above
 //! through [`Feed`]. Reads are local after a [`Cluster::read_barrier`].
 
+mod admission;
 mod asked;
 mod balance;
 mod cluster;

@@ -29,7 +29,7 @@ use crate::history::{EventEncoder, History};
 use crate::room::{Marks, RoomWatch};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
-use crate::session::{Floor, Services};
+use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
@@ -94,6 +94,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         authenticator,
         security: node.security.clone(),
         sessions: node.sessions.clone(),
+        pages: Pages::default(),
         epoch,
     });
     let fan_out = node.fan_out.clone();
