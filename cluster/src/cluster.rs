@@ -247,6 +247,7 @@ async fn start(
         server::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
     let lane = |peer: &Peer| {
         let lane = Lane::start(LaneOptions {
+            versions: options.versions,
             cluster: options.cluster.clone(),
             node: options.node,
             peer: peer.id,
@@ -283,7 +284,13 @@ async fn start(
         reach: Reach::default(),
         room: Gauge::default(),
     });
-    let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
+    let accept = ServerOptions {
+        versions: options.versions,
+        cluster: options.cluster,
+        node: options.node,
+        members,
+        tls: server_tls,
+    };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
     for shard in 0..=inner.shards {
         tokio::spawn(outbox::run(inner.clone(), ShardId(shard)));

@@ -32,6 +32,7 @@ use storage::Engine;
 
 pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
+pub use peer::hello::Versions;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
@@ -75,6 +76,8 @@ pub struct ClusterOptions {
     pub listen: SocketAddr,
     pub tls: PeerTls,
     pub timing: Timing,
+    /// Of the peer protocol; the default is what this build speaks.
+    pub versions: Versions,
     pub engine: Engine,
 }
 

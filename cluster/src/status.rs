@@ -4,7 +4,9 @@ use chat::ids::{NodeId, ShardId};
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
+use crate::Peer;
 use crate::cluster::Inner;
+use crate::peer::lane::Lane;
 use crate::replica::Replica;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,14 @@ pub struct PeerStatus {
     /// It was asked to lead nothing: it leaves, or rests.
     #[serde(default)]
     pub leaving: bool,
+    /// The version of the peer protocol spoken with it last, and the release that it runs.
+    #[serde(default)]
+    pub version: Option<u16>,
+    #[serde(default)]
+    pub release: Option<String>,
+    /// Why the two did not understand each other, if so.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,17 +69,21 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
     ClusterStatus {
         cluster: inner.cluster.clone(),
         node: inner.node,
-        peers: inner
-            .members
-            .iter()
-            .map(|peer| PeerStatus {
-                node: peer.id,
-                address: peer.address.to_string(),
-                connected: inner.connected(peer.id),
-                leaving: inner.leaving.contains(peer.id),
-            })
-            .collect(),
+        peers: inner.members.iter().map(|member| peer(inner, member)).collect(),
         shards: inner.replicas.iter().map(|replica| shard(replica, &members)).collect(),
+    }
+}
+
+fn peer(inner: &Inner, peer: &Peer) -> PeerStatus {
+    let heard = inner.lane(peer.id).map(Lane::heard).unwrap_or_default();
+    PeerStatus {
+        node: peer.id,
+        address: peer.address.to_string(),
+        connected: inner.connected(peer.id),
+        leaving: inner.leaving.contains(peer.id),
+        version: heard.version,
+        release: heard.release,
+        refused: heard.refused,
     }
 }
 

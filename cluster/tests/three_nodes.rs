@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chat::command::{Command, ConversationCommand, Outcome, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
-use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Feed, Peer, PeerService, PeerTls, Timing, Versions};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::{Engine, EngineOptions, Identity, NodeKey};
@@ -95,6 +95,17 @@ impl Node {
     }
 
     async fn start_with(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId, timing: Timing) -> Self {
+        Self::start_speaking(dir, authority, peers, node, timing, Versions::default()).await
+    }
+
+    async fn start_speaking(
+        dir: &Path,
+        authority: &Authority,
+        peers: &[Peer],
+        node: NodeId,
+        timing: Timing,
+        versions: Versions,
+    ) -> Self {
         if !dir.join(format!("node-{node}")).exists() {
             Engine::create(&engine_options(dir, node)).unwrap();
         }
@@ -108,6 +119,7 @@ impl Node {
             listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: authority.tls(node),
             timing,
+            versions,
             engine: engine.clone(),
         };
         let notes = Arc::new(Notes::default());
@@ -186,6 +198,8 @@ async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
     let authority = Authority::new();
     let peers = free_peers(3);
     let mut nodes = three(dir.path(), &authority, &peers, Timing::default()).await;
+    let connected = |cluster: &Cluster| cluster.status().peers.iter().all(|peer| peer.connected);
+    until("connections", || connected(&nodes[0].cluster)).await;
     let sent: Vec<String> = (0..300).map(|n| format!("1: {n}")).collect();
     for n in 0..300 {
         nodes[0].cluster.tell(3, Bytes::from(n.to_string())).unwrap();
@@ -358,4 +372,29 @@ async fn a_replica_whose_state_differs_is_found_and_named() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_two_releases_speak_what_both_know_or_say_who_is_to_be_upgraded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, peers) = (Authority::new(), free_peers(2));
+    let start = |node, oldest, newest| {
+        let versions = Versions { oldest, newest };
+        Node::start_speaking(dir.path(), &authority, &peers, node, Timing::default(), versions)
+    };
+    let seen = |by: &Node, node: NodeId| by.cluster.status().peers.into_iter().find(|peer| peer.node == node).unwrap();
+    let (old, new) = (start(1, 3, 4).await, start(2, 3, 5).await);
+    until("both are connected", || seen(&old, 2).connected && seen(&new, 1).connected).await;
+    assert_eq!((seen(&old, 2).version, seen(&new, 1).version), (Some(4), Some(4)));
+    until("leaders", || leaders_known(&[&old, &new])).await;
+    new.stop().await;
+
+    let newer = start(2, 5, 6).await;
+    until("both say why not", || seen(&old, 2).refused.is_some() && seen(&newer, 1).refused.is_some()).await;
+    for why in [seen(&old, 2), seen(&newer, 1)].map(|peer| peer.refused.unwrap()) {
+        assert!(why.contains("upgrade node 1 to a release that speaks version 5"), "{why}");
+    }
+    assert!(!seen(&old, 2).connected && !seen(&newer, 1).connected);
+    old.stop().await;
+    newer.stop().await;
 }

@@ -10,24 +10,6 @@ use storage::{Applied, LogPosition, LogRecord, SnapshotChunk};
 
 use crate::consensus::types::VoteRecord;
 
-/// The version of this protocol. A node refuses a peer that speaks another one, and says so.
-pub(crate) const VERSION: u16 = 2;
-
-/// First message in both directions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) version: u16,
-    pub(crate) cluster: String,
-    pub(crate) node: NodeId,
-}
-
-/// The accepting side's answer to a `Hello`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Welcome {
-    Accepted(Hello),
-    Refused { reason: String },
-}
-
 /// All messages that were waiting when the connection could take more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bundle {

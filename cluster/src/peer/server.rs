@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::message::{Bundle, Hello, Message, Request, Response, VERSION, Welcome};
+use super::hello::{GREETING_BYTES, Hello, Versions, Welcome};
+use super::message::{Bundle, Message, Request, Response};
 use super::{frame, tls};
 
 /// Connections that have not yet proved who they are.
@@ -39,6 +40,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 pub(crate) struct ServerOptions {
+    pub(crate) versions: Versions,
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
     pub(crate) members: BTreeSet<NodeId>,
@@ -78,34 +80,32 @@ pub(crate) async fn accept<H: Handler>(listener: TcpListener, options: ServerOpt
 async fn greet(tcp: TcpStream, options: &ServerOptions) -> io::Result<(TlsStream<TcpStream>, NodeId)> {
     tcp.set_nodelay(true)?;
     let mut stream = TlsAcceptor::from(options.tls.clone()).accept(tcp).await?;
-    let hello: Hello = frame::read(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let words = frame::read_bytes(&mut stream, GREETING_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let by = Hello::new(options.versions, &options.cluster, options.node);
+    let old = || io::Error::new(io::ErrorKind::InvalidData, "it does not greet as this release does: it is too old");
+    let hello = Hello::decode(&words).ok_or_else(old)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let named = certificate.is_some_and(|certificate| tls::names(certificate, &options.cluster, hello.node));
-    let reason = judge(&hello, named, options);
-    if let Some(reason) = reason {
-        frame::write(&mut stream, &Welcome::Refused { reason: reason.clone() }).await?;
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    let verdict = judge(&hello, named, options, &by);
+    frame::write_bytes(&mut stream, &Welcome { by, verdict: verdict.clone() }.encode()).await?;
+    match verdict {
+        Ok(_) => Ok((stream, hello.node)),
+        Err(reason) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason)),
     }
-    let own = Hello { version: VERSION, cluster: options.cluster.clone(), node: options.node };
-    frame::write(&mut stream, &Welcome::Accepted(own)).await?;
-    Ok((stream, hello.node))
 }
 
-/// Why a peer is refused, if it is.
-fn judge(hello: &Hello, named: bool, options: &ServerOptions) -> Option<String> {
-    if hello.version != VERSION {
-        return Some(format!("it speaks version {} of the peer protocol, this node speaks {VERSION}", hello.version));
-    }
+/// The version that is spoken with a peer, or why it is refused.
+fn judge(hello: &Hello, named: bool, options: &ServerOptions, own: &Hello) -> Result<u16, String> {
     if hello.cluster != options.cluster {
-        return Some(format!("it belongs to cluster {}, this is {}", hello.cluster, options.cluster));
+        return Err(format!("it belongs to cluster {}, this is {}", hello.cluster, options.cluster));
     }
     if !options.members.contains(&hello.node) || hello.node == options.node {
-        return Some(format!("node {} is not a peer in this cluster's membership", hello.node));
+        return Err(format!("node {} is not a peer in this cluster's membership", hello.node));
     }
     if !named {
-        return Some(format!("its certificate does not name node {}", hello.node));
+        return Err(format!("its certificate does not name node {}", hello.node));
     }
-    None
+    own.versions.common(hello.versions).ok_or_else(|| own.no_common(hello))
 }
 
 async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, handler: Arc<H>) {
@@ -170,18 +170,22 @@ mod tests {
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-        let options =
-            ServerOptions { cluster: "c".to_owned(), node: 1, members: BTreeSet::from([1, 2, 3]), tls: Arc::new(tls) };
-        let hello = |version, cluster: &str, node| Hello { version, cluster: cluster.to_owned(), node };
-        assert_eq!(judge(&hello(VERSION, "c", 2), true, &options), None);
+        let versions = Versions { oldest: 3, newest: 4 };
+        let (cluster, members) = ("c".to_owned(), BTreeSet::from([1, 2, 3]));
+        let options = ServerOptions { versions, cluster, node: 1, members, tls: Arc::new(tls) };
+        let own = Hello::new(versions, "c", 1);
+        let hello = |newest, cluster, node| Hello::new(Versions { oldest: newest, newest }, cluster, node);
+        assert_eq!(judge(&hello(4, "c", 2), true, &options, &own), Ok(4));
+        assert_eq!(judge(&hello(3, "c", 2), true, &options, &own), Ok(3));
         for (bad, named) in [
-            (hello(VERSION + 1, "c", 2), true),
-            (hello(VERSION, "d", 2), true),
-            (hello(VERSION, "c", 4), true),
-            (hello(VERSION, "c", 1), true),
-            (hello(VERSION, "c", 2), false),
+            (hello(5, "c", 2), true),
+            (hello(2, "c", 2), true),
+            (hello(3, "d", 2), true),
+            (hello(3, "c", 4), true),
+            (hello(3, "c", 1), true),
+            (hello(3, "c", 2), false),
         ] {
-            assert!(judge(&bad, named, &options).is_some(), "{bad:?}");
+            assert!(judge(&bad, named, &options, &own).is_err(), "{bad:?}");
         }
     }
 }

@@ -155,7 +155,11 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
     let silent = answers.iter().filter(|answer| answer.status.is_none());
     let silent =
         silent.map(|answer| format!("\nno status from {}: {}", answer.admin, answer.error.as_deref().unwrap_or("")));
-    table(&rows) + &silent.collect::<String>()
+    let refused = seen_by.cluster.peers.iter().filter_map(|peer| {
+        let why = peer.refused.as_ref().filter(|_| !peer.connected)?;
+        Some(format!("\nnode {} is not understood: {why}", peer.node))
+    });
+    table(&rows) + &refused.collect::<String>() + &silent.collect::<String>()
 }
 
 /// Shards as the first node sees them, and how far each asked node's replica is behind the furthest one.

@@ -13,7 +13,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing};
+use cluster::{Cluster, ClusterOptions, Peer, PeerTls, Timing, Versions};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine, EngineOptions};
@@ -148,6 +148,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             election_min: config.cluster.election_min,
             election_max: config.cluster.election_max,
         },
+        versions: Versions::default(),
         engine: engine.clone(),
     })
 }
