@@ -95,7 +95,7 @@ catalogue! {
     /// A position beyond the conversation's head.
     SeqBeyondHead = 1310, "seq_beyond_head", false, None;
     // 15xx: the service
-    /// A queue is full; nothing was done.
+    /// A queue is full, or stays long; nothing was done.
     Overloaded = 1501, "overloaded", true, None;
     /// No leader or no majority; nothing was done.
     Unavailable = 1502, "unavailable", true, None;

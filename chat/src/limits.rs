@@ -96,6 +96,24 @@ pub const GROUP_IDLE_MS: u64 = 60_000;
 
 /// Commands waiting for one shard's proposer.
 pub const PROPOSER_QUEUE: usize = 4_096;
+/// A shard in whose proposer's queue every command waited longer than the first of these, for as long as the second, takes no
+/// new messages until that is over, in milliseconds.
+pub const SHED_ABOVE_MS: u64 = 1_000;
+pub const SHED_AFTER_MS: u64 = 500;
+/// Nor one whose queue would take longer than this to empty, in milliseconds: what enters it would be given up before its turn.
+pub const SHED_AT_ONCE_MS: u64 = 2_000;
+/// After which they may come again, in milliseconds: those that were refused before come first.
+pub const SHED_RETRY_MIN_MS: u64 = 250;
+pub const SHED_RETRY_MAX_MS: u64 = 10_000;
+/// When a request that found a full queue may come again, in milliseconds.
+pub const FULL_RETRY_MS: u64 = 200;
+/// Pages of history and lists that a node reads for clients at once, and when one of its shards takes no new messages.
+pub const PAGES_AT_ONCE: usize = 16;
+pub const PAGES_AT_ONCE_PRESSED: usize = 2;
+/// Pages that wait for their turn; one more is refused.
+pub const PAGES_WAITING: usize = 256;
+/// When a refused page may be asked for again, in milliseconds.
+pub const PAGES_RETRY_MS: u64 = 1_000;
 /// Commands in one log entry.
 pub const ENTRY_COMMANDS: usize = 256;
 /// Bytes of one log entry. With its header and seal it stays below [`VALUE_BYTES`].
@@ -174,4 +192,7 @@ const _: () = {
     assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
+    assert!(SHED_ABOVE_MS + SHED_AFTER_MS < PEER_TIMEOUT_MS, "refused before those ahead are given up");
+    assert!(SHED_ABOVE_MS < SHED_AT_ONCE_MS && 2 * SHED_AT_ONCE_MS <= PEER_TIMEOUT_MS);
+    assert!(PAGES_AT_ONCE_PRESSED < PAGES_AT_ONCE && SHED_RETRY_MIN_MS < SHED_RETRY_MAX_MS);
 };

@@ -26,6 +26,9 @@ impl Inner {
             Request::Reach => return Response::Reach(reach::reached(self)),
             _ => {}
         }
+        if !self.room.takes(&request) {
+            return Response::Failed(Failure::NoRoom);
+        }
         let Some(replica) = request.shard().and_then(|shard| self.replica(shard)) else {
             return Response::Failed(Failure::NoShard);
         };

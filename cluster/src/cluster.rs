@@ -25,6 +25,7 @@ use crate::peer::server::{self, ServerOptions};
 use crate::proposer::{Fence, ProposeError, ProposeReply, Proposed};
 use crate::reach::Reach;
 use crate::replica::{Replica, ReplicaOptions};
+use crate::room::Gauge;
 use crate::roster::{Lanes, Table};
 use crate::scrub::Scrub;
 use crate::{
@@ -72,12 +73,13 @@ pub(crate) struct Inner {
     pub(crate) leaving: Leaving,
     pub(crate) reach: Reach,
     pub(crate) scrub: Scrub,
+    pub(crate) room: Gauge,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     runtime: Arc<Mutex<Option<Runtime>>>,
 }
 
@@ -193,7 +195,9 @@ impl Cluster {
         command: Command,
         reply: ProposeReply,
     ) -> Result<(), ProposeError> {
-        self.inner.led(shard)?.proposer.propose_then(Some(fence), command, reply)
+        let replica = self.inner.led(shard)?;
+        self.inner.room.admit(&command)?;
+        replica.proposer.propose_then(Some(fence), command, reply)
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -291,7 +295,8 @@ async fn start(
     let listener =
         server::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
     let expelled = Arc::new(watch::channel(false).0);
-    let lanes = Arc::new(Lanes::new(options.cluster.clone(), options.node, client_tls, expelled.clone()));
+    let (cluster, versions) = (options.cluster.clone(), options.versions);
+    let lanes = Arc::new(Lanes::new(cluster, options.node, versions, client_tls, expelled.clone()));
     let table = Table::configured(&options.members);
     lanes.follow(&table);
     let founders: BTreeSet<NodeId> = table.ids().collect();
@@ -324,13 +329,19 @@ async fn start(
         leaving: Leaving::default(),
         reach: Reach::default(),
         scrub: Scrub::default(),
+        room: Gauge::default(),
     });
     inner.read_table();
     if *inner.expelled.borrow() {
         return Err(StartError::Removed { node: options.node });
     }
-    let members = inner.table.clone();
-    let accept = ServerOptions { cluster: options.cluster, node: options.node, members, tls: server_tls };
+    let accept = ServerOptions {
+        versions,
+        cluster: options.cluster,
+        node: options.node,
+        members: inner.table.clone(),
+        tls: server_tls,
+    };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
     inner.begin();
     tokio::spawn(scrub::run(inner.clone(), options.engine, options.scrub));
@@ -441,7 +452,9 @@ impl Inner {
     }
 
     pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
-        self.led(shard)?.proposer.propose(command).await
+        let replica = self.led(shard)?;
+        self.room.admit(&command)?;
+        replica.proposer.propose(command).await
     }
 
     pub(crate) async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
@@ -510,7 +523,9 @@ impl Inner {
         match response {
             Response::Failed(Failure::NotLeader { leader }) => Err(ProposeError::NotLeader { leader }),
             Response::Failed(Failure::Overloaded) => Err(ProposeError::Overloaded),
-            Response::Failed(Failure::Unavailable | Failure::NoShard) => Err(ProposeError::Unavailable),
+            Response::Failed(Failure::Unavailable | Failure::NoShard | Failure::NoRoom) => {
+                Err(ProposeError::Unavailable)
+            }
             Response::Failed(Failure::Unknown | Failure::Fault(_)) => Err(ProposeError::Unknown),
             response => Ok(response),
         }

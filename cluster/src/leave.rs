@@ -21,13 +21,36 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long peers may take to hear that this node leaves.
 const TELL: Duration = Duration::from_millis(500);
 
+/// Why this node leads nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Why {
+    /// It stops, or an operator drains it.
+    Duty = 1,
+    /// Its disk is nearly full.
+    NoRoom = 2,
+}
+
 /// Nodes that lead nothing because they leave or rest, as far as this node was told.
 #[derive(Debug, Default)]
-pub(crate) struct Leaving(Mutex<BTreeSet<NodeId>>);
+pub(crate) struct Leaving {
+    nodes: Mutex<BTreeSet<NodeId>>,
+    /// This node's own reasons, a bit each.
+    why: Mutex<u8>,
+}
 
 impl Leaving {
+    /// Adds a reason of this node's own, or takes it away. Whether that changes anything for others.
+    fn because(&self, own: NodeId, why: Why, holds: bool) -> bool {
+        let mut all = self.why.lock();
+        let before = *all;
+        *all = if holds { before | why as u8 } else { before & !(why as u8) };
+        self.set(own, *all != 0);
+        (before == 0) != (*all == 0)
+    }
+
     pub(crate) fn set(&self, node: NodeId, leaving: bool) {
-        let mut nodes = self.0.lock();
+        let mut nodes = self.nodes.lock();
         if leaving {
             nodes.insert(node);
         } else {
@@ -36,16 +59,24 @@ impl Leaving {
     }
 
     pub(crate) fn contains(&self, node: NodeId) -> bool {
-        self.0.lock().contains(&node)
+        self.nodes.lock().contains(&node)
     }
 }
 
 /// Hands over every shard that this node leads, and leads none from then on. How many it still leads after `within`: none
 /// unless no other node is there to lead them.
 pub(crate) async fn resign(inner: &Arc<Inner>, within: Duration) -> usize {
-    inner.leaving.set(inner.node, true);
-    announce(inner, true).await;
+    rest(inner, Why::Duty, true).await;
     hand_over(inner, within).await
+}
+
+/// Notes whether this node has a reason to lead nothing, and tells its peers what follows. Whether that is new to them.
+pub(crate) async fn rest(inner: &Inner, why: Why, holds: bool) -> bool {
+    let changed = inner.leaving.because(inner.node, why, holds);
+    if changed {
+        announce(inner, inner.leaving.contains(inner.node)).await;
+    }
+    changed
 }
 
 pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
@@ -79,8 +110,7 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, within: Duration) -> usize {
 
 /// Leads again what balance gives it.
 pub(crate) async fn return_to_duty(inner: &Arc<Inner>) {
-    inner.leaving.set(inner.node, false);
-    announce(inner, false).await;
+    rest(inner, Why::Duty, false).await;
 }
 
 async fn announce(inner: &Inner, leaving: bool) {
@@ -113,6 +143,16 @@ pub(crate) fn successor(candidates: &[(NodeId, u64)], shard: ShardId, attempts: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_rests_as_long_as_it_has_any_reason() {
+        let leaving = Leaving::default();
+        assert!(leaving.because(1, Why::NoRoom, true) && leaving.contains(1));
+        assert!(!leaving.because(1, Why::Duty, true), "nothing new to others");
+        assert!(!leaving.because(1, Why::NoRoom, false) && leaving.contains(1));
+        assert!(leaving.because(1, Why::Duty, false) && !leaving.contains(1));
+        assert!(!leaving.because(1, Why::Duty, false));
+    }
 
     #[test]
     fn shards_are_handed_to_those_that_are_up_to_date_and_spread_over_them() {

@@ -4,6 +4,7 @@
 //! ([`Cluster::propose`]) or sent there ([`Cluster::submit`]); every replica applies every entry and tells the node above
 //! through [`Feed`]. Reads are local after a [`Cluster::read_barrier`].
 
+mod admission;
 mod asked;
 mod balance;
 mod cluster;
@@ -23,6 +24,7 @@ mod repair;
 mod replica;
 mod restore;
 mod retention;
+mod room;
 mod roster;
 mod scrub;
 mod status;
@@ -40,12 +42,14 @@ use storage::Engine;
 pub use cluster::{Cluster, ReadError};
 pub use consensus::state_machine::ShardView;
 pub use housekeeping::Housekeeping;
+pub use peer::hello::Versions;
 pub use peer::lane::CallError;
 pub use peer::tls::{PeerTls, TlsError};
 pub use placement::PlannedMove;
 pub use proposer::{Fence, ProposeError, ProposeReply, Proposed};
 pub use repair::Integrity;
 pub use restore::{RestoreError, RestoredShard, RestoredView};
+pub use room::Room;
 pub use scrub::{ScrubProgress, Scrubbing};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
 pub use verify::{Compared, Comparison};
@@ -90,6 +94,8 @@ pub struct ClusterOptions {
     pub tls: PeerTls,
     pub timing: Timing,
     pub housekeeping: Housekeeping,
+    /// Of the peer protocol; the default is what this build speaks.
+    pub versions: Versions,
     pub engine: Engine,
     pub scrub: Scrubbing,
 }

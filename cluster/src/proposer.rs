@@ -18,6 +18,8 @@ use chat::limits::{ENTRY_BYTES, ENTRY_COMMANDS, LEASE_WAIT_MS, PROPOSER_QUEUE};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
+use crate::admission::{Core as Admission, Gate};
+
 /// Between two attempts to write while the leader's lease has run out.
 const LEASE_PAUSE: Duration = Duration::from_millis(5);
 const LEASE_WAIT: Duration = Duration::from_millis(LEASE_WAIT_MS);
@@ -75,6 +77,8 @@ impl Drop for Reply {
 }
 
 struct Pending {
+    /// When it began to wait.
+    since: Instant,
     command: Command,
     fence: Option<Fence>,
     reply: Reply,
@@ -109,14 +113,16 @@ pub(crate) trait EntryLog: Send + Sync + 'static {
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Pending>,
     fence: Arc<AtomicU64>,
+    /// Whether new messages are taken; asked by who has them, before they cost anything.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Proposer {
     pub(crate) fn start(shard: ShardId, log: impl EntryLog) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSER_QUEUE);
-        let fence = Arc::new(AtomicU64::new(0));
-        tokio::spawn(run(shard, log, waiting, fence.clone()));
-        Self { queue, fence }
+        let (fence, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Gate::default()));
+        tokio::spawn(run(shard, log, waiting, fence.clone(), gate.clone()));
+        Self { queue, fence, gate }
     }
 
     /// The one that holds now.
@@ -138,7 +144,8 @@ impl Proposer {
         command: Command,
         reply: ProposeReply,
     ) -> Result<(), ProposeError> {
-        let refused = match self.queue.try_send(Pending { command, fence, reply: Reply(Some(reply)) }) {
+        let pending = Pending { since: Instant::now(), command, fence, reply: Reply(Some(reply)) };
+        let refused = match self.queue.try_send(pending) {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
@@ -151,9 +158,20 @@ impl Proposer {
     }
 }
 
-async fn run(shard: ShardId, log: impl EntryLog, mut waiting: mpsc::Receiver<Pending>, fence: Arc<AtomicU64>) {
+async fn run(
+    shard: ShardId,
+    log: impl EntryLog,
+    mut waiting: mpsc::Receiver<Pending>,
+    fence: Arc<AtomicU64>,
+    gate: Arc<Gate>,
+) {
     let mut held = None;
+    let mut admission = Admission::new(Instant::now());
     loop {
+        if held.is_none() && waiting.is_empty() {
+            admission.idle();
+            gate.open();
+        }
         let first = match held.take() {
             Some(pending) => pending,
             None => match waiting.recv().await {
@@ -161,9 +179,14 @@ async fn run(shard: ShardId, log: impl EntryLog, mut waiting: mpsc::Receiver<Pen
                 None => return,
             },
         };
+        let since = first.since;
         // Whoever else is ready to run may have something for the same entry.
         tokio::task::yield_now().await;
         let (commands, replies) = gather(Fence(fence.load(Ordering::Relaxed)), first, &mut waiting, &mut held);
+        let now = Instant::now();
+        let taken = commands.len() as u64;
+        let shedding = admission.took(now, now - since, taken, waiting.len() as u64);
+        gate.set(shard, shedding, taken, admission.per_second());
         if commands.is_empty() {
             continue;
         }

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use crate::Peer;
 use crate::cluster::Inner;
 use crate::consensus::state_machine::ShardView;
+use crate::peer::hello::Versions;
 use crate::peer::lane::{Lane, LaneOptions};
 
 /// Between two looks whether this node is to leave.
@@ -112,6 +113,7 @@ pub(crate) enum Stranger {
 pub(crate) struct Lanes {
     cluster: String,
     node: NodeId,
+    versions: Versions,
     tls: Arc<ClientConfig>,
     /// Told when a peer says that this node was removed.
     expelled: Arc<tokio::sync::watch::Sender<bool>>,
@@ -135,10 +137,11 @@ impl Lanes {
     pub(crate) fn new(
         cluster: String,
         node: NodeId,
+        versions: Versions,
         tls: Arc<ClientConfig>,
         expelled: Arc<tokio::sync::watch::Sender<bool>>,
     ) -> Self {
-        Self { cluster, node, tls, expelled, to: RwLock::default() }
+        Self { cluster, node, versions, tls, expelled, to: RwLock::default() }
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<Lane> {
@@ -164,6 +167,7 @@ impl Lanes {
         for member in table.members.iter().filter(|member| member.id != self.node && !member.addresses.is_empty()) {
             to.entry(member.id).or_insert_with(|| {
                 let lane = Lane::start(LaneOptions {
+                    versions: self.versions,
                     cluster: self.cluster.clone(),
                     node: self.node,
                     peer: member.id,
@@ -265,7 +269,7 @@ impl Lanes {
             .expect("the provider has them")
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        Self::new(String::new(), 1, Arc::new(tls), Arc::default())
+        Self::new(String::new(), 1, Versions::default(), Arc::new(tls), Arc::default())
     }
 }
 

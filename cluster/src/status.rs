@@ -41,6 +41,14 @@ pub struct PeerStatus {
     pub client: String,
     #[serde(default)]
     pub admin: String,
+    /// The version of the peer protocol spoken with it last, and the release that it runs.
+    #[serde(default)]
+    pub version: Option<u16>,
+    #[serde(default)]
+    pub release: Option<String>,
+    /// Why the two did not understand each other, if so.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,15 +93,21 @@ pub struct ShardDigest {
 
 pub(crate) fn of(inner: &Inner) -> ClusterStatus {
     let table = inner.table();
-    let peer = |member: &Member| PeerStatus {
-        node: member.id,
-        address: member.addresses.first().map_or_else(|| member.facts.peer.clone(), ToString::to_string),
-        connected: inner.connected(member.id),
-        leaving: inner.leaving.contains(member.id),
-        state: state(member.state).to_owned(),
-        zone: member.facts.zone.clone(),
-        client: member.facts.client.clone(),
-        admin: member.facts.admin.clone(),
+    let peer = |member: &Member| {
+        let heard = inner.lane(member.id).map(|lane| lane.heard()).unwrap_or_default();
+        PeerStatus {
+            node: member.id,
+            address: member.addresses.first().map_or_else(|| member.facts.peer.clone(), ToString::to_string),
+            connected: inner.connected(member.id),
+            leaving: inner.leaving.contains(member.id),
+            state: state(member.state).to_owned(),
+            zone: member.facts.zone.clone(),
+            client: member.facts.client.clone(),
+            admin: member.facts.admin.clone(),
+            version: heard.version,
+            release: heard.release,
+            refused: heard.refused,
+        }
     };
     ClusterStatus {
         cluster: inner.cluster.clone(),

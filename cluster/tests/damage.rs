@@ -14,7 +14,7 @@ use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, pee
 use chat::state::View;
 use cluster::{
     Cluster, ClusterOptions, Feed, Housekeeping, Integrity, Peer, PeerService, PeerTls, Scrubbing, ShardStatus,
-    StartError, Timing,
+    StartError, Timing, Versions,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use storage::damage::{Database, StoredRecord};
@@ -104,6 +104,7 @@ impl Stage {
             members: self.peers.clone(),
             joined: false,
             housekeeping: Housekeeping::default(),
+            versions: Versions::default(),
             shards: SHARDS,
             listen: self.peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: PeerTls {

@@ -12,7 +12,7 @@ use chat::command::{ClusterCommand, Command, ConversationCommand, NodeFacts, Out
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
 use cluster::{
-    Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, Timing,
+    Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, Timing, Versions,
 };
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -85,6 +85,14 @@ fn engine_options(dir: &Path, node: NodeId) -> EngineOptions {
     }
 }
 
+/// What is unlike others about a node.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Founder,
+    Joiner,
+    Speaking(Versions),
+}
+
 struct Node {
     cluster: Cluster,
     engine: Engine,
@@ -98,12 +106,22 @@ impl Node {
     }
 
     async fn start_with(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId, timing: Timing) -> Self {
-        Self::begin(dir, authority, peers, node, timing, false).await
+        Self::begin(dir, authority, peers, node, timing, Kind::Founder).await
+    }
+
+    async fn start_speaking(
+        dir: &Path,
+        authority: &Authority,
+        peers: &[Peer],
+        node: NodeId,
+        versions: Versions,
+    ) -> Self {
+        Self::begin(dir, authority, peers, node, Timing::default(), Kind::Speaking(versions)).await
     }
 
     /// A node that came later than the cluster.
     async fn join(dir: &Path, authority: &Authority, peers: &[Peer], node: NodeId) -> Self {
-        Self::begin(dir, authority, peers, node, Timing::default(), true).await
+        Self::begin(dir, authority, peers, node, Timing::default(), Kind::Joiner).await
     }
 
     async fn begin(
@@ -112,7 +130,7 @@ impl Node {
         peers: &[Peer],
         node: NodeId,
         timing: Timing,
-        joined: bool,
+        kind: Kind,
     ) -> Self {
         if !dir.join(format!("node-{node}")).exists() {
             Engine::create(&engine_options(dir, node)).unwrap();
@@ -123,12 +141,13 @@ impl Node {
             node,
             cluster: CLUSTER.to_owned(),
             members: peers.to_vec(),
-            joined,
+            joined: kind == Kind::Joiner,
             shards: SHARDS,
             listen: peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: authority.tls(node),
             timing,
             housekeeping: Housekeeping::default(),
+            versions: if let Kind::Speaking(versions) = kind { versions } else { Versions::default() },
             engine: engine.clone(),
             scrub: Scrubbing::default(),
         };
@@ -208,6 +227,8 @@ async fn what_is_acked_survives_a_node_and_reaches_every_replica_once() {
     let authority = Authority::new();
     let peers = free_peers(3);
     let mut nodes = three(dir.path(), &authority, &peers, Timing::default()).await;
+    let connected = |cluster: &Cluster| cluster.status().peers.iter().all(|peer| peer.connected);
+    until("connections", || connected(&nodes[0].cluster)).await;
     let sent: Vec<String> = (0..300).map(|n| format!("1: {n}")).collect();
     for n in 0..300 {
         nodes[0].cluster.tell(3, Bytes::from(n.to_string())).unwrap();
@@ -462,4 +483,29 @@ async fn a_cluster_of_one_grows_and_its_first_node_leaves_while_it_is_written_to
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_two_releases_speak_what_both_know_or_say_who_is_to_be_upgraded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, peers) = (Authority::new(), free_peers(2));
+    let start = |node, oldest, newest| {
+        let versions = Versions { oldest, newest };
+        Node::start_speaking(dir.path(), &authority, &peers, node, versions)
+    };
+    let seen = |by: &Node, node: NodeId| by.cluster.status().peers.into_iter().find(|peer| peer.node == node).unwrap();
+    let (old, new) = (start(1, 3, 4).await, start(2, 3, 5).await);
+    until("both are connected", || seen(&old, 2).connected && seen(&new, 1).connected).await;
+    assert_eq!((seen(&old, 2).version, seen(&new, 1).version), (Some(4), Some(4)));
+    until("leaders", || leaders_known(&[&old, &new])).await;
+    new.stop().await;
+
+    let newer = start(2, 5, 6).await;
+    until("both say why not", || seen(&old, 2).refused.is_some() && seen(&newer, 1).refused.is_some()).await;
+    for why in [seen(&old, 2), seen(&newer, 1)].map(|peer| peer.refused.unwrap()) {
+        assert!(why.contains("upgrade node 1 to a release that speaks version 5"), "{why}");
+    }
+    assert!(!seen(&old, 2).connected && !seen(&newer, 1).connected);
+    old.stop().await;
+    newer.stop().await;
 }

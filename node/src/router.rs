@@ -113,7 +113,7 @@ impl Router {
         // Lost meanwhile: then it has its answer.
         let Some(reply) = self.desk.pending.lock().take(number) else { return };
         reply.send(Err(match error {
-            CallError::Overloaded => GroupFailure::Overloaded { retry_after_ms: 200 },
+            CallError::Overloaded => GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS },
             CallError::Unreachable | CallError::NoAnswer => GroupFailure::NotLeader { leader: None },
         }));
     }

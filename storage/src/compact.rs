@@ -10,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, RawRecord, WriteError, raw_bytes};
+use crate::disk::{Disk, RawRecord, raw_bytes};
 use crate::error::StorageError;
+use crate::fault::WriteError;
 use crate::limits::{COMPACT_GAIN_PERCENT, COMPACT_MIN_BYTES, COMPACT_TELL_BYTES};
 
 pub(crate) const DATABASE: &str = "db";

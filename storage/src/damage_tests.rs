@@ -1,17 +1,17 @@
 //! What only a test inside the crate can do: change bytes below the seals, and make a commit fail.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chat::ids::ShardId;
 
+use crate::fault::Point;
 use crate::key::{self, Space, meta};
 use crate::{
-    Applied, Damage, Engine, EngineOptions, Identity, LogPayload, LogPosition, LogRecord, LogStore, NodeKey, OpenError,
-    SnapshotChunk, SnapshotMeta, SnapshotSource, StorageError,
+    Applied, Damage, DiskFault, Engine, EngineOptions, Identity, LogPayload, LogPosition, LogRecord, LogStore, NodeKey,
+    OpenError, SnapshotChunk, SnapshotMeta, SnapshotSource, StorageError,
 };
 
 const SHARD: ShardId = ShardId(2);
@@ -204,6 +204,46 @@ fn chunks_of_a_snapshot_that_was_never_finished_are_removed() {
     assert_eq!(count(&engine, key::space_range(SHARD, Space::State)), 2);
 }
 
+/// Errors of the operating system as Linux numbers them.
+const ERRORS: [(i32, DiskFault); 4] =
+    [(28, DiskFault::Full), (122, DiskFault::Full), (30, DiskFault::ReadOnly), (5, DiskFault::Broken)];
+
+#[test]
+fn a_write_that_fails_anywhere_is_the_last_one_and_says_where_and_why() {
+    let at_once = [Point::WalWrite, Point::WalSync, Point::Insert];
+    let points = at_once.into_iter().chain([Point::Flush, Point::Sync]);
+    for (point, (errno, fault)) in points.flat_map(|point| ERRORS.map(|error| (point, error))) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = create(dir.path());
+        let log = engine.log(SHARD).unwrap();
+        append(&log, records(0..1)).unwrap();
+        let (sender, hooked) = mpsc::channel();
+        engine.on_failure(Box::new(move |error| sender.send(error.clone()).unwrap()));
+        engine.shared().disk.faults.plan(point, errno);
+        let first = append(&log, records(1..2));
+        if at_once.contains(&point) {
+            assert!(matches!(first, Err(StorageError::Failed { .. })), "{point:?}: {first:?}");
+        } else {
+            // sled is made durable behind the acknowledgement, by a checkpoint at the latest.
+            first.unwrap();
+            let state = engine.state(SHARD).unwrap();
+            state.apply([], Applied::default()).unwrap();
+            let failed = state.checkpoint().err();
+            assert!(matches!(failed, Some(StorageError::Failed { .. })), "{point:?}: {failed:?}");
+        }
+        let StorageError::Failed { reason, fault: found } = hooked.recv_timeout(DEADLINE).unwrap() else {
+            panic!("another error");
+        };
+        assert_eq!(found, fault, "{point:?} {errno}: {reason}");
+        let place = if matches!(point, Point::WalWrite | Point::WalSync) { "wal." } else { "db/db" };
+        assert!(reason.contains(place) && reason.contains("os error"), "{point:?}: {reason}");
+        let after = append(&log, records(2..3));
+        assert!(matches!(after, Err(StorageError::Failed { .. })), "{point:?}: {after:?}");
+        engine.close();
+        drop(log);
+    }
+}
+
 #[test]
 fn after_a_failed_commit_nothing_is_answered_and_the_hook_is_called_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,11 +254,11 @@ fn after_a_failed_commit_nothing_is_answered_and_the_hook_is_called_once() {
     engine.on_failure(Box::new(move |error| sender.send(error.to_string()).unwrap()));
     assert_eq!(engine.failed(), None);
 
-    engine.shared().disk.fail_next_commit.store(true, Ordering::SeqCst);
+    engine.shared().disk.faults.plan(Point::WalSync, 5);
     let error = append(&log, records(1..2)).unwrap_err();
     assert!(matches!(error, StorageError::Failed { .. }), "{error}");
     let said = hooked.recv_timeout(DEADLINE).unwrap();
-    assert!(said.contains("fdatasync: injected"), "{said}");
+    assert!(said.contains("fdatasync of") && said.contains("wal.0"), "{said}");
     assert_eq!(engine.failed(), Some(said));
     // The fault is gone, the verdict stays.
     for refused in [append(&log, records(2..3)), log.save_vote(Bytes::new()), log.truncate_after(None)] {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::compact::Space;
 use crate::error::StorageError;
+use crate::fault::{Faults, Point, WriteError};
 use crate::key;
 use crate::limits::{COMPACT_MIN_BYTES, SEGMENT_BYTES, SLED_FLUSH_MS};
 use crate::record;
@@ -51,22 +52,13 @@ pub(crate) struct Disk {
     /// sled's data file under a handle of our own: `fdatasync` on it is what makes sled's `flush` durable,
     /// and the kernel reports a write-back error to each handle, whatever sled's own thread does with its one.
     file: File,
+    path: PathBuf,
     sealer: Sealer,
     /// Bytes of all keys and values: what the last record of it said, and every change since.
     live: AtomicI64,
     /// Dead right after the last compaction, in percent.
     fresh: AtomicU8,
-    #[cfg(test)]
-    pub(crate) fail_next_commit: std::sync::atomic::AtomicBool,
-}
-
-/// Why the storage thread's work failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    #[error("writing to sled: {0}")]
-    Sled(#[from] sled::Error),
-    #[error("fdatasync: {0}")]
-    Sync(#[from] std::io::Error),
+    pub(crate) faults: Faults,
 }
 
 impl Disk {
@@ -77,18 +69,20 @@ impl Disk {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(SLED_FLUSH_MS))
-            .open()?;
-        let file = File::open(dir.join("db"))?;
+            .open()
+            .map_err(WriteError::sled("opening", dir))?;
+        let path = dir.join("db");
+        let file = File::open(&path).map_err(WriteError::file("opening", &path))?;
         // A data file just created must be found again after a power cut.
-        File::open(dir)?.sync_all()?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(WriteError::file("syncing", dir))?;
         let disk = Self {
             db,
             file,
+            path,
             sealer,
             live: AtomicI64::new(0),
             fresh: AtomicU8::new(0),
-            #[cfg(test)]
-            fail_next_commit: std::sync::atomic::AtomicBool::new(false),
+            faults: Faults::default(),
         };
         disk.live.store(disk.load_live()?, Ordering::Relaxed);
         // One that does not open is found with the other records; it costs a compaction at most.
@@ -103,7 +97,8 @@ impl Disk {
         if let Ok(Some(live)) = self.load::<i64>(&live_key()) {
             return Ok(live);
         }
-        self.db.iter().try_fold(0, |sum, record| Ok(sum + len(&record?)))
+        let length = |record: sled::Result<RawRecord>| record.map(|record| len(&record));
+        self.db.iter().map(length).sum::<sled::Result<i64>>().map_err(WriteError::sled("reading", &self.path))
     }
 
     pub(crate) fn seal(&self, key: Vec<u8>, plain: &[u8]) -> Write {
@@ -170,13 +165,15 @@ impl Disk {
 
     /// Plain inserts and removes in order: sled's log keeps the order, so a crash leaves a prefix of it.
     pub(crate) fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        self.may_fail(Point::Insert, "writing to")?;
         let mut grown = 0;
         for Write { key, value } in writes {
             let (key_len, len) = (key.len(), value.as_ref().map(Vec::len));
             let before = match value {
-                Some(value) => self.db.insert(key, value)?,
-                None => self.db.remove(key)?,
+                Some(value) => self.db.insert(key, value),
+                None => self.db.remove(key),
             };
+            let before = before.map_err(WriteError::sled("writing to", &self.path))?;
             grown += growth(key_len, before.map(|before| before.len()), len);
         }
         self.live.fetch_add(grown, Ordering::Relaxed);
@@ -185,18 +182,20 @@ impl Disk {
 
     /// All of `writes` or none of them, whatever happens.
     pub(crate) fn write_atomically(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        self.may_fail(Point::Insert, "writing to")?;
         let mut batch = sled::Batch::default();
         let mut grown = 0;
         for Write { key, value } in writes {
             // The batch needs its page next anyhow.
-            let before = self.db.get(&key)?.map(|before| before.len());
+            let before = self.db.get(&key).map_err(WriteError::sled("reading", &self.path))?;
+            let before = before.map(|before| before.len());
             grown += growth(key.len(), before, value.as_ref().map(Vec::len));
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch)?;
+        self.db.apply_batch(batch).map_err(WriteError::sled("writing to", &self.path))?;
         self.live.fetch_add(grown, Ordering::Relaxed);
         Ok(())
     }
@@ -206,18 +205,14 @@ impl Disk {
     pub(crate) fn commit(&self) -> Result<(), WriteError> {
         let live = self.live.load(Ordering::Relaxed);
         self.write(vec![self.seal(live_key(), &record::encode(&live))])?;
-        self.db.flush()?;
-        self.file.sync_data()?;
-        Ok(())
+        self.may_fail(Point::Flush, "flushing")?;
+        self.db.flush().map_err(WriteError::sled("flushing", &self.path))?;
+        self.may_fail(Point::Sync, "fdatasync of")?;
+        self.file.sync_data().map_err(WriteError::file("fdatasync of", &self.path))
     }
 
-    /// A test's injected failure of the next commit.
-    pub(crate) fn check_fault(&self) -> Result<(), WriteError> {
-        #[cfg(test)]
-        if self.fail_next_commit.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(WriteError::Sync(std::io::Error::other("injected")));
-        }
-        Ok(())
+    fn may_fail(&self, point: Point, what: &'static str) -> Result<(), WriteError> {
+        self.faults.check(point).map_err(WriteError::file(what, &self.path))
     }
 
     /// The turn of the write-ahead log that had begun when this database was opened last.
@@ -255,8 +250,7 @@ impl Disk {
 
     /// Inserts a record of another database that has the same key.
     pub(crate) fn write_raw(&self, record: &RawRecord) -> Result<(), WriteError> {
-        self.db.insert(&record.0, &record.1)?;
-        Ok(())
+        self.db.insert(&record.0, &record.1).map(drop).map_err(WriteError::sled("writing to", &self.path))
     }
 
     /// Whether a record opens.

@@ -13,8 +13,9 @@ use chat::limits::SHARDS_MAX;
 use parking_lot::Mutex;
 
 use crate::compact::{self, Compacted, Compaction, DATABASE, Space};
-use crate::disk::{Disk, Pair, WriteError};
+use crate::disk::{Disk, Pair};
 use crate::error::{OpenError, StorageError};
+use crate::fault::WriteError;
 use crate::identity::{self, Identity, io_error};
 use crate::key::{self, ENGINE, meta};
 use crate::log::{LogShared, LogStore};
@@ -91,7 +92,7 @@ impl Engine {
         if creating.exists() {
             fs::remove_dir_all(&creating).map_err(io_error("removing", &creating))?;
         }
-        create_database(&creating, options).map_err(|error| write_failed(&creating, error))?;
+        create_database(&creating, options).map_err(write_failed)?;
         Wal::create(dir).map_err(|error| wal_failed(dir, error))?;
         fs::rename(&creating, dir.join(DATABASE)).map_err(io_error("naming", &creating))?;
         identity::write(dir, &options.identity, &options.node_key)?;
@@ -120,12 +121,12 @@ impl Engine {
         recover::remove_unfinished_files(&database).map_err(io_error("reading", &database))?;
         let sealer = sealer(&options.node_key);
         let open = |path: &Path| Disk::open(path, options.cache_bytes, sealer.clone());
-        let disk = open(&database).map_err(|error| write_failed(&database, error))?;
+        let disk = open(&database).map_err(write_failed)?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
         let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
-            RecoverError::Write(error) => write_failed(&database, error),
+            RecoverError::Write(error) => write_failed(error),
         })?;
         let (disk, compacted) = compacted(dir, disk, compaction, open)?;
         let own = own_records(&disk).map_err(|error| corrupt(&database, error.to_string()))?;
@@ -288,8 +289,8 @@ fn compacted(
     drop(disk);
     let records = copied.records;
     copied.swap().map_err(|error| compact_failed(&database, error))?;
-    let disk = open(&database).map_err(|error| write_failed(&database, error))?;
-    disk.set_fresh().map_err(|error| write_failed(&database, error))?;
+    let disk = open(&database).map_err(write_failed)?;
+    disk.set_fresh().map_err(write_failed)?;
     let compacted = compact::compacted(before, disk.space(), records, begun);
     compact::tell(&compacted);
     Ok((disk, Some(compacted)))
@@ -309,10 +310,10 @@ fn corrupt(place: &Path, what: String) -> OpenError {
     OpenError::Corrupt { place: place.into(), what }
 }
 
-fn write_failed(place: &Path, error: WriteError) -> OpenError {
+fn write_failed(error: WriteError) -> OpenError {
     match error {
-        WriteError::Sled(sled::Error::Io(source)) | WriteError::Sync(source) => io_error("opening", place)(source),
-        WriteError::Sled(error) => corrupt(place, error.to_string()),
+        WriteError::File { what, path, source } => io_error(what, &path)(source),
+        WriteError::Sled { path, source, .. } => corrupt(&path, source.to_string()),
     }
 }
 
@@ -324,6 +325,6 @@ fn wal_failed(dir: &Path, error: WalError) -> OpenError {
     match error {
         WalError::Io(path, source) => io_error("opening", &path)(source),
         WalError::Corrupt(what) => corrupt(dir, what),
-        WalError::Write(error) => write_failed(dir, error),
+        WalError::Write(error) => write_failed(error),
     }
 }

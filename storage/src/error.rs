@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use chat::ids::ShardId;
 
+use crate::fault::DiskFault;
+
 /// An operation on an open engine. Cloned when one failure ends many waiting requests.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// A write, flush or fsync failed. Nothing is acknowledged after it; the process must end.
     #[error("storage has failed and answers nothing more: {reason}")]
-    Failed { reason: Arc<str> },
+    Failed { reason: Arc<str>, fault: DiskFault },
     /// The engine was closed while the request waited, or before.
     #[error("storage is closed")]
     Closed,
@@ -88,6 +90,16 @@ pub enum OpenError {
     Compact { place: PathBuf, source: Box<crate::compact::CompactError> },
     #[error("{what} {}", place.display())]
     Io { what: &'static str, place: PathBuf, source: std::io::Error },
+}
+
+impl OpenError {
+    /// What is wrong with the disk, if that is the reason.
+    pub fn fault(&self) -> Option<DiskFault> {
+        match self {
+            Self::Io { source, .. } => Some(DiskFault::of(source)),
+            _ => None,
+        }
+    }
 }
 
 /// A sealed thing did not open: other key, other place, or changed bytes. Which of them cannot be told.

@@ -16,6 +16,7 @@ pub mod damage;
 mod disk;
 mod engine;
 mod error;
+mod fault;
 mod identity;
 mod install;
 mod key;
@@ -43,9 +44,13 @@ pub use compact::{CompactError, Compacted, Compaction, Space};
 pub use copy::{Cut, ShardCopy};
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use error::{Damage, OpenError, SealError, StorageError};
+pub use fault::DiskFault;
 pub use identity::Identity;
 pub use key::hex;
-pub use limits::{BACKUP_FRAME_BYTES, SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES, STATE_PIECE_BYTES, STATE_VALUE_BYTES};
+pub use limits::{
+    BACKUP_FRAME_BYTES, DISK_OPEN_BYTES, DISK_STOP_BYTES, DISK_WARN_BYTES, SEALED_LOG_RECORD_BYTES, STATE_KEY_BYTES,
+    STATE_PIECE_BYTES, STATE_VALUE_BYTES,
+};
 pub use log::{Durable, LogBounds, LogStore};
 pub use rebuild::StagedState;
 pub use record::{Applied, LogPayload, LogPosition, LogRecord, SnapshotChunk, SnapshotMeta};

@@ -83,7 +83,15 @@ pub(crate) const OVERLAY_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of one record of a sealed log.
 pub const SEALED_LOG_RECORD_BYTES: usize = 64 * 1024;
 
+/// Bytes free on the disk below which a node says so, and below which it leads nothing, unless configured otherwise.
+pub const DISK_WARN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+pub const DISK_STOP_BYTES: u64 = 512 * 1024 * 1024;
+/// Bytes free that opening a data directory needs: sled's segments, a turn of the write-ahead log.
+pub const DISK_OPEN_BYTES: u64 = 32 * 1024 * 1024;
+
 const _: () = {
+    assert!(DISK_OPEN_BYTES >= 2 * SEGMENT_BYTES as u64 && DISK_OPEN_BYTES * 4 <= DISK_STOP_BYTES);
+    assert!(DISK_STOP_BYTES < DISK_WARN_BYTES);
     assert!(ENTRY_BYTES < PAYLOAD_BYTES, "an entry with its position and seal must fit a value");
     assert!(STATE_KEY_BYTES + STATE_VALUE_BYTES + 64 < PLAIN_BYTES, "a pair must fit a snapshot chunk");
     assert!(CHUNK_BYTES < PLAIN_BYTES && RECORDS_CHUNK_BYTES < PAYLOAD_BYTES, "a chunk that arrives must fit a value");

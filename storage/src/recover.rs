@@ -6,8 +6,9 @@ use std::path::Path;
 use chat::ids::ShardId;
 use serde::de::DeserializeOwned;
 
-use crate::disk::{Disk, WriteError, corrupt};
+use crate::disk::{Disk, corrupt};
 use crate::error::StorageError;
+use crate::fault::WriteError;
 use crate::install::{remove_range, staged_records};
 use crate::key::{self, ENGINE, Space, meta};
 use crate::record::{Installing, LogPosition, LogRecord, StateMarker};

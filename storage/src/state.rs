@@ -15,8 +15,9 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::disk::{Disk, WriteError};
+use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::fault::WriteError;
 use crate::key::{self, Space, meta};
 use crate::limits::{
     CHECKPOINT_BYTES, CHECKPOINT_MS, OVERLAY_BYTES, STATE_CACHE_BYTES, STATE_KEY_BYTES, STATE_VALUE_BYTES,

@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Write, WriteError};
+use crate::disk::Write;
 use crate::error::StorageError;
+use crate::fault::{DiskFault, WriteError};
 use crate::limits::{CHECKPOINT_MS, GATHER_COMMITS, GATHER_ENOUGH, GATHER_MAX, GATHER_RECORDS, WAL_WAITING_BYTES};
 use crate::log::{Durable, LogShared};
 use crate::queue::{Job, Work};
@@ -63,7 +64,7 @@ struct Writer {
 pub(crate) fn run(shared: Arc<Shared>, wal: Wal) {
     let mut ending = Ending { writer: Writer::new(shared, wal), clean: false };
     if let Err(error) = ending.writer.work() {
-        ending.writer.fail(error.to_string());
+        ending.writer.fail(error.fault(), error.to_string());
     }
     ending.clean = true;
 }
@@ -77,7 +78,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if !self.clean {
-            self.writer.fail("the storage thread panicked".to_owned());
+            self.writer.fail(DiskFault::Broken, "the storage thread panicked".to_owned());
         }
     }
 }
@@ -235,7 +236,6 @@ impl Writer {
     }
 
     fn commit_frame(&mut self) -> Result<(), WriteError> {
-        self.shared.disk.check_fault()?;
         let begun = Instant::now();
         self.wal.commit()?;
         self.last_records = std::mem::take(&mut self.records);
@@ -267,11 +267,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Everybody who waits is told, everybody who comes later too, and the node is asked to end.
-    fn fail(&mut self, reason: String) {
+    /// The node is asked to end, before what follows from the failure hides it in its log; whoever waits is told, and
+    /// everybody who comes later.
+    fn fail(&mut self, fault: DiskFault, reason: String) {
         tracing::error!(reason, "storage failed");
-        let error = StorageError::Failed { reason: reason.into() };
+        let error = StorageError::Failed { reason: reason.into(), fault };
         let left = self.shared.queue.end(error.clone());
+        self.shared.failure.happened(error.clone());
         let asked = self.asked.drain(..).chain(self.deferred.drain(..)).filter_map(|(_, done)| done);
         let asked: Vec<Durable> = asked.collect();
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -280,7 +282,6 @@ impl Writer {
             done(Err(error.clone()));
         }
         self.dirty.clear();
-        self.shared.failure.happened(error);
     }
 }
 

@@ -34,7 +34,7 @@ fn churn(engine: &Engine, rounds: std::ops::Range<u64>) {
             let value = format!("{round}:{key}:").repeat(200);
             state.apply([write(&format!("key/{key:04}"), Some(&value))], applied(1, round * 10 + 9)).unwrap();
         }
-        state.snapshot().unwrap();
+        state.checkpoint().unwrap();
     }
 }
 

@@ -1,6 +1,8 @@
 //! A stage for tests on real processes: a cluster of `campanile` nodes on loopback, and clients of it.
 
 pub mod raw;
+pub mod volume;
+pub mod written;
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,7 @@ use storage::SnapshotChunk;
 use super::state_machine::{RaftSnapshot, SnapshotData};
 use super::types::{Types, Vote, VoteRecord, io_error, log_id_of, position_of, record_of, stored_members_to_bytes};
 use crate::peer::lane::CallError;
-use crate::peer::message::{Append, Appended, Request, Response};
+use crate::peer::message::{Append, Appended, Failure, Request, Response};
 use crate::roster::Lanes;
 
 /// Deadline of one snapshot chunk, and of the installation after the last.
@@ -70,6 +70,8 @@ impl PeerClient {
     async fn call(&self, request: Request, deadline: Duration) -> Result<Response, RpcError> {
         let lane = self.lanes.get(self.target).ok_or_else(|| rpc_error(CallError::Unreachable))?;
         match lane.call(request, deadline).await.map_err(rpc_error)? {
+            // Until it has room again, it is as if it were not there.
+            Response::Failed(failure @ Failure::NoRoom) => Err(RPCError::Unreachable(Unreachable::new(&failure))),
             Response::Failed(failure) => Err(RPCError::Network(NetworkError::new(&failure))),
             response => Ok(response),
         }

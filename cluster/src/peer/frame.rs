@@ -20,6 +20,18 @@ pub(crate) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), valu
 
 /// Reads one frame. `None` at the end of the stream between frames.
 pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let Some(payload) = read_bytes(from, PEER_FRAME_BYTES).await? else { return Ok(None) };
+    codec::decode(Kind::Peer, &payload).map(Some).map_err(|error| invalid(error.to_string()))
+}
+
+/// Writes one frame of bytes that are a form of their own.
+pub(crate) async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> io::Result<()> {
+    to.write_all(&[&(payload.len() as u32).to_be_bytes(), payload].concat()).await?;
+    to.flush().await
+}
+
+/// The bytes of one frame, at most `max`.
+pub(crate) async fn read_bytes(from: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length).await {
         Ok(_) => {}
@@ -27,8 +39,8 @@ pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
         Err(error) => return Err(error),
     }
     let length = u32::from_be_bytes(length) as usize;
-    if length == 0 || length > PEER_FRAME_BYTES {
-        return Err(invalid(format!("a frame of {length} bytes, 1 to {PEER_FRAME_BYTES} are allowed")));
+    if length == 0 || length > max {
+        return Err(invalid(format!("a frame of {length} bytes, 1 to {max} are allowed")));
     }
     let mut payload = Vec::with_capacity(length);
     let mut rest = from.take(length as u64);
@@ -37,7 +49,7 @@ pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    codec::decode(Kind::Peer, &payload).map(Some).map_err(|error| invalid(error.to_string()))
+    Ok(Some(payload))
 }
 
 fn invalid(what: String) -> io::Error {

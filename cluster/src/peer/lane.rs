@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chat::ids::NodeId;
 use chat::limits::{PEER_FRAME_BYTES, PEER_QUEUE};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::io::{AsyncWrite, BufReader};
 use tokio::net::TcpStream;
@@ -18,7 +19,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::message::{Bundle, Hello, Message, Request, Response, VERSION, Welcome};
+use super::hello::{GREETING_BYTES, Hello, REMOVED, Versions, Welcome};
+use super::message::{Bundle, Message, Request, Response};
 use super::{frame, tls};
 
 /// Messages in one bundle at most; bytes are bounded by [`BUNDLE_BYTES`].
@@ -55,9 +57,20 @@ pub(crate) struct Lane {
     queue: mpsc::Sender<Outgoing>,
     connected: watch::Receiver<bool>,
     reset: Arc<Notify>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What the peer said of itself, or why it or this node does not want the other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard {
+    /// Of the peer protocol, spoken on the last connection.
+    pub(crate) version: Option<u16>,
+    pub(crate) release: Option<String>,
+    pub(crate) refused: Option<String>,
 }
 
 pub(crate) struct LaneOptions {
+    pub(crate) versions: Versions,
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
     pub(crate) peer: NodeId,
@@ -73,13 +86,18 @@ impl Lane {
         let (queue, waiting) = mpsc::channel(PEER_QUEUE);
         let (connected_sender, connected) = watch::channel(false);
         let reset = Arc::new(Notify::new());
-        tokio::spawn(run(options, waiting, connected_sender, reset.clone()));
-        Self { queue, connected, reset }
+        let heard = Arc::default();
+        tokio::spawn(run(options, waiting, connected_sender, reset.clone(), Arc::clone(&heard)));
+        Self { queue, connected, reset, heard }
     }
 
     /// Gives up the connection, if there is one, and makes another.
     pub(crate) fn reset(&self) {
         self.reset.notify_waiters();
+    }
+
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard.lock().clone()
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -125,10 +143,11 @@ async fn run(
     mut waiting: mpsc::Receiver<Outgoing>,
     connected: watch::Sender<bool>,
     reset: Arc<Notify>,
+    heard: Arc<Mutex<Heard>>,
 ) {
     let mut said = false;
     for address in options.addresses.iter().cycle() {
-        match timeout(CONNECT_TIMEOUT, connect(&options, *address))
+        match timeout(CONNECT_TIMEOUT, connect(&options, *address, &heard))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         {
@@ -162,23 +181,37 @@ async fn run(
     }
 }
 
-async fn connect(options: &LaneOptions, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+async fn connect(options: &LaneOptions, address: SocketAddr, heard: &Mutex<Heard>) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let name = tls::server_name(&options.cluster, options.peer)?;
     let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
-    let hello = Hello { version: VERSION, cluster: options.cluster.clone(), node: options.node };
-    frame::write(&mut stream, &hello).await?;
+    let hello = Hello::new(options.versions, &options.cluster, options.node);
+    frame::write_bytes(&mut stream, &hello.encode()).await?;
     // With TLS 1.3 the connection stands before the peer has judged our certificate: its first answer is the verdict.
-    match frame::read(&mut stream).await? {
-        Some(Welcome::Accepted(peer)) if peer.node == options.peer && peer.cluster == options.cluster => Ok(stream),
-        Some(Welcome::Accepted(peer)) => Err(io::Error::other(format!("it is node {} of {}", peer.node, peer.cluster))),
-        Some(Welcome::Refused { reason }) => Err(io::Error::other(format!("it refused us: {reason}"))),
-        Some(Welcome::Removed) => {
+    let answer = frame::read_bytes(&mut stream, GREETING_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let accepted = accepted(&hello, options, Welcome::decode(&answer));
+    let refused = accepted.as_ref().err().cloned();
+    let (version, release) = accepted.clone().map_or((None, None), |(version, release)| (Some(version), Some(release)));
+    *heard.lock() = Heard { version, release, refused };
+    accepted.map(|_| stream).map_err(io::Error::other)
+}
+
+/// The version to speak and the peer's release, or why the connection comes to nothing.
+fn accepted(own: &Hello, options: &LaneOptions, answer: Option<Welcome>) -> Result<(u16, String), String> {
+    let Welcome { by, verdict } = answer.ok_or("it does not greet as this release does: one of the two is too old")?;
+    if by.node != options.peer || by.cluster != options.cluster {
+        return Err(format!("it is node {} of {}", by.node, by.cluster));
+    }
+    let version = verdict.map_err(|reason| {
+        if reason == REMOVED {
             options.expelled.send_replace(true);
-            Err(io::Error::other("it says that this node was removed from the cluster"))
         }
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
+        format!("it refused us: {reason}")
+    })?;
+    match own.versions.common(by.versions) {
+        Some(common) if common == version => Ok((version, by.release)),
+        _ => Err(own.no_common(&by)),
     }
 }
 

@@ -10,28 +10,6 @@ use storage::{Applied, LogPosition, LogRecord, SnapshotChunk, StateDigest};
 
 use crate::consensus::types::VoteRecord;
 
-/// The version of this protocol. A node refuses a peer that speaks another one, and says so.
-pub(crate) const VERSION: u16 = 3;
-
-/// First message in both directions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) version: u16,
-    pub(crate) cluster: String,
-    pub(crate) node: NodeId,
-}
-
-/// The accepting side's answer to a `Hello`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Welcome {
-    Accepted(Hello),
-    Refused {
-        reason: String,
-    },
-    /// The one who said hello was a member and is none any more.
-    Removed,
-}
-
 /// All messages that were waiting when the connection could take more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bundle {
@@ -207,6 +185,8 @@ pub(crate) enum Failure {
     NoShard,
     #[error("{0}")]
     Fault(String),
+    #[error("no room on its disk")]
+    NoRoom,
 }
 
 impl Request {

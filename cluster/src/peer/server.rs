@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::message::{Bundle, Hello, Message, Request, Response, VERSION, Welcome};
+use super::hello::{GREETING_BYTES, Hello, REMOVED, Versions, Welcome};
+use super::message::{Bundle, Message, Request, Response};
 use super::{frame, tls};
 use crate::roster::{Stranger, Table};
 
@@ -40,6 +41,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 pub(crate) struct ServerOptions {
+    pub(crate) versions: Versions,
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
     pub(crate) members: Arc<RwLock<Arc<Table>>>,
@@ -79,40 +81,42 @@ pub(crate) async fn accept<H: Handler>(listener: TcpListener, options: ServerOpt
 async fn greet(tcp: TcpStream, options: &ServerOptions) -> io::Result<(TlsStream<TcpStream>, NodeId)> {
     tcp.set_nodelay(true)?;
     let mut stream = TlsAcceptor::from(options.tls.clone()).accept(tcp).await?;
-    let hello: Hello = frame::read(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let words = frame::read_bytes(&mut stream, GREETING_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let by = Hello::new(options.versions, &options.cluster, options.node);
+    let old = || io::Error::new(io::ErrorKind::InvalidData, "it does not greet as this release does: it is too old");
+    let hello = Hello::decode(&words).ok_or_else(old)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let named = certificate.is_some_and(|certificate| tls::names(certificate, &options.cluster, hello.node));
     let stranger = options.members.read().stranger(hello.node);
-    let reason = judge(&hello, named, stranger, options);
-    if let Some(reason) = reason {
-        let removed = named && stranger == Some(Stranger::Removed) && hello.cluster == options.cluster;
-        let answer = if removed { Welcome::Removed } else { Welcome::Refused { reason: reason.clone() } };
-        frame::write(&mut stream, &answer).await?;
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    let verdict = judge(&hello, named, stranger, options, &by);
+    frame::write_bytes(&mut stream, &Welcome { by, verdict: verdict.clone() }.encode()).await?;
+    match verdict {
+        Ok(_) => Ok((stream, hello.node)),
+        Err(reason) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason)),
     }
-    let own = Hello { version: VERSION, cluster: options.cluster.clone(), node: options.node };
-    frame::write(&mut stream, &Welcome::Accepted(own)).await?;
-    Ok((stream, hello.node))
 }
 
-/// Why a peer is refused, if it is.
-fn judge(hello: &Hello, named: bool, stranger: Option<Stranger>, options: &ServerOptions) -> Option<String> {
-    if hello.version != VERSION {
-        return Some(format!("it speaks version {} of the peer protocol, this node speaks {VERSION}", hello.version));
-    }
+/// The version that is spoken with a peer, or why it is refused.
+fn judge(
+    hello: &Hello,
+    named: bool,
+    stranger: Option<Stranger>,
+    options: &ServerOptions,
+    own: &Hello,
+) -> Result<u16, String> {
     if hello.cluster != options.cluster {
-        return Some(format!("it belongs to cluster {}, this is {}", hello.cluster, options.cluster));
+        return Err(format!("it belongs to cluster {}, this is {}", hello.cluster, options.cluster));
     }
-    if stranger == Some(Stranger::Removed) {
-        return Some(format!("node {} was removed from this cluster", hello.node));
+    if named && stranger == Some(Stranger::Removed) {
+        return Err(REMOVED.to_owned());
     }
     if stranger.is_some() || hello.node == options.node {
-        return Some(format!("node {} is not a peer in this cluster's membership", hello.node));
+        return Err(format!("node {} is not a peer in this cluster's membership", hello.node));
     }
     if !named {
-        return Some(format!("its certificate does not name node {}", hello.node));
+        return Err(format!("its certificate does not name node {}", hello.node));
     }
-    None
+    own.versions.common(hello.versions).ok_or_else(|| own.no_common(hello))
 }
 
 async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, options: &ServerOptions, handler: Arc<H>) {
@@ -181,18 +185,25 @@ mod tests {
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-        let options = ServerOptions { cluster: "c".to_owned(), node: 1, members: Arc::default(), tls: Arc::new(tls) };
-        let hello = |version, cluster: &str, node| Hello { version, cluster: cluster.to_owned(), node };
-        assert_eq!(judge(&hello(VERSION, "c", 2), true, None, &options), None);
+        let versions = Versions { oldest: 3, newest: 4 };
+        let (cluster, members) = ("c".to_owned(), Arc::default());
+        let options = ServerOptions { versions, cluster, node: 1, members, tls: Arc::new(tls) };
+        let own = Hello::new(versions, "c", 1);
+        let hello = |newest, cluster, node| Hello::new(Versions { oldest: newest, newest }, cluster, node);
+        assert_eq!(judge(&hello(4, "c", 2), true, None, &options, &own), Ok(4));
+        assert_eq!(judge(&hello(3, "c", 2), true, None, &options, &own), Ok(3));
+        let removed = judge(&hello(3, "c", 4), true, Some(Stranger::Removed), &options, &own);
+        assert_eq!(removed, Err(REMOVED.to_owned()));
         for (bad, named, stranger) in [
-            (hello(VERSION + 1, "c", 2), true, None),
-            (hello(VERSION, "d", 2), true, None),
-            (hello(VERSION, "c", 4), true, Some(Stranger::Unknown)),
-            (hello(VERSION, "c", 4), true, Some(Stranger::Removed)),
-            (hello(VERSION, "c", 1), true, None),
-            (hello(VERSION, "c", 2), false, None),
+            (hello(5, "c", 2), true, None),
+            (hello(2, "c", 2), true, None),
+            (hello(3, "d", 2), true, None),
+            (hello(3, "c", 4), true, Some(Stranger::Unknown)),
+            (hello(3, "c", 4), false, Some(Stranger::Removed)),
+            (hello(3, "c", 1), true, None),
+            (hello(3, "c", 2), false, None),
         ] {
-            assert!(judge(&bad, named, stranger, &options).is_some(), "{bad:?}");
+            assert!(judge(&bad, named, stranger, &options, &own).is_err(), "{bad:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the admin listener says, as JSON.
 
 use chat::ids::{AppId, ShardId, UserId};
-use cluster::ClusterStatus;
+use cluster::{ClusterStatus, Room};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`: the cluster as this node sees it.
@@ -46,6 +46,11 @@ pub struct StorageStatus {
     pub queued: u64,
     /// Why nothing can be stored any more, if so.
     pub failed: Option<String>,
+    /// How much room the disk has, and what the node therefore still does.
+    #[serde(default)]
+    pub room: Room,
+    #[serde(default)]
+    pub free_bytes: u64,
 }
 
 /// `GET /readyz`: whether clients should be sent here. 200 if so, 503 if not.

@@ -20,6 +20,7 @@ use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
+use crate::room::RoomWatch;
 use crate::security::SecurityLog;
 
 /// Everything is asked of the parts that own it; nothing is kept here.
@@ -31,6 +32,7 @@ pub struct NodeBackend {
     pub duty: Duty,
     pub backups: BackupDesk,
     pub compaction: Compaction,
+    pub room: RoomWatch,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
     pub started: Instant,
@@ -39,6 +41,7 @@ pub struct NodeBackend {
 impl Backend for NodeBackend {
     fn status(&self) -> NodeStatus {
         let stats = self.engine.stats();
+        let seen = self.room.seen();
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -54,6 +57,8 @@ impl Backend for NodeBackend {
                 compaction_due: stats.space.wants(self.compaction),
                 queued: stats.queue_depth as u64,
                 failed: self.engine.failed(),
+                room: seen.room,
+                free_bytes: seen.free_bytes,
             },
             cluster: self.cluster.status(),
         }
@@ -64,6 +69,10 @@ impl Backend for NodeBackend {
         if self.security.has_failed() {
             readiness.ready = false;
             readiness.reasons.push("the security log cannot be written: nobody can log in".to_owned());
+        }
+        if let Some(why) = self.room.complaint() {
+            readiness.ready = false;
+            readiness.reasons.push(why);
         }
         if self.duty.is_draining() {
             readiness.ready = false;

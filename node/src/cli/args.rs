@@ -19,6 +19,9 @@ Exit codes:
   4  nobody answers, or not now: the same again later may succeed
   5  the service refused
   6  the outcome is unknown: the same again is safe
+ 70  node start: a replica cannot go on, start the node again
+ 74  node start: the disk failed, look at it first
+ 75  node start: the disk is full or read-only, start the node again once that has changed
 
 Examples:
   campanile demo                                             three nodes and a chat page, here and now

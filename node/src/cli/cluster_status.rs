@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat::ids::{NodeId, ShardId};
-use cluster::{Integrity, ShardDigest};
+use cluster::{Integrity, Room, ShardDigest};
 use serde::Serialize;
 
 use super::args::{NodesArgs, StatusArgs};
@@ -152,10 +152,14 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
     ];
     for peer in &seen_by.cluster.peers {
         let own = answers.iter().filter_map(|a| a.status.as_ref()).find(|status| status.cluster.node == peer.node);
-        let reachable = match (peer.connected, peer.leaving) {
-            (true, true) => "yes, drained",
-            (true, false) => "yes",
-            (false, _) => "no",
+        let room = own.map_or(Room::Ample, |status| status.storage.room);
+        let reachable = match (peer.connected, room, peer.leaving) {
+            (true, Room::Full, _) => "yes, disk full",
+            (true, Room::Tight, _) => "yes, disk nearly full",
+            (true, _, true) => "yes, drained",
+            (true, Room::Low, false) => "yes, disk low",
+            (true, Room::Ample, false) => "yes",
+            (false, ..) => "no",
         };
         let zone = if peer.zone.is_empty() { "-" } else { &peer.zone };
         let mut row: Vec<String> = vec![peer.node.to_string(), peer.address.clone()];
@@ -168,7 +172,11 @@ fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
     let silent = answers.iter().filter(|answer| answer.status.is_none());
     let silent =
         silent.map(|answer| format!("\nno status from {}: {}", answer.admin, answer.error.as_deref().unwrap_or("")));
-    table(&rows) + &silent.collect::<String>()
+    let refused = seen_by.cluster.peers.iter().filter_map(|peer| {
+        let why = peer.refused.as_ref().filter(|_| !peer.connected)?;
+        Some(format!("\nnode {} is not understood: {why}", peer.node))
+    });
+    table(&rows) + &refused.collect::<String>() + &silent.collect::<String>()
 }
 
 /// Shards as the first node sees them, and how far each asked node's replica is behind the furthest one.

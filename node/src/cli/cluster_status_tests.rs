@@ -15,6 +15,9 @@ fn node(id: NodeId, applied: u64) -> Answer {
         zone: String::new(),
         client: String::new(),
         admin: String::new(),
+        version: connected.then_some(3),
+        release: None,
+        refused: (!connected).then(|| "it speaks another version".to_owned()),
     });
     let shard = |shard, leader| ShardStatus {
         shard: ShardId(shard),
@@ -61,6 +64,7 @@ cluster c, as node 1 sees it (campanile 1.0)
 node  peers at     reachable  sessions  on disk  up
 1     127.0.0.1:1  yes        3         3.0 MiB  61 s
 2     127.0.0.1:2  no         3         3.0 MiB  61 s
+node 2 is not understood: it speaks another version
 no status from https://3: refused
 
 shard  leader  term  applied  lag on 1  lag on 2

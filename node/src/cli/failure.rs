@@ -17,6 +17,12 @@ pub(crate) enum Exit {
     Refused = 5,
     /// It may or may not have happened; the same again is safe.
     Unknown = 6,
+    /// A replica of a running node cannot go on.
+    Replica = 70,
+    /// The disk of a node failed: what it holds of the last writes is not known.
+    Disk = 74,
+    /// The disk of a node is full or read-only: the same again succeeds once that has changed.
+    NoRoom = 75,
 }
 
 macro_rules! codes {
@@ -69,6 +75,8 @@ codes! {
     SendUnknown = 2303;
     /// The node did not start, or ended with an error.
     Node = 2401;
+    /// The disk of the node is full, read-only or broken.
+    Disk = 2402;
     /// A backup was not made or not restored.
     Backup = 2601;
     /// A backup is not what was written.

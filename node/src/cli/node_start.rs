@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Code, Exit, Failure, load_config, logging};
+use crate::start::disk;
 
 /// How long a node may take to end after its standard input has.
 const PARENT_GONE_GRACE: Duration = Duration::from_secs(10);
@@ -29,17 +30,26 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
             .spawn(end_with_stdin)
             .map_err(|error| Failure::new(Code::Node, Exit::Failed, "cannot watch standard input").because(&error))?;
     }
-    let node = config.node.id;
-    crate::start::run(config).map_err(|error| {
+    let (node, dir) = (config.node.id, config.node.data_dir.clone());
+    let again = format!("campanile node start --config {}", path.display());
+    crate::start::run(config, &again).map_err(|error| {
+        let (exit, code, next) = match disk::fault_of(&error) {
+            Some(fault) => {
+                let (exit, next) = disk::advice(fault, &dir, &again);
+                (exit, Code::Disk, next)
+            }
+            None => {
+                let next = "the lines above this one tell more; campanile config check FILE checks the files";
+                (Exit::Failed, Code::Node, next.to_owned())
+            }
+        };
         let causes = error.chain().skip(1).map(ToString::to_string);
         let next = if is_damaged(&error) {
-            "what this node promised the others is lost: replace it, as docs/OPERATIONS.md says under \"Damaged records\""
+            "what this node promised the others is lost: replace it, as docs/OPERATIONS.md says under \"Damaged records\"".to_owned()
         } else {
-            "the lines above this one tell more; campanile config check FILE checks the files"
+            next
         };
-        causes
-            .fold(Failure::new(Code::Node, Exit::Failed, format!("node {node}: {error}")), Failure::detail)
-            .next(next)
+        causes.fold(Failure::new(code, exit, format!("node {node}: {error}")), Failure::detail).next(next)
     })
 }
 

@@ -105,6 +105,9 @@ pub struct StorageSection {
     pub scrub_bytes_per_s: u64,
     /// A start compacts the database if at least this share of it is dead; 100 never.
     pub compact_dead_percent: u8,
+    /// Bytes free below which the node says so, and below which it leads nothing.
+    pub warn_below_bytes: u64,
+    pub stop_below_bytes: u64,
 }
 
 /// How often what is not needed any more is looked for.
@@ -179,6 +182,8 @@ impl Default for NodeConfig {
                 scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
                 scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
                 compact_dead_percent: 70,
+                warn_below_bytes: storage::DISK_WARN_BYTES,
+                stop_below_bytes: storage::DISK_STOP_BYTES,
             },
             retention: RetentionSection {
                 sweep_every: Duration::from_secs(60),

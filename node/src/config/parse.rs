@@ -246,8 +246,25 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
             percent @ 60..=100 => Ok(percent),
             other => Err(format!("{other} percent; 60 to 100 are possible: about half is usual")),
         });
+    let size = |value: &Scalar| units::size(value.as_text()?);
+    let warn_below_bytes = section.read("warn_below", default.warn_below_bytes, size);
+    let least = 4 * storage::DISK_OPEN_BYTES;
+    let stop_below_bytes = section.read("stop_below", default.stop_below_bytes, |value| match size(value)? {
+        small if small < least => Err(format!("at least {} MiB: closing and opening need room", least >> 20)),
+        bytes => Ok(bytes),
+    });
+    if warn_below_bytes < stop_below_bytes {
+        section.problem_at("warn_below", "must not be below stop_below", None);
+    }
     section.finish();
-    StorageSection { cache_bytes, scrub_every, scrub_bytes_per_s, compact_dead_percent }
+    StorageSection {
+        cache_bytes,
+        scrub_every,
+        scrub_bytes_per_s,
+        compact_dead_percent,
+        warn_below_bytes,
+        stop_below_bytes,
+    }
 }
 
 fn retention(mut section: Section<'_, '_, '_>, default: &RetentionSection) -> RetentionSection {

@@ -41,6 +41,7 @@ heartbeat = "100"
 members = [{ id = 1, peer = "nowhere" }, 7]
 [storage]
 cache = "12 KiB"
+stop_below = "3 MiB"
 [log]
 format = "xml"
 "#;
@@ -52,7 +53,8 @@ format = "xml"
         "line 7, column 42: cluster.members: expected a table",
         "line 7, column 29: cluster.members.peer: \"nowhere\" is not an address",
         "line 9, column 9: storage.cache: the cache needs at least 1 MiB",
-        "line 11, column 10: log.format: \"xml\" is not one of",
+        "line 10, column 14: storage.stop_below: at least 128 MiB",
+        "line 12, column 10: log.format: \"xml\" is not one of",
     ];
     for wanted in expected {
         assert!(found.iter().any(|line| line.starts_with(wanted)), "{wanted}\nnot in\n{}", found.join("\n"));

@@ -80,7 +80,9 @@ impl Directory {
         };
         let request = match actor.try_send(request) {
             Ok(()) => return,
-            Err(SendError::Full(request)) => return refuse(request, GroupFailure::Overloaded { retry_after_ms: 200 }),
+            Err(SendError::Full(request)) => {
+                return refuse(request, GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS });
+            }
             Err(SendError::Closed(request)) => request,
         };
         // It died. The log has everything that matters of it.

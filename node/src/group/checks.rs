@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, ClientMsgId, ShardId, UserId};
+use chat::limits;
 use chat::state::query;
 use cluster::{Cluster, ProposeError};
 use futures_util::future::try_join_all;
@@ -15,7 +16,7 @@ use super::message::GroupFailure;
 async fn barrier(cluster: &Cluster, shard: ShardId) -> Result<(), GroupFailure> {
     match cluster.read_barrier(shard).await {
         Ok(_) => Ok(()),
-        Err(ProposeError::Overloaded) => Err(GroupFailure::Overloaded { retry_after_ms: 200 }),
+        Err(ProposeError::Overloaded) => Err(GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS }),
         // Nothing has been proposed yet, whatever became of the read.
         Err(_) => Err(GroupFailure::Unavailable),
     }

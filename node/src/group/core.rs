@@ -142,7 +142,10 @@ impl<R> Core<R> {
             Err(effects) => return effects,
         };
         if self.pending.len() >= limits::GROUP_MAILBOX {
-            return vec![Effect::Answer(reply, Err(GroupFailure::Overloaded { retry_after_ms: 200 }))];
+            return vec![Effect::Answer(
+                reply,
+                Err(GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS }),
+            )];
         }
         let Some(fence) = self.turns.admit(turn, fence) else {
             return vec![Effect::Answer(reply, Err(GroupFailure::OutOfTurn))];

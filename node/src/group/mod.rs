@@ -157,7 +157,7 @@ impl GroupActor {
 fn failure(error: ProposeError) -> GroupFailure {
     match error {
         ProposeError::NotLeader { leader } => GroupFailure::NotLeader { leader },
-        ProposeError::Overloaded => GroupFailure::Overloaded { retry_after_ms: 200 },
+        ProposeError::Overloaded => GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS },
         ProposeError::Unavailable => GroupFailure::Unavailable,
         ProposeError::Unknown => GroupFailure::Unknown,
         ProposeError::Storage => GroupFailure::Internal,
@@ -179,6 +179,10 @@ impl Handler<GroupRequest> for GroupActor {
     fn handle(&mut self, request: GroupRequest, context: &mut Self::Context) {
         self.busy_ms = now_ms();
         let GroupRequest { actor, ask, turn, reply } = request;
+        // What the session sends behind a message that is refused here is missing its predecessor.
+        if let (GroupAsk::Send { .. }, Some(retry_after_ms)) = (&ask, self.cluster.refuses(self.shard)) {
+            return reply.send(Err(GroupFailure::Overloaded { retry_after_ms }));
+        }
         let Some(fence) = self.cluster.fence(self.shard) else { return reply.send(Err(GroupFailure::Unavailable)) };
         let digest = self.digest(&actor, &ask);
         let local = self.local(&actor);

@@ -13,6 +13,7 @@ mod login;
 pub(crate) mod message;
 #[cfg(test)]
 mod order_tests;
+mod pages;
 mod reads;
 mod requests;
 mod resume;
@@ -37,6 +38,7 @@ use crate::security::SecurityLog;
 use crate::socket::{Connection, Inbound};
 use answers::Answers;
 use message::{Observe, SessionState};
+pub use pages::Pages;
 use roster::Roster;
 use seat::Seat;
 
@@ -48,6 +50,7 @@ pub struct Services {
     pub authenticator: Authenticator,
     pub security: SecurityLog,
     pub sessions: Sessions,
+    pub pages: Pages,
     /// Changes when the service was restored from a backup.
     pub epoch: u32,
 }

@@ -112,6 +112,7 @@ impl Reader {
 
     /// The answer to a page request, encoded; before it what the client must know to understand it.
     pub(super) async fn page(self, re: u64, page: Page) -> Result<Vec<ByteString>, ErrorCode> {
+        let _turn = self.services.pages.turn(self.cluster().is_pressed()).await?;
         match page {
             Page::History { conversation, after, before, limit } => {
                 self.reach(std::slice::from_ref(&conversation)).await?;

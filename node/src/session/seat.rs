@@ -286,7 +286,9 @@ impl Listener for Seat {
 
 /// The client's `trace_id` leads here. What a client did wrong is its own affair; what the service could not do is not.
 fn log_error(code: ErrorCode, trace_id: &str) {
-    if code.retryable() && code != ErrorCode::LoginTimeout {
+    // Of overload there are as many as there is too much; the shard that sheds says it once.
+    if code.retryable() && !matches!(code, ErrorCode::LoginTimeout | ErrorCode::Overloaded | ErrorCode::TooManyInFlight)
+    {
         tracing::warn!(
             event = "request_failed",
             code = code.number(),

@@ -1,6 +1,7 @@
 //! The composition root: opens what is stored, starts the replicas, the actors and the listeners, and stops them in order.
 
 mod compacted;
+pub(crate) mod disk;
 mod founding;
 
 use std::num::NonZero;
@@ -13,34 +14,34 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, Timing};
+use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, Timing, Versions};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use storage::{BodySealer, Engine};
+use storage::{BodySealer, Engine, EngineOptions};
 
 use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
+use crate::cli::Exit;
 use crate::config::{self, Keys, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::nodes::{self, NodesDesk};
+use crate::room::{Marks, RoomWatch};
 use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
-use crate::session::{Floor, Services};
+use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Between two looks for a replica that can no longer work.
 const WATCH: Duration = Duration::from_secs(1);
-/// Exit code after a failure of storage or of a replica: restart the process and read its log.
-const EXIT_STORAGE: i32 = 70;
 
-/// Runs a node until it is told to stop.
-pub fn run(config: NodeConfig) -> anyhow::Result<()> {
-    actix::System::new().block_on(serve(config))
+/// Runs a node until it is told to stop. `again` is the command that starts it, for whoever has to.
+pub fn run(config: NodeConfig, again: &str) -> anyhow::Result<()> {
+    actix::System::new().block_on(serve(config, again.to_owned()))
 }
 
 /// Everything of a node that has an end.
@@ -51,31 +52,16 @@ struct Node {
     security: SecurityLog,
     sessions: Sessions,
     backups: BackupDesk,
+    duty: Duty,
+    room: RoomWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
 }
 
-impl Node {
-    fn duty(&self) -> Duty {
-        Duty { cluster: self.cluster.clone(), fan_out: self.fan_out.clone(), sessions: self.sessions.clone() }
-    }
-}
-
-async fn serve(config: NodeConfig) -> anyhow::Result<()> {
+async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
-    // Opening replays sled's log: seconds of blocking work.
-    let compaction = config.compaction();
-    let opened = web::block(move || Engine::open_compacted(options, compaction)).await?;
-    let (engine, compacted) = opened.context("the data directory does not open")?;
-    let engine = match compacted {
-        Some(_) => compacted::begin_anew(engine, config.storage_options(&keys)).await?,
-        None => engine,
-    };
-    engine.on_failure(Box::new(|error| {
-        tracing::error!(event = "storage_failed", %error, "nothing can be made durable any more: ending");
-        std::process::exit(EXIT_STORAGE);
-    }));
+    let (engine, room) = open(&config, options, again).await?;
     let sealer = BodySealer::new(&keys.cluster);
     let backups = BackupDesk::new(&keys.cluster);
     let security =
@@ -97,7 +83,9 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let sessions = Sessions::default();
-    let node = Node { engine, cluster, fan_out, security, sessions, backups, serving: Arc::default() };
+    let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
+    actix::spawn(room.clone().run(duty.clone()));
+    let node = Node { engine, cluster, fan_out, security, sessions, backups, duty, room, serving: Arc::default() };
     let admin = start_admin(&config, keys, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -112,6 +100,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
         authenticator,
         security: node.security.clone(),
         sessions: node.sessions.clone(),
+        pages: Pages::default(),
         epoch,
     });
     let fan_out = node.fan_out.clone();
@@ -129,7 +118,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
 /// Returns once this node was removed from the cluster. Before that, when it is told to leave, its clients go elsewhere.
 async fn leave(node: &Node) {
     tokio::select! {
-        () = node.cluster.told_to_leave() => node.duty().drain(GOODBYE).await,
+        () = node.cluster.told_to_leave() => node.duty.drain(GOODBYE).await,
         // It was not there when it was told.
         () = node.cluster.expelled() => return,
     }
@@ -144,6 +133,24 @@ async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()>
         "node {id} was removed from the cluster: its directory is of no use any more, and its id is never used again; \
          campanile cluster join-token and campanile node join make this machine another node"
     )
+}
+
+/// Opens what is stored, and begins to watch the disk that it is on.
+async fn open(config: &NodeConfig, options: EngineOptions, again: String) -> anyhow::Result<(Engine, RoomWatch)> {
+    const FAILED: &str = "the data directory does not open";
+    let (node, dir) = (config.node.id, config.node.data_dir.clone());
+    disk::check_room(&dir).context(FAILED)?;
+    // Opening replays sled's log: seconds of blocking work.
+    let (again_options, compaction) = (options.clone(), config.compaction());
+    let (engine, compacted) = web::block(move || Engine::open_compacted(options, compaction)).await?.context(FAILED)?;
+    let engine = match compacted {
+        Some(_) => compacted::begin_anew(engine, again_options).await?,
+        None => engine,
+    };
+    let marks = Marks { warn_below: config.storage.warn_below_bytes, stop_below: config.storage.stop_below_bytes };
+    let room = RoomWatch::new(&dir, marks).context("the free space of the data directory cannot be read")?;
+    engine.on_failure(Box::new(move |error| disk::end(error, node, &dir, &again)));
+    Ok((engine, room))
 }
 
 /// Worker threads for clients, and arbiters for group actors: half the cores each. The replicas and storage have their
@@ -182,6 +189,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             collect_every: config.retention.collect_every,
             log_keep_entries: config.retention.log_keep_entries,
         },
+        versions: Versions::default(),
         engine: engine.clone(),
         scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },
     })
@@ -194,9 +202,10 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         engine: node.engine.clone(),
         passwords,
         security: node.security.clone(),
-        duty: node.duty(),
+        duty: node.duty.clone(),
         backups: node.backups.clone(),
         compaction: config.compaction(),
+        room: node.room.clone(),
         serving: node.serving.clone(),
         started: Instant::now(),
     });
@@ -229,7 +238,7 @@ async fn watch_replicas(cluster: Cluster) {
         if let Some(failed) = cluster.status().shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
             let (shard, why) = failed;
             tracing::error!(event = "replica_failed", %shard, why, "a replica cannot go on: ending");
-            std::process::exit(EXIT_STORAGE);
+            std::process::exit(i32::from(Exit::Replica as u8));
         }
     }
 }
@@ -249,7 +258,7 @@ async fn stop_signal() {
 
 async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     tracing::info!(event = "node_stopping", "stopping");
-    node.duty().drain(GOODBYE).await;
+    node.duty.drain(GOODBYE).await;
     for listener in listeners {
         listener.stop(true).await;
     }

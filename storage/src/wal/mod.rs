@@ -16,7 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use crate::disk::{Disk, Write, WriteError};
+use crate::disk::{Disk, Write};
+use crate::fault::{Faults, Point, WriteError};
 use crate::limits::{WAL_BYTES, WAL_KEPT_BUFFER_BYTES, WAL_MAX_BYTES};
 use crate::shared::Shared;
 use frame::{Builder, Head};
@@ -36,6 +37,8 @@ pub(crate) enum WalError {
 
 pub(crate) struct Wal {
     files: [File; 2],
+    paths: [PathBuf; 2],
+    faults: Faults,
     active: usize,
     /// Where the next frame goes.
     offset: u64,
@@ -80,7 +83,8 @@ impl Wal {
         let head = Head { epoch: 0, oldest: 0, seq: last.map_or(1, |last| last.seq + 1) };
         let lengths = [first_bytes.len() as u64, second_bytes.len() as u64];
         let frame = Builder::new();
-        let mut wal = Self { files: [first, second], active, offset: 0, lengths, head, frame, settling: None };
+        let (files, paths, faults) = ([first, second], NAMES.map(|name| dir.join(name)), disk.faults.clone());
+        let mut wal = Self { files, paths, faults, active, offset: 0, lengths, head, frame, settling: None };
         wal.begin(disk, last.map_or(1, |last| last.epoch + 1))?;
         disk.save_turn(wal.head.epoch)?;
         Ok(wal)
@@ -107,10 +111,12 @@ impl Wal {
 
     /// Everything added survives a power cut once this returns. Never repeated after an error.
     pub(crate) fn commit(&mut self) -> Result<(), WriteError> {
-        let file = &self.files[self.active];
+        let (file, path) = (&self.files[self.active], &self.paths[self.active]);
         let bytes = self.frame.seal(self.head);
-        file.write_all_at(bytes, self.offset)?;
-        file.sync_data()?;
+        let written = self.faults.check(Point::WalWrite).and_then(|()| file.write_all_at(bytes, self.offset));
+        written.map_err(WriteError::file("writing to", path))?;
+        let synced = self.faults.check(Point::WalSync).and_then(|()| file.sync_data());
+        synced.map_err(WriteError::file("fdatasync of", path))?;
         self.offset += bytes.len() as u64;
         self.lengths[self.active] = self.lengths[self.active].max(self.offset);
         self.head.seq += 1;
@@ -138,10 +144,11 @@ impl Wal {
         self.head.epoch += 1;
         let (sender, receiver) = mpsc::sync_channel(1);
         let shared = shared.clone();
-        std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+        let settling = std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
             // Whoever ended meanwhile makes sled durable by itself.
             let _ = sender.send(shared.disk.commit());
-        })?;
+        });
+        settling.map_err(WriteError::file("starting a thread for", &self.paths[self.active]))?;
         self.settling = Some(receiver);
         Ok(())
     }
@@ -149,7 +156,10 @@ impl Wal {
     /// Looks whether the file that is not active is in sled, or waits for it.
     fn settled(&mut self, wait: bool) -> Result<(), WriteError> {
         let Some(settling) = &self.settling else { return Ok(()) };
-        let ended = || WriteError::Sync(io::Error::other("the thread that makes sled durable ended"));
+        let ended = || {
+            let error = io::Error::other("the thread that makes sled durable ended");
+            WriteError::file("settling", &self.paths[1 - self.active])(error)
+        };
         let settled = if wait {
             settling.recv().map_err(|_| ended())?
         } else {

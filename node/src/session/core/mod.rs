@@ -336,7 +336,10 @@ impl Core {
         (self.reading, self.reading_page) = (false, false);
         match page {
             Ok(frames) => frames.into_iter().for_each(|frame| self.write_encoded(frame)),
-            Err(code) => self.error(Some(re), code, "this cannot be read", None),
+            Err(code) => {
+                let retry_after_ms = (code == ErrorCode::Overloaded).then_some(limits::PAGES_RETRY_MS);
+                self.error(Some(re), code, "this cannot be read", retry_after_ms);
+            }
         }
     }
 
