@@ -11,7 +11,7 @@ use campanile_client::{Client, ClientEvent, ClientOptions, Events, Tls};
 use chat::ids::{AppId, DeviceId, GroupId, UserId};
 use chat::wire::Target;
 use futures_util::{StreamExt, stream};
-use node::admin::{Policy, RetentionChange};
+use node::admin::{AdminClient, Policy, RetentionChange, RetentionOf};
 use node::auth::signer::TokenSigner;
 use node::local::LocalCluster;
 use serde::Serialize;
@@ -25,9 +25,10 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
-/// What grew by less than this is flat, however little there was.
-const SLACK_BYTES: u64 = 64 << 20;
-const SLACK_RECORDS: u64 = 500;
+/// What grew by less than this is flat, however little there was: 64 MiB for each of three nodes.
+const SLACK_BYTES: u64 = 192 << 20;
+/// After the last message, until what is kept no longer must be gone.
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub struct SoakOptions {
@@ -51,7 +52,9 @@ pub struct Sample {
     pub elapsed_ms: u64,
     pub resident_bytes: u64,
     pub disk_bytes: u64,
-    /// Of the state of one node.
+    /// Of all groups.
+    pub kept_events: u64,
+    /// Of the state of one node. These grow for as long as ids are remembered: a record for each, or for several.
     pub state_records: u64,
 }
 
@@ -60,18 +63,19 @@ pub struct Sample {
 pub struct Flat {
     pub memory: bool,
     pub disk: bool,
-    pub state: bool,
+    /// No more events are kept at the end than there should be.
+    pub kept: bool,
 }
 
 impl Flat {
-    /// From the middle of the run to its end nothing may grow by more than a quarter.
-    pub fn of(samples: &[Sample]) -> Option<Self> {
+    /// From the middle of the run to its end nothing may grow by more than a quarter. `keep`: events of all groups.
+    pub fn of(samples: &[Sample], keep: u64) -> Option<Self> {
         let (middle, last) = (samples.get(samples.len() / 2)?, samples.last()?);
-        let flat = |before: u64, after: u64, slack: u64| after <= before + (before / 4).max(slack);
+        let flat = |before: u64, after: u64| after <= before + (before / 4).max(SLACK_BYTES);
         Some(Self {
-            memory: flat(middle.resident_bytes, last.resident_bytes, SLACK_BYTES),
-            disk: flat(middle.disk_bytes, last.disk_bytes, SLACK_BYTES),
-            state: flat(middle.state_records, last.state_records, SLACK_RECORDS),
+            memory: flat(middle.resident_bytes, last.resident_bytes),
+            disk: flat(middle.disk_bytes, last.disk_bytes),
+            kept: last.kept_events <= keep,
         })
     }
 }
@@ -106,12 +110,14 @@ async fn load(cluster: &LocalCluster, options: &SoakOptions, progress: Progress)
     let (sent, taken, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
     let mut senders = tokio::task::JoinSet::new();
     let mut listeners = tokio::task::JoinSet::new();
+    let mut groups = Vec::new();
     for n in 0..options.groups {
         let node = u64::from(n % options.nodes) + 1;
         let (listener, events) = connect.client(cluster, node, &format!("listener{n}")).await?;
         let (sender, own) = connect.client(cluster, node, &format!("sender{n}")).await?;
         let group = GroupId(Uuid::now_v7());
         sender.create_group(group, "soak", vec![UserId::new(format!("listener{n}"))?]).await?;
+        groups.push(group);
         listeners.spawn(listen(listener, events));
         listeners.spawn(listen(sender.clone(), own));
         senders.spawn(send(sender, group, options.clone(), taken.clone(), sent.clone()));
@@ -120,8 +126,12 @@ async fn load(cluster: &LocalCluster, options: &SoakOptions, progress: Progress)
     let step = (options.messages / options.samples.max(1)).max(1);
     loop {
         let messages = sent.load(Ordering::Relaxed);
-        if messages >= step * (samples.len() as u64 + 1) || messages >= options.messages {
-            let sample = sample(cluster, messages, begun).await?;
+        let all = messages >= options.messages;
+        if all {
+            settle(&admin, &groups, options.keep * groups.len() as u64).await?;
+        }
+        if messages >= step * (samples.len() as u64 + 1) || all {
+            let sample = sample(cluster, &groups, messages, begun).await?;
             progress.say(&sample.to_string());
             samples.push(sample);
         }
@@ -131,7 +141,7 @@ async fn load(cluster: &LocalCluster, options: &SoakOptions, progress: Progress)
         if let Some(ended) = listeners.try_join_next() {
             ended.context("a listener ended")??;
         }
-        if messages >= options.messages {
+        if all {
             return Ok(samples);
         }
         ensure!(!senders.is_empty(), "the senders ended before everything was sent");
@@ -189,31 +199,51 @@ async fn listen(client: Client, mut events: Events) -> Result<()> {
     Ok(())
 }
 
-async fn sample(cluster: &LocalCluster, messages: u64, begun: Instant) -> Result<Sample> {
+/// Events that the groups have.
+async fn kept(admin: &AdminClient, groups: &[GroupId]) -> Result<u64> {
+    let mut kept = 0;
+    for group in groups {
+        let of = RetentionOf { app: AppId::new(node::init::MAIN_APP)?, conversation: Some((*group).into()) };
+        let status = admin.retention(&of).await?;
+        kept += (status.head.unwrap_or(0) + 1).saturating_sub(status.oldest_seq.unwrap_or(1));
+    }
+    Ok(kept)
+}
+
+/// Waits until nothing is left that is kept no longer; whether that was in time is for the last sample to say.
+async fn settle(admin: &AdminClient, groups: &[GroupId], keep: u64) -> Result<()> {
+    let begun = Instant::now();
+    while kept(admin, groups).await? > keep && begun.elapsed() < SETTLE_WITHIN {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+async fn sample(cluster: &LocalCluster, groups: &[GroupId], messages: u64, begun: Instant) -> Result<Sample> {
     let mut resident_bytes = 0;
     for node in cluster.nodes() {
         let pid = cluster.pid(node).with_context(|| format!("node {node} runs"))?;
         resident_bytes += Process { name: format!("node {node}"), pid }.usage()?.resident_bytes;
     }
-    let digests = cluster.admin(1)?.digests().await?;
+    let admin = cluster.admin(1)?;
+    let digests = admin.digests().await?;
     Ok(Sample {
         messages,
         elapsed_ms: begun.elapsed().as_millis() as u64,
         resident_bytes,
         disk_bytes: bytes_below(cluster.dir()),
+        kept_events: kept(&admin, groups).await?,
         state_records: digests.iter().map(|digest| digest.records).sum(),
     })
 }
 
 impl std::fmt::Display for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { messages, elapsed_ms, resident_bytes, disk_bytes, state_records } = self;
+        let Self { messages, elapsed_ms, resident_bytes, disk_bytes, kept_events, state_records } = self;
         let (resident, disk) = (resident_bytes >> 20, disk_bytes >> 20);
         let seconds = elapsed_ms / 1_000;
-        write!(
-            f,
-            "{messages:>10} messages {seconds:>6} s {resident:>6} MiB memory {disk:>6} MiB disk {state_records:>8} records"
-        )
+        write!(f, "{messages:>10} messages {seconds:>5} s {resident:>6} MiB memory {disk:>6} MiB disk ")?;
+        write!(f, "{kept_events:>7} kept {state_records:>8} records")
     }
 }
 
@@ -221,18 +251,18 @@ impl std::fmt::Display for Sample {
 mod tests {
     use super::*;
 
-    fn sample(resident_mib: u64, disk_mib: u64, state_records: u64) -> Sample {
+    fn sample(resident_mib: u64, disk_mib: u64, kept_events: u64) -> Sample {
         let (resident_bytes, disk_bytes) = (resident_mib << 20, disk_mib << 20);
-        Sample { messages: 0, elapsed_ms: 0, resident_bytes, disk_bytes, state_records }
+        Sample { messages: 0, elapsed_ms: 0, resident_bytes, disk_bytes, kept_events, state_records: 0 }
     }
 
     #[test]
     fn a_quarter_more_in_the_second_half_is_growth() {
-        let flat = |last| Flat::of(&[sample(1, 1, 1), sample(1_000, 1_000, 10_000), last]);
-        let all = Flat { memory: true, disk: true, state: true };
-        assert_eq!(flat(sample(1_250, 1_250, 12_500)), Some(all));
-        assert_eq!(flat(sample(1_251, 1_250, 12_500)), Some(Flat { memory: false, ..all }));
-        assert_eq!(flat(sample(1_250, 1_300, 12_501)), Some(Flat { disk: false, state: false, ..all }));
-        assert_eq!(Flat::of(&[]), None);
+        let flat = |last| Flat::of(&[sample(1, 1, 1), sample(1_000, 1_000, 10_000), last], 500);
+        let all = Flat { memory: true, disk: true, kept: true };
+        assert_eq!(flat(sample(1_250, 1_250, 500)), Some(all));
+        assert_eq!(flat(sample(1_251, 1_250, 500)), Some(Flat { memory: false, ..all }));
+        assert_eq!(flat(sample(1_250, 1_300, 501)), Some(Flat { disk: false, kept: false, ..all }));
+        assert_eq!(Flat::of(&[], 1), None);
     }
 }

@@ -257,7 +257,6 @@ fn first_seq() -> u64 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_first_seq(seq: &u64) -> bool {
     *seq == first_seq()
 }

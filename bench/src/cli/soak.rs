@@ -53,7 +53,7 @@ impl Soak {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
         let samples = runtime.block_on(soak::run(&options, Progress::Lines));
         let samples = samples.map_err(|error| Failure { code: 3, error })?;
-        let flat = Flat::of(&samples);
+        let flat = Flat::of(&samples, self.keep * u64::from(self.groups));
         if self.json {
             print(&serde_json::json!({ "samples": samples, "flat": flat }));
         } else {
@@ -61,9 +61,9 @@ impl Soak {
         }
         let grew = |what: &str| print(&format!("{what} grew with what was said"));
         match flat {
-            Some(Flat { memory: true, disk: true, state: true }) => Ok(0),
-            Some(Flat { memory, disk, state }) => {
-                [(memory, "memory"), (disk, "disk"), (state, "state")]
+            Some(Flat { memory: true, disk: true, kept: true }) => Ok(0),
+            Some(Flat { memory, disk, kept }) => {
+                [(memory, "memory"), (disk, "disk"), (kept, "what is kept")]
                     .iter()
                     .filter(|(flat, _)| !flat)
                     .for_each(|(_, what)| grew(what));

@@ -192,7 +192,7 @@ async fn retention_is_asked_and_set_for_any_conversation() {
     );
     let policy = Some(Policy { max_age_ms: None, max_count: Some(9) });
     let change = RetentionChange { app, conversation, policy };
-    assert_eq!(client.set_retention(&change).await.unwrap().holds(), policy.unwrap());
+    assert_eq!(Some(client.set_retention(&change).await.unwrap().holds()), policy);
     let refused = client.set_retention(&RetentionChange { policy: None, ..change }).await.unwrap_err();
     assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1003), "{refused}");
 }
