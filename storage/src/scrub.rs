@@ -8,6 +8,7 @@ use chat::ids::ShardId;
 use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::key::{self, ENGINE, Space};
+use crate::state::StateShared;
 
 /// Where a scrub goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +46,8 @@ impl Engine {
             done.records += 1;
             done.bytes += checked.bytes;
             if let Err(error) = checked.opened {
-                // Of a state that was replaced, or is not there yet: nobody reads it.
-                let current = state.as_ref().is_none_or(|state| {
-                    key::space_of(&checked.key) != Some(Space::State)
-                        || key::generation_of(&checked.key) == Some(state.0.generation())
-                });
-                done.damaged.extend(current.then_some(error));
+                let is_read = state.as_ref().is_none_or(|state| is_read(&state.0, &checked.key));
+                done.damaged.extend(is_read.then_some(error));
             }
             if done.bytes >= max_bytes {
                 // The smallest key after it.
@@ -60,6 +57,17 @@ impl Engine {
         }
         Ok(done)
     }
+}
+
+/// Whether anybody reads it: not of a state or snapshot that was replaced or is not there yet.
+fn is_read(state: &StateShared, key: &[u8]) -> bool {
+    let current = match key::space_of(key) {
+        Some(Space::State) => Some(state.generation()),
+        // While another is made nobody can ask for this one.
+        Some(Space::Snapshot) => state.current.try_lock().and_then(|current| current.generation()),
+        _ => return true,
+    };
+    current.is_some() && key::generation_of(key) == current
 }
 
 /// Every key of a shard, or of the engine itself.

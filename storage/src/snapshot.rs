@@ -55,6 +55,10 @@ impl CurrentSnapshot {
         Ok(Self { stored: Some(Snapshot::new(log, record)), next_generation })
     }
 
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.stored.as_ref().map(|stored| stored.chunks.generation)
+    }
+
     /// Copies the state at one applied position. Durable on return, and so is the state up to that position.
     pub(crate) fn build(&mut self, state: &Arc<StateShared>, id: Option<String>) -> Result<Snapshot, StorageError> {
         let generation = self.next_generation;
