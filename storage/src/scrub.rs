@@ -8,6 +8,7 @@ use chat::ids::ShardId;
 use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::key::{self, ENGINE, Space};
+use crate::limits::SCRUB_DAMAGED;
 use crate::state::StateShared;
 
 /// Where a scrub goes on.
@@ -27,7 +28,8 @@ pub struct Scrubbed {
 }
 
 impl Engine {
-    /// Opens the records of a shard, or with none the engine's own, from the cursor on, until they come to `max_bytes`.
+    /// Opens the records of a shard, or with none the engine's own, from the cursor on, until they come to `max_bytes`, or
+    /// some hundred of them are damaged.
     /// Reads the disk: for the blocking pool.
     pub fn scrub(
         &self,
@@ -49,7 +51,7 @@ impl Engine {
                 let is_read = state.as_ref().is_none_or(|state| is_read(&state.0, &checked.key));
                 done.damaged.extend(is_read.then_some(error));
             }
-            if done.bytes >= max_bytes {
+            if done.bytes >= max_bytes || done.damaged.len() >= SCRUB_DAMAGED {
                 // The smallest key after it.
                 done.next = Some(ScrubCursor([&checked.key[..], &[0]].concat()));
                 break;
