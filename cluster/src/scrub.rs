@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chat::ids::ShardId;
-use chat::limits::{SCRUB_BYTES_PER_S, SCRUB_EVERY_MS, SCRUB_STEP_BYTES};
+use chat::limits::{REPAIR_PATIENCE_MS, SCRUB_BYTES_PER_S, SCRUB_EVERY_MS, SCRUB_STEP_BYTES};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use storage::{Engine, ScrubCursor, Scrubbed, StorageError};
@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Inner;
+
+/// How long a scrub waits for the repair of what it found before it goes on.
+const REPAIR_TIMEOUT: Duration = Duration::from_millis(REPAIR_PATIENCE_MS);
 
 /// How often, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +128,10 @@ async fn one(
                 Some(replica) => replica.health.report(error),
                 None => rewrite_own(engine, error).await?,
             }
+        }
+        if let (Some(replica), false) = (shard.and_then(|shard| inner.replica(shard)), damaged.is_empty()) {
+            // What does not fit among the damage that waits would be left as it is.
+            replica.health.wait_repaired(REPAIR_TIMEOUT).await;
         }
         if next.is_none() {
             return Ok(());

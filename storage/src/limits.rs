@@ -70,6 +70,8 @@ pub(crate) const GATHER_ENOUGH: usize = 12;
 pub(crate) const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// Damaged records at the end of a log that are asked of other members; more are no accident.
 pub(crate) const UNSURE_RECORDS: usize = 64;
+/// Damaged records in one piece of a scrub: whoever repairs them takes no more than a thousand at once.
+pub(crate) const SCRUB_DAMAGED: usize = 256;
 /// Bytes of state pairs that are given out at once, unless a single pair is larger.
 pub const STATE_PIECE_BYTES: usize = 128 * 1024;
 /// Applied state waits this long at most before it is checkpointed, in milliseconds.
@@ -94,7 +96,8 @@ const _: () = {
     assert!(DISK_STOP_BYTES < DISK_WARN_BYTES);
     assert!(ENTRY_BYTES < PAYLOAD_BYTES, "an entry with its position and seal must fit a value");
     assert!(STATE_KEY_BYTES + STATE_VALUE_BYTES + 64 < PLAIN_BYTES, "a pair must fit a snapshot chunk");
-    assert!(CHUNK_BYTES < PLAIN_BYTES && RECORDS_CHUNK_BYTES < PAYLOAD_BYTES, "a chunk that arrives must fit a value");
+    assert!(CHUNK_BYTES < PLAIN_BYTES);
+    assert!(SCRUB_DAMAGED < chat::limits::REPAIR_DAMAGES / 2);
     assert!(RECORDS_CHUNK_BYTES + VALUE_BYTES <= 256 * 1024, "a streamed chunk fits a frame between nodes");
     assert!(STATE_PIECE_BYTES + VALUE_BYTES <= 256 * 1024, "a piece of a state does too");
     assert!(VALUE_BYTES * 4 < SEGMENT_BYTES, "no value may leave sled's segments");

@@ -8,6 +8,8 @@ use chat::ids::ShardId;
 use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::key::{self, ENGINE, Space};
+use crate::limits::SCRUB_DAMAGED;
+use crate::state::StateShared;
 
 /// Where a scrub goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +28,8 @@ pub struct Scrubbed {
 }
 
 impl Engine {
-    /// Opens the records of a shard, or with none the engine's own, from the cursor on, until they come to `max_bytes`.
+    /// Opens the records of a shard, or with none the engine's own, from the cursor on, until they come to `max_bytes`, or
+    /// some hundred of them are damaged.
     /// Reads the disk: for the blocking pool.
     pub fn scrub(
         &self,
@@ -45,14 +48,10 @@ impl Engine {
             done.records += 1;
             done.bytes += checked.bytes;
             if let Err(error) = checked.opened {
-                // Of a state that was replaced, or is not there yet: nobody reads it.
-                let current = state.as_ref().is_none_or(|state| {
-                    key::space_of(&checked.key) != Some(Space::State)
-                        || key::generation_of(&checked.key) == Some(state.0.generation())
-                });
-                done.damaged.extend(current.then_some(error));
+                let is_read = state.as_ref().is_none_or(|state| is_read(&state.0, &checked.key));
+                done.damaged.extend(is_read.then_some(error));
             }
-            if done.bytes >= max_bytes {
+            if done.bytes >= max_bytes || done.damaged.len() >= SCRUB_DAMAGED {
                 // The smallest key after it.
                 done.next = Some(ScrubCursor([&checked.key[..], &[0]].concat()));
                 break;
@@ -60,6 +59,11 @@ impl Engine {
         }
         Ok(done)
     }
+}
+
+/// Whether anybody reads it: not of a state that was replaced or is not there yet.
+fn is_read(state: &StateShared, key: &[u8]) -> bool {
+    key::space_of(key) != Some(Space::State) || key::generation_of(key) == Some(state.generation())
 }
 
 /// Every key of a shard, or of the engine itself.

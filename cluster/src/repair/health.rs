@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chat::ids::ShardId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use storage::{Damage, StorageError};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::core::Book;
 use crate::Feed;
@@ -41,6 +43,8 @@ pub(crate) struct Health {
     /// Consensus runs, and there are other members to repair from.
     repairable: AtomicBool,
     found: Notify,
+    /// Something was repaired.
+    mended: Notify,
     /// How often the state was rebuilt.
     rebuilt: watch::Sender<u64>,
 }
@@ -56,6 +60,7 @@ impl Health {
             quarantined: AtomicBool::new(false),
             repairable: AtomicBool::new(false),
             found: Notify::new(),
+            mended: Notify::new(),
             rebuilt: watch::Sender::new(0),
         }
     }
@@ -134,6 +139,21 @@ impl Health {
         self.feed.jumped(self.shard, index);
     }
 
+    /// Returns once nothing is damaged any more that is known of, or when `within` has passed.
+    pub(crate) async fn wait_repaired(&self, within: Duration) {
+        let repaired = async {
+            loop {
+                let mended = self.mended.notified();
+                if self.next().is_none() {
+                    return;
+                }
+                mended.await;
+            }
+        };
+        // What is left is said in the status.
+        let _ = timeout(within, repaired).await;
+    }
+
     pub(super) async fn wait(&self) {
         self.found.notified().await;
     }
@@ -147,6 +167,7 @@ impl Health {
             let shard = self.shard;
             tracing::warn!(event = "record_repaired", %shard, ?damage, "repaired");
         }
+        self.mended.notify_waiters();
     }
 
     pub(super) fn failed(&self, damage: Damage, why: String) {

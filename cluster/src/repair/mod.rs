@@ -46,7 +46,12 @@ pub(crate) async fn run(inner: Arc<Inner>, shard: ShardId) {
 
 async fn repair(inner: &Arc<Inner>, replica: &Replica, damage: Damage) -> Result<(), String> {
     match damage {
-        Damage::Log { index } => replica.log_repair.repair(index).await.map_err(|error| error.to_string()),
+        Damage::Log { index } => {
+            replica.log_repair.repair(index).await.map_err(|error| error.to_string())?;
+            // Damage seldom comes alone: whoever reads on does not have to wait for each record.
+            let log = replica.log.clone();
+            blocking(replica, move || log.get(index + 1).map(drop)).await.or(Ok(()))
+        }
         Damage::State => state::rebuild(inner, replica).await.map_err(|error| error.to_string()),
         Damage::Meta => {
             let state = replica.state.clone();
