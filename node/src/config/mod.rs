@@ -154,7 +154,7 @@ impl Default for NodeConfig {
                 ca: "ca.pem".into(),
             },
             admin: AdminSection { listen: listen(7413), token_file: "keys/admin.token".into() },
-            storage: StorageSection { cache_bytes: 64 << 20, compact_dead_percent: 70 },
+            storage: StorageSection { cache_bytes: 64 << 20, compact_dead_percent: 80 },
             keys: KeysSection { node_key: "keys/node.secret".into(), cluster_key: "keys/cluster.secret".into() },
             log: LogSection { level: "info,openraft=error,actix_server=warn".into(), format: LogFormat::Auto },
             apps: Vec::new(),

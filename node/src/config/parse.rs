@@ -232,7 +232,7 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
     let compact_dead_percent =
         section.read("compact_dead_percent", default.compact_dead_percent, |value| match value.as_number()? {
             percent @ 60..=100 => Ok(percent),
-            other => Err(format!("{other} percent; 60 to 100 are possible: about half is usual")),
+            other => Err(format!("{other} percent; 60 to 100 are possible: half to three quarters is usual")),
         });
     section.finish();
     StorageSection { cache_bytes, compact_dead_percent }
