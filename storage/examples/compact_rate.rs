@@ -2,8 +2,6 @@
 //!
 //! `cargo run -p storage --release --example compact_rate -- [DIR] [LIVE_MIB]`
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints and has nobody to answer to")]
-
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
@@ -14,61 +12,66 @@ use storage::{Applied, Compaction, Engine, EngineOptions, Identity, LogPayload, 
 const BATCH: usize = 2 * 1024;
 const KEYS: u64 = 50_000;
 
-fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+type Failure = Box<dyn std::error::Error>;
+
+fn resident_mib() -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
 /// Log records of which an eighth stays, and state that is written over again and again.
-fn fill(engine: &Engine, live_mib: u64) {
-    let (log, state) = (engine.log(ShardId(1)).unwrap(), engine.state(ShardId(1)).unwrap());
-    let short = engine.log(ShardId(2)).unwrap();
+fn fill(engine: &Engine, live_mib: u64) -> Result<(), Failure> {
+    let (log, state) = (engine.log(ShardId(1))?, engine.state(ShardId(1))?);
+    let short = engine.log(ShardId(2))?;
     let payload = Bytes::from(vec![7; BATCH]);
-    let per_entry = KEYS / 500;
+    let per_entry = KEYS / 5_000;
     for index in 0..live_mib * 1024 * 1024 / BATCH as u64 {
         let position = LogPosition { term: 1, node: 1, index };
         let blank = LogRecord { position, payload: LogPayload::Blank };
-        log.append(vec![Arc::new(blank)], Box::new(drop)).unwrap();
+        log.append(vec![Arc::new(blank)], Box::new(drop))?;
         let record = LogRecord { position, payload: LogPayload::Batch(payload.clone()) };
         let (done, durable) = mpsc::sync_channel(1);
-        short.append(vec![Arc::new(record)], Box::new(move |result| drop(done.send(result)))).unwrap();
+        short.append(vec![Arc::new(record)], Box::new(move |result| drop(done.send(result))))?;
         if index % 64 == 0 {
-            durable.recv().unwrap().unwrap();
+            durable.recv()??;
         }
         let writes = (0..per_entry).map(|at| {
             let key = (index * per_entry + at) * 7_919 % KEYS;
             (Bytes::from(hex(&key.to_be_bytes())), Some(payload.slice(..150)))
         });
         let applied = Applied { position: Some(position), membership: Bytes::new() };
-        state.apply(writes, applied).unwrap();
+        state.apply(writes, applied)?;
     }
-    short.truncate_after(Some(live_mib * 1024 * 1024 / BATCH as u64 / 8)).unwrap();
+    short.truncate_after(Some(live_mib * 1024 * 1024 / BATCH as u64 / 8))?;
+    Ok(())
 }
 
-fn main() {
+#[expect(clippy::print_stdout, reason = "what it is for")]
+fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let dir = arguments.next().map_or_else(|| std::env::temp_dir().join("compact_rate"), PathBuf::from);
-    let live_mib = arguments.next().map_or(512, |text| text.parse().unwrap());
+    let live_mib = arguments.next().map_or(Ok(512), |text| text.parse())?;
     let options = EngineOptions {
         dir: dir.clone(),
         node_key: NodeKey::from_bytes([3; 32]),
         identity: Identity { cluster: "c".to_owned(), node: 1, name: "node-1".to_owned() },
         cache_bytes: 64 << 20,
     };
-    Engine::create(&options).unwrap();
-    let engine = Engine::open(options.clone()).unwrap();
-    fill(&engine, live_mib);
-    println!("filled: {:?}, resident {} MiB", engine.stats().space, resident_mib());
+    Engine::create(&options)?;
+    let engine = Engine::open(options.clone())?;
+    fill(&engine, live_mib)?;
+    println!("filled: {:?}, resident {} MiB", engine.stats().space, resident_mib()?);
     engine.close();
-    let engine = Engine::open(options.clone()).unwrap();
-    println!("opened again: {:?}, resident {} MiB", engine.stats().space, resident_mib());
+    let engine = Engine::open(options.clone())?;
+    println!("opened again: {:?}, resident {} MiB", engine.stats().space, resident_mib()?);
     engine.close();
-    let (engine, compacted) = Engine::open_compacted(options, Compaction::Now).unwrap();
-    let compacted = compacted.unwrap();
+    let (engine, compacted) = Engine::open_compacted(options, Compaction::Now)?;
+    let compacted = compacted.ok_or("it was not compacted")?;
     let gib = compacted.before.live_bytes as f64 / (1u64 << 30) as f64;
     println!("{compacted:?}: {:.1} s per live GiB", compacted.elapsed.as_secs_f64() / gib);
-    println!("dead after it: {} %, resident {} MiB", compacted.after.dead_percent(), resident_mib());
+    println!("dead after it: {} %, resident {} MiB", compacted.after.dead_percent(), resident_mib()?);
     engine.close();
-    std::fs::remove_dir_all(dir).unwrap();
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
 }

@@ -181,7 +181,7 @@ impl Default for NodeConfig {
                 cache_bytes: 64 << 20,
                 scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
                 scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
-                compact_dead_percent: 70,
+                compact_dead_percent: 80,
                 warn_below_bytes: storage::DISK_WARN_BYTES,
                 stop_below_bytes: storage::DISK_STOP_BYTES,
             },

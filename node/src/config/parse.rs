@@ -244,7 +244,7 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
     let compact_dead_percent =
         section.read("compact_dead_percent", default.compact_dead_percent, |value| match value.as_number()? {
             percent @ 60..=100 => Ok(percent),
-            other => Err(format!("{other} percent; 60 to 100 are possible: about half is usual")),
+            other => Err(format!("{other} percent; 60 to 100 are possible: half to three quarters is usual")),
         });
     let size = |value: &Scalar| units::size(value.as_text()?);
     let warn_below_bytes = section.read("warn_below", default.warn_below_bytes, size);
