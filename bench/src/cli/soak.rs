@@ -57,7 +57,7 @@ impl Soak {
         if self.json {
             print(&serde_json::json!({ "samples": samples, "flat": flat }));
         } else {
-            samples.iter().for_each(|sample| print(sample));
+            samples.iter().for_each(print);
         }
         let grew = |what: &str| print(&format!("{what} grew with what was said"));
         match flat {
