@@ -236,6 +236,7 @@ fn what_retention_deleted_is_said_at_resume_and_while_lagging() {
     let mut core = ready();
     let have = json!([{"conversation": group(1), "seq": 3}]);
     core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
+    core.effects();
     core.resumed(Ok(vec![Standing { conversation: group(1), head: 9, joined: 1, oldest: 8 }]));
     let (written, others) = told(&mut core);
     assert_eq!(written, ["resumed", "must_resync"]);
