@@ -10,12 +10,10 @@ use chat::command::{Command, EntryBatch};
 use chat::ids::{AppId, ConversationId, NodeId, ShardId, UserId};
 use chat::limits;
 use chat::state::record::NodeState;
-use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use storage::{LogPayload, StorageError};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 
 use crate::consensus::state_machine::ShardView;
 use crate::leave::Leaving;
@@ -30,8 +28,7 @@ use crate::roster::{Lanes, Table};
 use crate::scrub::Scrub;
 use crate::{
     ClusterOptions, ClusterStatus, Comparison, Feed, Peer, PeerService, PlannedMove, ShardDigest, StartError, Timing,
-    balance, collect, failover, heartbeat, leave, outbox, placement, purge, reach, repair, retention, roster, scrub,
-    status, verify,
+    background, leave, placement, roster, status, verify,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
@@ -67,8 +64,8 @@ pub(crate) struct Inner {
     /// By shard id: 0 is the metadata group.
     pub(crate) replicas: Vec<Replica>,
     pub(crate) lanes: Arc<Lanes>,
-    timing: Timing,
-    feed: Arc<dyn Feed>,
+    pub(crate) timing: Timing,
+    pub(crate) feed: Arc<dyn Feed>,
     pub(crate) service: Arc<dyn PeerService>,
     pub(crate) leaving: Leaving,
     pub(crate) reach: Reach,
@@ -343,11 +340,7 @@ async fn start(
         tls: server_tls,
     };
     tokio::spawn(server::accept(listener, accept, inner.clone()));
-    inner.begin();
-    tokio::spawn(scrub::run(inner.clone(), options.engine, options.scrub));
-    tokio::spawn(retention::run(inner.clone(), options.housekeeping));
-    tokio::spawn(purge::run(inner.clone(), options.housekeeping));
-    tokio::spawn(collect::run(inner.clone(), options.housekeeping));
+    background::begin(&inner, options.housekeeping, options.engine, options.scrub);
     Ok(inner)
 }
 
@@ -364,42 +357,6 @@ fn check(options: &ClusterOptions) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Tells the node above when this replica begins and ceases to lead.
-async fn watch_leadership(inner: Arc<Inner>, shard: ShardId) {
-    let Some(replica) = inner.replica(shard) else { return };
-    let mut metrics = replica.raft.server_metrics();
-    let mut leading = false;
-    loop {
-        let now = metrics.borrow_watched().current_leader == Some(inner.node);
-        if now != leading {
-            leading = now;
-            tracing::info!(event = "leadership", %shard, leading, "this node {}", if now { "leads" } else { "follows" });
-            inner.feed.leadership(shard, leading);
-            // What the leader before left undelivered is now ours to deliver.
-            replica.outbox_filled.notify_one();
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells the node above when notes to `peer` may have been lost.
-async fn watch_connection(inner: Arc<Inner>, peer: NodeId, lane: Lane) {
-    let mut connected = lane.watch_connected();
-    while connected.wait_for(|connected| *connected).await.is_ok() {
-        // A process that has just started leads as it should; one that rests still says so.
-        inner.leaving.set(peer, false);
-        if inner.leaving.contains(inner.node) {
-            let _ = lane.call(Request::Leaving { leaving: true }, PEER_TIMEOUT).await;
-        }
-        if connected.wait_for(|connected| !*connected).await.is_err() {
-            return;
-        }
-        inner.service.lost(peer);
-    }
-}
-
 impl Inner {
     pub(crate) fn replica(&self, shard: ShardId) -> Option<&Replica> {
         self.replicas.get(usize::from(shard.0))
@@ -411,35 +368,6 @@ impl Inner {
 
     pub(crate) fn lane(&self, node: NodeId) -> Option<Lane> {
         self.lanes.get(node)
-    }
-
-    /// Everything that goes on by itself.
-    fn begin(self: &Arc<Self>) {
-        for shard in (0..=self.shards).map(ShardId) {
-            tokio::spawn(outbox::run(self.clone(), shard));
-            tokio::spawn(repair::run(self.clone(), shard));
-            tokio::spawn(watch_leadership(self.clone(), shard));
-        }
-        tokio::spawn(heartbeat::run(self.clone(), self.timing.heartbeat));
-        self.watch_peers();
-        tokio::spawn(roster::run(self.clone()));
-        tokio::spawn(placement::run(self.clone()));
-        tokio::spawn(balance::run(self.clone()));
-        tokio::spawn(verify::run(self.clone()));
-    }
-
-    /// Watches the connections that nothing watches yet.
-    pub(crate) fn watch_peers(self: &Arc<Self>) {
-        let alone = self.lanes.is_empty();
-        self.replicas.iter().for_each(|replica| replica.health.peers(!alone));
-        self.lanes.watched_by(|peer, lane| {
-            let watchers: [AbortHandle; 3] = [
-                tokio::spawn(watch_connection(self.clone(), peer, lane.clone())).abort_handle(),
-                tokio::spawn(failover::run(self.clone(), peer, lane.clone(), self.timing)).abort_handle(),
-                tokio::spawn(reach::run(self.clone(), peer, lane)).abort_handle(),
-            ];
-            watchers.into()
-        });
     }
 
     /// The replica of a shard that this node leads.

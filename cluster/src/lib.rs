@@ -6,6 +6,7 @@
 
 mod admission;
 mod asked;
+mod background;
 mod balance;
 mod cluster;
 mod collect;

@@ -106,16 +106,14 @@ impl Replica {
         let remembers = log.bounds().last.is_some_and(|last| last.index > 0);
         let (applied_sender, applied) = watch::channel(0);
         let (chores_sender, chores) = watch::channel(Chores::default());
-        let outbox_filled = Arc::new(Notify::new());
+        let (outbox_filled, roster_changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (digests, source) = (Arc::new(Digests::default()), Arc::new(Source::default()));
-        let roster_changed = Arc::new(Notify::new());
         let health = Arc::new(Health::new(shard, options.feed.clone(), applied_sender.clone()));
         let log_repair =
             Arc::new(LogRepair::new(shard, log.clone(), state.clone(), options.lanes.clone(), health.clone()));
         log_repair.repair_end().await.map_err(|error| StartError::Damaged { what: error.to_string() })?;
-        let config =
-            config(&format!("shard {shard}"), options.timing).map_err(|e| StartError::Timing(e.to_string()))?;
-        let config = Arc::new(config);
+        let config = config(&format!("shard {shard}"), options.timing);
+        let config = Arc::new(config.map_err(|error| StartError::Timing(error.to_string()))?);
         let raft = async |forgets_committed| {
             let shared = Shared {
                 feed: options.feed.clone(),

@@ -1,4 +1,5 @@
-//! Three replicas of everything in one process, over real TLS on loopback, on real storage.
+//! Some replicas of everything in one process, over real TLS on loopback, on real storage. Long because all of its stories
+//! are told with the same nodes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::net::{SocketAddr, TcpListener};

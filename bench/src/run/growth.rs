@@ -137,7 +137,7 @@ impl Conductor for Growth<'_> {
                 self.troubles.push(format!("{:?} of node {} did not become complete", doing.change, doing.node));
                 return;
             }
-            std::thread::sleep(ANSWER_WITHIN);
+            self.runtime.block_on(tokio::time::sleep(ANSWER_WITHIN));
         }
         self.complete(doing, doing.looked_s + begun.elapsed().as_secs_f64());
     }
