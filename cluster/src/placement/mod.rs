@@ -81,7 +81,7 @@ async fn look(inner: &Arc<Inner>) -> Result<(), ProposeError> {
         }
     }
     let room = MOVES_MAX.saturating_sub(moving);
-    let (placed, planned) = planned(inner, &table, roster.rebalance);
+    let (placed, planned) = planned(inner, &table, roster.rebalance, room.max(1));
     let moves: Vec<(ShardId, Vec<NodeId>)> =
         planned.into_iter().filter(|(shard, voters)| placed.get(shard) != Some(voters)).collect();
     if moves.is_empty() && moving == 0 && roster.rebalance {
@@ -93,13 +93,13 @@ async fn look(inner: &Arc<Inner>) -> Result<(), ProposeError> {
     Ok(())
 }
 
-/// What is, and what should be.
-pub(crate) fn planned(inner: &Inner, table: &Table, even: bool) -> (Voters, Voters) {
+/// What is, and what it should become within that many steps.
+fn planned(inner: &Inner, table: &Table, even: bool, steps: usize) -> (Voters, Voters) {
     let nodes = candidates(table);
     let replicas = table.roster.map_or(1, |roster| usize::from(roster.replicas));
     let placed: Voters = inner.replicas.iter().map(|replica| (replica.shard, inner.voters(replica.shard))).collect();
     let violated = placed.iter().any(|(shard, voters)| plan::is_violated(*shard, voters, &nodes, replicas));
-    let planned = if violated || even { plan::plan(&nodes, replicas, &placed, even) } else { placed.clone() };
+    let planned = if violated || even { plan::towards(&nodes, replicas, &placed, even, steps) } else { placed.clone() };
     (placed, planned)
 }
 
@@ -168,7 +168,7 @@ pub struct PlannedMove {
 
 /// The moves that are to come, were everything to be spread evenly.
 pub(crate) fn moves(inner: &Inner) -> Vec<PlannedMove> {
-    let (placed, planned) = planned(inner, &inner.table(), true);
+    let (placed, planned) = planned(inner, &inner.table(), true, usize::MAX);
     let moved = planned.into_iter().filter_map(|(shard, to)| {
         let from = placed.get(&shard)?.clone();
         (from != to).then_some(PlannedMove { shard, from, to })

@@ -40,7 +40,14 @@ pub(crate) fn is_violated(shard: ShardId, voters: &[NodeId], nodes: &[Candidate]
 
 /// What `current` should become. With `even`, voters and leaders are also spread evenly.
 pub(crate) fn plan(nodes: &[Candidate], replicas: usize, current: &Voters, even: bool) -> Voters {
-    let mut work = Work::new(nodes, current);
+    towards(nodes, replicas, current, even, usize::MAX)
+}
+
+/// What `current` should become next: the plan's first `steps` steps. Each of them makes something better and nothing that
+/// counts more worse, so that planning anew after each of them comes to an end, which carrying out parts of a whole plan
+/// does not.
+pub(crate) fn towards(nodes: &[Candidate], replicas: usize, current: &Voters, even: bool, steps: usize) -> Voters {
+    let mut work = Work::new(nodes, current, steps);
     if nodes.is_empty() {
         return current.clone();
     }
@@ -60,14 +67,22 @@ struct Work<'a> {
     nodes: &'a [Candidate],
     zones: BTreeMap<NodeId, &'a str>,
     voters: Voters,
+    /// Steps that may still be taken.
+    left: usize,
 }
 
 impl<'a> Work<'a> {
-    fn new(nodes: &'a [Candidate], current: &Voters) -> Self {
-        let zones: BTreeMap<NodeId, &str> = nodes.iter().map(|node| (node.id, node.zone.as_str())).collect();
-        let fit = |voters: &Vec<NodeId>| voters.iter().copied().filter(|node| zones.contains_key(node)).collect();
-        let voters = current.iter().map(|(shard, voters)| (*shard, fit(voters))).collect();
-        Self { nodes, zones, voters }
+    fn new(nodes: &'a [Candidate], current: &Voters, left: usize) -> Self {
+        let zones = nodes.iter().map(|node| (node.id, node.zone.as_str())).collect();
+        Self { nodes, zones, voters: current.clone(), left }
+    }
+
+    /// Takes a step, if there may be another.
+    fn step(&mut self, shard: ShardId, change: impl FnOnce(&mut Vec<NodeId>)) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
+        change(self.voters.entry(shard).or_default());
+        true
     }
 
     fn zone(&self, node: NodeId) -> &'a str {
@@ -99,8 +114,15 @@ impl<'a> Work<'a> {
             .count()
     }
 
-    /// Takes away voters or adds some until there are `wanted`.
+    /// Takes away voters or adds some until there are `wanted`, all of them fit to vote: one step.
     fn resize(&mut self, shard: ShardId, wanted: usize) {
+        let unfit = |work: &Self| work.of(shard).iter().any(|voter| !work.zones.contains_key(voter));
+        if self.of(shard).len() == wanted && !unfit(self) || self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let zones = &self.zones;
+        self.voters.entry(shard).or_default().retain(|voter| zones.contains_key(voter));
         while self.of(shard).len() > wanted {
             let loads = self.loads();
             // Not the one that leads, if another will do.
@@ -132,8 +154,8 @@ impl<'a> Work<'a> {
             let crowded = crowded.filter(|(_, node)| self.company(shard, *node, None) > 0);
             let from = crowded.max_by_key(|(at, node)| (*at > 0, loads.get(node).copied(), *node));
             let Some((from, _)) = from else { return };
-            if let Some(voters) = self.voters.get_mut(&shard) {
-                voters[from] = to.id;
+            if !self.step(shard, |voters| voters[from] = to.id) {
+                return;
             }
         }
     }
@@ -141,8 +163,8 @@ impl<'a> Work<'a> {
     /// Voters move from the busiest nodes to the idlest ones, as long as that evens out and crowds no zone.
     fn even_voters(&mut self) {
         while let Some((shard, at, to)) = self.next_move() {
-            if let Some(voters) = self.voters.get_mut(&shard) {
-                voters[at] = to;
+            if !self.step(shard, |voters| voters[at] = to) {
+                return;
             }
         }
     }
@@ -187,8 +209,8 @@ impl<'a> Work<'a> {
             };
             let best = self.voters.iter().filter_map(|(shard, voters)| Some((gain(voters)?, *shard))).max();
             let Some(((_, at), shard)) = best else { return };
-            if let Some(voters) = self.voters.get_mut(&shard) {
-                voters.swap(0, at);
+            if !self.step(shard, |voters| voters.swap(0, at)) {
+                return;
             }
         }
     }
@@ -221,7 +243,7 @@ mod tests {
         let five = plan(&all, 3, &three, true);
         assert_eq!(five[&ShardId::META].len(), 5);
         assert!(five.iter().all(|(shard, voters)| *shard == ShardId::META || voters.len() == 3));
-        let work = Work { nodes: &all, zones: BTreeMap::new(), voters: five.clone() };
+        let work = Work::new(&all, &five, 0);
         assert!(spread(&work.loads()) <= 1 && spread(&work.leads()) <= 1, "{:?} {:?}", work.loads(), work.leads());
         let back = plan(&all[..3], 3, &five, true);
         assert!(back.values().all(|voters| BTreeSet::from_iter(voters) == BTreeSet::from([&1, &2, &3])));
@@ -278,21 +300,24 @@ mod tests {
         }
 
         #[test]
-        fn carried_out_a_shard_at_a_time_it_ends((nodes, replicas, mut current) in cluster()) {
-            let shards = current.len();
-            for _ in 0..shards * 4 {
-                let planned = plan(&nodes, replicas, &current, true);
-                let Some((shard, voters)) = planned.into_iter().find(|(shard, voters)| current[shard] != *voters) else { return Ok(()) };
-                current.insert(shard, voters);
+        fn carried_out_a_few_steps_at_a_time_it_ends((nodes, replicas, mut current) in cluster(), steps in 1..5usize) {
+            let most = current.len() * nodes.len() * 2 + 8;
+            for _ in 0..most {
+                let next = towards(&nodes, replicas, &current, true, steps);
+                if next == current {
+                    prop_assert_eq!(&plan(&nodes, replicas, &current, true), &current);
+                    return Ok(());
+                }
+                current = next;
             }
-            prop_assert!(false, "still moving after {} moves of {shards} shards", shards * 4);
+            prop_assert!(false, "still moving after {most} times {steps} steps");
         }
 
         #[test]
         fn in_one_zone_nobody_votes_two_more_times_than_another((mut nodes, replicas, current) in cluster()) {
             nodes.iter_mut().for_each(|node| node.zone.clear());
             let planned = plan(&nodes, replicas, &current, true);
-            let work = Work { nodes: &nodes, zones: BTreeMap::new(), voters: planned };
+            let work = Work::new(&nodes, &planned, 0);
             prop_assert!(spread(&work.loads()) <= 1, "{:?}", work.loads());
         }
     }

@@ -61,9 +61,9 @@ fn nodes_shards_and_lag_are_shown_and_a_silent_node_is_named() {
     let expected = "\
 cluster c, as node 1 sees it (campanile 1.0)
 
-node  peers at     reachable  sessions  on disk  up
-1     127.0.0.1:1  yes        3         3.0 MiB  61 s
-2     127.0.0.1:2  no         3         3.0 MiB  61 s
+node  peers at     zone  state   reachable  sessions  on disk  up
+1     127.0.0.1:1  -     active  yes        3         3.0 MiB  61 s
+2     127.0.0.1:2  -     active  no         3         3.0 MiB  61 s
 node 2 is not understood: it speaks another version
 no status from https://3: refused
 

@@ -72,7 +72,7 @@ fn secrets_and_directories_are_private() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 3 + 3 * 5, "ca.key, admin.token, main.key, and per node: a key, three secrets, a configuration");
+    assert_eq!(seen, 3 + 3 * 6, "ca.key, admin.token, main.key, and per node: a key, four secrets, a configuration");
 }
 
 #[test]
