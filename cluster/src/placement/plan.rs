@@ -38,12 +38,13 @@ pub(crate) fn is_violated(shard: ShardId, voters: &[NodeId], nodes: &[Candidate]
         || !voters.iter().all(|voter| nodes.iter().any(|node| node.id == *voter))
 }
 
-/// What `current` should become. With `even`, voters and leaders are also spread evenly.
-pub(crate) fn plan(nodes: &[Candidate], replicas: usize, current: &Voters, even: bool) -> Voters {
+/// What `current` should become in the end.
+#[cfg(test)]
+fn plan(nodes: &[Candidate], replicas: usize, current: &Voters, even: bool) -> Voters {
     towards(nodes, replicas, current, even, usize::MAX)
 }
 
-/// What `current` should become next: the plan's first `steps` steps. Each of them makes something better and nothing that
+/// What `current` should become next, within `steps` steps; with `even`, voters and leaders are also spread evenly. Each of them makes something better and nothing that
 /// counts more worse, so that planning anew after each of them comes to an end, which carrying out parts of a whole plan
 /// does not.
 pub(crate) fn towards(nodes: &[Candidate], replicas: usize, current: &Voters, even: bool, steps: usize) -> Voters {
