@@ -123,6 +123,7 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             group: fields.required("group")?,
             after: fields.optional("after")?,
             limit: fields.optional("limit")?,
+            read: fields.or_default("read")?,
         },
         "read" => Request::Read { conversation: fields.required("conversation")?, seq: fields.required("seq")? },
         "history" => Request::History {
@@ -130,10 +131,13 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             after: fields.or_default("after")?,
             before: fields.optional("before")?,
             limit: fields.optional("limit")?,
+            read: fields.or_default("read")?,
         },
-        "conversations" => {
-            Request::Conversations { after: fields.optional("after")?, limit: fields.optional("limit")? }
-        }
+        "conversations" => Request::Conversations {
+            after: fields.optional("after")?,
+            limit: fields.optional("limit")?,
+            read: fields.or_default("read")?,
+        },
         "ping" => Request::Ping,
         "logout" => Request::Logout,
         _ => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),

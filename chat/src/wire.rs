@@ -69,6 +69,8 @@ pub enum Request {
         group: GroupId,
         after: Option<UserId>,
         limit: Option<usize>,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
     },
     /// Everything up to `seq` is read.
     Read {
@@ -82,14 +84,35 @@ pub enum Request {
         after: u64,
         before: Option<u64>,
         limit: Option<usize>,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
     },
     /// The user's conversations in order of their ids, those after `after`.
     Conversations {
         after: Option<ConversationId>,
         limit: Option<usize>,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
     },
     Ping,
     Logout,
+}
+
+/// How fresh a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadMode {
+    /// It shows everything that was acknowledged to anybody before it was asked for.
+    #[default]
+    Linearizable,
+    /// It shows what the node has, at once, also while it reaches no other node: nothing wrong, but perhaps not the newest.
+    Local,
+}
+
+impl ReadMode {
+    pub fn is_linearizable(&self) -> bool {
+        *self == Self::Linearizable
+    }
 }
 
 /// Where a message goes: `{"user": "bob"}` or `{"group": "0190…"}`.
@@ -197,24 +220,36 @@ pub enum ServerFrame {
         re: u64,
         conversation: ConversationId,
         events: Vec<WireEvent>,
-        /// The conversation's last event when this was read, linearizably.
+        /// The conversation's last event when this was read.
         head: u64,
         /// More events follow in the asked direction.
         more: bool,
         /// Events below it are deleted.
         #[serde(default = "first_seq", skip_serializing_if = "is_first_seq")]
         oldest_seq: u64,
+        #[serde(default)]
+        read: ReadMode,
+        /// The last event that what is shown takes into account.
+        #[serde(default)]
+        as_of_seq: u64,
     },
+    /// Each item is as of its own `head`.
     Conversations {
         re: u64,
         items: Vec<ConversationItem>,
         more: bool,
+        #[serde(default)]
+        read: ReadMode,
     },
     Members {
         re: u64,
         group: GroupId,
         members: Vec<Member>,
         more: bool,
+        #[serde(default)]
+        read: ReadMode,
+        #[serde(default)]
+        as_of_seq: u64,
     },
     /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
     ReadMoved {

@@ -6,7 +6,7 @@ use chat::errors::ErrorCode;
 use chat::event::Role;
 use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::limits;
-use chat::wire::{Body, ConversationItem, Member, Request, ServerFrame, Target, WireEvent};
+use chat::wire::{Body, ConversationItem, Member, ReadMode, Request, ServerFrame, Target, WireEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -59,6 +59,9 @@ pub struct HistoryPage {
     pub more: bool,
     /// Events below it are deleted.
     pub oldest_seq: u64,
+    pub read: ReadMode,
+    /// The last event that the page takes into account.
+    pub as_of_seq: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +168,7 @@ impl Client {
     }
 
     pub async fn members(&self, group: GroupId, after: Option<UserId>) -> Result<MemberPage, RequestError> {
-        match *self.ask(&Request::Members { group, after, limit: None }).await? {
+        match *self.ask(&Request::Members { group, after, limit: None, read: ReadMode::default() }).await? {
             ServerFrame::Members { members, more, .. } => Ok(MemberPage { members, more }),
             _ => Err(RequestError::UnexpectedAnswer),
         }
@@ -181,13 +184,23 @@ impl Client {
 
     /// One page of a conversation, read linearizably.
     pub async fn history(&self, conversation: ConversationId, range: Range) -> Result<HistoryPage, RequestError> {
+        self.history_as(conversation, range, ReadMode::Linearizable).await
+    }
+
+    /// One page of a conversation; [`ReadMode::Local`] is answered at once with what the node has, up to `as_of_seq`.
+    pub async fn history_as(
+        &self,
+        conversation: ConversationId,
+        range: Range,
+        read: ReadMode,
+    ) -> Result<HistoryPage, RequestError> {
         let (after, before) = match range {
             Range::After(seq) => (seq, None),
             Range::Before(seq) => (0, Some(seq)),
         };
-        match *self.ask(&Request::History { conversation, after, before, limit: None }).await? {
-            ServerFrame::History { events, head, more, oldest_seq, .. } => {
-                Ok(HistoryPage { events, head, more, oldest_seq })
+        match *self.ask(&Request::History { conversation, after, before, limit: None, read }).await? {
+            ServerFrame::History { events, head, more, oldest_seq, read, as_of_seq, .. } => {
+                Ok(HistoryPage { events, head, more, oldest_seq, read, as_of_seq })
             }
             _ => Err(RequestError::UnexpectedAnswer),
         }
@@ -195,7 +208,7 @@ impl Client {
 
     /// One page of the user's conversations, in order of their ids.
     pub async fn conversations(&self, after: Option<ConversationId>) -> Result<ConversationPage, RequestError> {
-        match *self.ask(&Request::Conversations { after, limit: None }).await? {
+        match *self.ask(&Request::Conversations { after, limit: None, read: ReadMode::default() }).await? {
             ServerFrame::Conversations { items, more, .. } => Ok(ConversationPage { items, more }),
             _ => Err(RequestError::UnexpectedAnswer),
         }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use chat::ids::ConversationId;
 use chat::limits;
-use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ResyncReason, ServerFrame, WireError};
+use chat::wire::{ClientFrame, Credentials, Device, Position, ReadMode, Request, ResyncReason, ServerFrame, WireError};
 
 use self::delivery::Delivery;
 use self::requests::{Failure, Pending, Requests, Settled};
@@ -290,7 +290,13 @@ impl<T> Core<T> {
             return;
         }
         while let Some((conversation, after)) = self.delivery.next_backfill() {
-            let request = Request::History { conversation: conversation.clone(), after, before: None, limit: None };
+            let request = Request::History {
+                conversation: conversation.clone(),
+                after,
+                before: None,
+                limit: None,
+                read: ReadMode::default(),
+            };
             self.requests.push_front(Pending::new(encode(&request), Purpose::Backfill(conversation), u64::MAX, true));
         }
         while let Some(text) = self.requests.transmit(self.next_id, now_ms) {

@@ -142,7 +142,16 @@ fn answer(state: &mut State, ClientFrame { id: re, request }: ClientFrame) -> An
         Request::History { after, .. } => {
             let events = state.log[after as usize..].iter().take(3).cloned().collect::<Vec<_>>();
             let more = after as usize + events.len() < state.log.len();
-            vec![ServerFrame::History { re, conversation: conversation(), events, head, more, oldest_seq: 1 }]
+            vec![ServerFrame::History {
+                re,
+                conversation: conversation(),
+                events,
+                head,
+                more,
+                oldest_seq: 1,
+                read: Default::default(),
+                as_of_seq: head,
+            }]
         }
         Request::Ping => vec![ServerFrame::Pong { re }],
         other => panic!("the double does not know {other:?}"),

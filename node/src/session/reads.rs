@@ -10,7 +10,7 @@ use chat::event::SequencedEvent;
 use chat::ids::{ConversationId, GroupId, ShardId, UserId};
 use chat::limits;
 use chat::state::{query, record};
-use chat::wire::{ConversationItem, Member, ResyncReason, ServerFrame};
+use chat::wire::{ConversationItem, Member, ReadMode, ResyncReason, ServerFrame};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
 
@@ -88,20 +88,26 @@ impl Reader {
         self.cluster().view(shard).ok_or(ErrorCode::Internal)
     }
 
-    /// Waits for the shards of these conversations.
-    pub(super) async fn reach(&self, conversations: &[ConversationId]) -> Result<(), ErrorCode> {
+    /// Waits for the shards of these conversations, unless the page may be as this node has it.
+    pub(super) async fn reach(&self, conversations: &[ConversationId], read: ReadMode) -> Result<(), ErrorCode> {
+        if read == ReadMode::Local {
+            return Ok(());
+        }
         let shards = conversations.iter().map(|conversation| self.shard(conversation)).collect();
         barriers(self.cluster(), shards).await
     }
 
-    /// The user's list after `after`, linearizably; and whether there is more of it.
+    /// The user's list after `after`; and whether there is more of it.
     pub(super) async fn list(
         &self,
         after: Option<ConversationId>,
         limit: usize,
+        read: ReadMode,
     ) -> Result<(Vec<ConversationId>, bool), ErrorCode> {
         let home = self.cluster().home_shard(&self.who.app, &self.who.user);
-        barriers(self.cluster(), [home].into()).await?;
+        if read == ReadMode::Linearizable {
+            barriers(self.cluster(), [home].into()).await?;
+        }
         let (view, who) = (self.view(home)?, self.who.clone());
         blocking(move || {
             let page = query::conversations(&view, &who.app, &who.user, after.as_ref(), limit).map_err(internal)?;
@@ -114,18 +120,18 @@ impl Reader {
     pub(super) async fn page(self, re: u64, page: Page) -> Result<Vec<ByteString>, ErrorCode> {
         let _turn = self.services.pages.turn(self.cluster().is_pressed()).await?;
         match page {
-            Page::History { conversation, after, before, limit } => {
-                self.reach(std::slice::from_ref(&conversation)).await?;
-                blocking(move || self.history(re, conversation, after, before, limit)).await
+            Page::History { conversation, after, before, limit, read } => {
+                self.reach(std::slice::from_ref(&conversation), read).await?;
+                blocking(move || self.history(re, conversation, after, before, limit, read)).await
             }
-            Page::Conversations { after, limit } => {
-                let (listed, more) = self.list(after, limit).await?;
-                self.reach(&listed).await?;
-                blocking(move || self.conversations(re, listed, more)).await.map(|frame| vec![frame])
+            Page::Conversations { after, limit, read } => {
+                let (listed, more) = self.list(after, limit, read).await?;
+                self.reach(&listed, read).await?;
+                blocking(move || self.conversations(re, listed, more, read)).await.map(|frame| vec![frame])
             }
-            Page::Members { group, after, limit } => {
-                self.reach(&[group.into()]).await?;
-                blocking(move || self.members(re, group, after, limit)).await.map(|frame| vec![frame])
+            Page::Members { group, after, limit, read } => {
+                self.reach(&[group.into()], read).await?;
+                blocking(move || self.members(re, group, after, limit, read)).await.map(|frame| vec![frame])
             }
         }
     }
@@ -137,6 +143,7 @@ impl Reader {
         after: u64,
         before: Option<u64>,
         limit: usize,
+        read: ReadMode,
     ) -> Result<Vec<ByteString>, ErrorCode> {
         let head = self.head_for_member(&conversation)?;
         let (from, limit) = match before {
@@ -172,7 +179,7 @@ impl Reader {
         });
         let opened = events.iter().map(|event| history.encoder().open(event));
         let events = opened.collect::<Result<_, _>>().map_err(internal)?;
-        let page = ServerFrame::History { re, conversation, events, head, more, oldest_seq };
+        let page = ServerFrame::History { re, conversation, events, head, more, oldest_seq, read, as_of_seq: head };
         Ok(resync.iter().chain([&page]).map(encode).collect())
     }
 
@@ -184,13 +191,19 @@ impl Reader {
         found.map(|conversation| conversation.head).ok_or(ErrorCode::NotAMember)
     }
 
-    fn conversations(&self, re: u64, listed: Vec<ConversationId>, more: bool) -> Result<ByteString, ErrorCode> {
+    fn conversations(
+        &self,
+        re: u64,
+        listed: Vec<ConversationId>,
+        more: bool,
+        read: ReadMode,
+    ) -> Result<ByteString, ErrorCode> {
         let mut items = Vec::with_capacity(listed.len());
         for conversation in listed {
             // The list lives in another shard and may be a moment behind a removal.
             items.extend(self.item(conversation)?);
         }
-        Ok(encode(&ServerFrame::Conversations { re, items, more }))
+        Ok(encode(&ServerFrame::Conversations { re, items, more, read }))
     }
 
     fn item(&self, conversation: ConversationId) -> Result<Option<ConversationItem>, ErrorCode> {
@@ -212,15 +225,23 @@ impl Reader {
         }))
     }
 
-    fn members(&self, re: u64, group: GroupId, after: Option<UserId>, limit: usize) -> Result<ByteString, ErrorCode> {
+    fn members(
+        &self,
+        re: u64,
+        group: GroupId,
+        after: Option<UserId>,
+        limit: usize,
+        read: ReadMode,
+    ) -> Result<ByteString, ErrorCode> {
         let conversation = ConversationId::from(group);
-        self.head_for_member(&conversation)?;
+        // Read first: what is shown then takes at least this much into account.
+        let as_of_seq = self.head_for_member(&conversation)?;
         let view = self.view(self.shard(&conversation))?;
         let page = query::members(&view, &self.who.app, &conversation, after.as_ref(), limit).map_err(internal)?;
         let shown =
             |(user, member): (UserId, record::Member)| Member { user, role: member.role, joined: member.joined };
         let members = page.items.into_iter().map(shown).collect();
-        Ok(encode(&ServerFrame::Members { re, group, members, more: page.more }))
+        Ok(encode(&ServerFrame::Members { re, group, members, more: page.more, read, as_of_seq }))
     }
 
     /// The next events of a conversation that the session lags behind in. No barrier: this replica has applied what

@@ -4,16 +4,16 @@ use chat::errors::ErrorCode;
 use chat::event::BodyKind;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
-use chat::wire::{Body, Request};
+use chat::wire::{Body, ReadMode, Request};
 
 use crate::group::{GroupAsk, GroupFailure};
 
-/// A page of something, read on this node after a read barrier.
+/// A page of something, read on this node after a read barrier, or as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Page {
-    History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize },
-    Conversations { after: Option<ConversationId>, limit: usize },
-    Members { group: GroupId, after: Option<UserId>, limit: usize },
+    History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize, read: ReadMode },
+    Conversations { after: Option<ConversationId>, limit: usize, read: ReadMode },
+    Members { group: GroupId, after: Option<UserId>, limit: usize, read: ReadMode },
 }
 
 /// A request by who answers it.
@@ -52,15 +52,15 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         Request::Kick { group: id, user } => group(id, GroupAsk::Kick { user }),
         Request::SetRole { group: id, user, role } => group(id, GroupAsk::SetRole { user, role }),
         Request::Read { conversation, seq } => Sorted::Group(conversation, GroupAsk::MarkRead { seq }),
-        Request::History { conversation, after, before, limit } => {
+        Request::History { conversation, after, before, limit, read } => {
             let limit = page(limit, limits::HISTORY_PAGE)?;
-            Sorted::Page(Page::History { conversation, after, before, limit })
+            Sorted::Page(Page::History { conversation, after, before, limit, read })
         }
-        Request::Conversations { after, limit } => {
-            Sorted::Page(Page::Conversations { after, limit: page(limit, limits::LIST_PAGE)? })
+        Request::Conversations { after, limit, read } => {
+            Sorted::Page(Page::Conversations { after, limit: page(limit, limits::LIST_PAGE)?, read })
         }
-        Request::Members { group, after, limit } => {
-            Sorted::Page(Page::Members { group, after, limit: page(limit, limits::LIST_PAGE)? })
+        Request::Members { group, after, limit, read } => {
+            Sorted::Page(Page::Members { group, after, limit: page(limit, limits::LIST_PAGE)?, read })
         }
         Request::Ping => Sorted::Ping,
         Request::Logout => Sorted::Logout,
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn large_pages_are_cut_and_empty_ones_refused() {
-        let list = |limit| sort(&alice(), Request::Conversations { after: None, limit });
-        let page = |limit| Ok(Sorted::Page(Page::Conversations { after: None, limit }));
+        let list = |limit| sort(&alice(), Request::Conversations { after: None, limit, read: ReadMode::Local });
+        let page = |limit| Ok(Sorted::Page(Page::Conversations { after: None, limit, read: ReadMode::Local }));
         assert_eq!(list(Some(1_000_000)), page(limits::LIST_PAGE));
         assert_eq!(list(None), page(limits::LIST_PAGE));
         assert_eq!(list(Some(7)), page(7));

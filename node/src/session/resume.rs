@@ -5,6 +5,7 @@ use chat::errors::ErrorCode;
 use chat::ids::ConversationId;
 use chat::limits;
 use chat::state::query;
+use chat::wire::ReadMode;
 
 use super::core::Standing;
 use super::reads::{Reader, blocking, internal};
@@ -19,7 +20,7 @@ pub(super) async fn resume(
     fan_out: LocalFanOut,
     session: SessionNumber,
 ) -> Result<Vec<Standing>, ErrorCode> {
-    let (listed, _) = reader.list(None, limits::USER_CONVERSATIONS).await?;
+    let (listed, _) = reader.list(None, limits::USER_CONVERSATIONS, ReadMode::Linearizable).await?;
     standings(reader, fan_out, session, listed).await
 }
 
@@ -40,7 +41,7 @@ async fn standings(
     conversations: Vec<ConversationId>,
 ) -> Result<Vec<Standing>, ErrorCode> {
     fan_out.follow(session, &conversations);
-    reader.reach(&conversations).await?;
+    reader.reach(&conversations, ReadMode::Linearizable).await?;
     blocking(move || {
         let mut standings = Vec::with_capacity(conversations.len());
         for conversation in conversations {
