@@ -85,7 +85,7 @@ async fn move_shard(shard: ShardId, from: NodeId, to: NodeId, node: &NodesArgs, 
         if begun.elapsed() >= PATIENCE {
             let what = format!("shard {shard} is not there yet; it goes on moving");
             return Err(Failure::new(Code::Node, Exit::Unreachable, what)
-                .next("campanile cluster status shows whether the shard has a leader and node {to} is reachable"));
+                .next("campanile cluster status shows whether the shard has a leader and the node is reachable"));
         }
         tokio::time::sleep(LOOK).await;
     }
