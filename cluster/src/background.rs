@@ -1,15 +1,14 @@
 //! What goes on by itself while a node runs, and what starts with each connection to a peer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chat::ids::{NodeId, ShardId};
-use chat::limits::PEER_TIMEOUT_MS;
 use openraft::async_runtime::watch::WatchReceiver;
 use storage::Engine;
 use tokio::task::AbortHandle;
 
 use crate::cluster::Inner;
+use crate::peer::PEER_TIMEOUT;
 use crate::peer::lane::Lane;
 use crate::peer::message::Request;
 use crate::scrub::Scrubbing;
@@ -17,8 +16,6 @@ use crate::{
     Housekeeping, balance, collect, failover, heartbeat, outbox, placement, purge, reach, repair, retention, roster,
     scrub, verify,
 };
-
-const PEER_TIMEOUT: Duration = Duration::from_millis(PEER_TIMEOUT_MS);
 
 /// Starts everything that goes on by itself.
 pub(crate) fn begin(inner: &Arc<Inner>, housekeeping: Housekeeping, engine: Engine, scrubbing: Scrubbing) {

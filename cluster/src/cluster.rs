@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::consensus::state_machine::ShardView;
 use crate::leave::Leaving;
+use crate::peer::PEER_TIMEOUT;
 use crate::peer::lane::{CallError, Lane};
 use crate::peer::message::{Failure, Request, Response};
 use crate::peer::server::{self, ServerOptions};
@@ -32,7 +33,6 @@ use crate::{
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
-const PEER_TIMEOUT: Duration = Duration::from_millis(limits::PEER_TIMEOUT_MS);
 /// Pause before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(20);
 /// Worker threads of the cluster's runtime at most; half the machine's cores otherwise. Fewer threads wake each other less.

@@ -76,7 +76,7 @@ impl Gauge {
             Request::Snapshot { .. } => true,
             _ => false,
         };
-        !grows || request.shard() == Some(ShardId(0)) || self.room().may_follow()
+        !grows || request.shard() == Some(ShardId::META) || self.room().may_follow()
     }
 }
 

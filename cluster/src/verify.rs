@@ -154,7 +154,7 @@ pub(crate) async fn verify(inner: &Inner, shard: ShardId) -> Result<Comparison, 
     Ok(Comparison { shard, index, replicas, agreed: agreed.map(|digest| hex(&digest)) })
 }
 
-async fn digest_of(inner: &Inner, node: NodeId, shard: ShardId, index: u64) -> Option<(Digest, u64)> {
+pub(crate) async fn digest_of(inner: &Inner, node: NodeId, shard: ShardId, index: u64) -> Option<(Digest, u64)> {
     if node == inner.node {
         let made = inner.replica(shard)?.digests.wait(index).await?;
         return Some((made.digest, made.records));

@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 use chat::command::{Command, ConversationCommand, EntryBatch};
 use chat::event::{Event, SequencedEvent};
-use chat::ids::{AppId, ConversationId};
+use chat::ids::{AppId, ConversationId, ShardId};
 use chat::render::{open_body, wire_event};
 use chat::state::query::{self, Located};
 use chat::wire::{ServerFrame, WireEvent};
@@ -99,7 +99,8 @@ impl History {
         let shard = self.cluster.conversation_shard(app, conversation);
         let view = self.cluster.view(shard).ok_or(HistoryError::NoShard)?;
         loop {
-            let read = self.kept(app, conversation, from_seq, limit, max_bytes);
+            let located = query::locate(&view, app, conversation, from_seq, limit)?;
+            let read = self.read(shard, app, conversation, located, max_bytes);
             let oldest_seq = query::oldest_seq(&view, app, conversation)?;
             match read {
                 // Deleted between looking it up and reading it: what is kept begins later now.
@@ -109,17 +110,14 @@ impl History {
         }
     }
 
-    fn kept(
+    fn read(
         &self,
+        shard: ShardId,
         app: &AppId,
         conversation: &ConversationId,
-        from_seq: u64,
-        limit: usize,
+        located: Vec<Located>,
         max_bytes: usize,
     ) -> Result<Vec<SequencedEvent>, HistoryError> {
-        let shard = self.cluster.conversation_shard(app, conversation);
-        let view = self.cluster.view(shard).ok_or(HistoryError::NoShard)?;
-        let located = query::locate(&view, app, conversation, from_seq, limit)?;
         // Neighbours are often in the same entry.
         let mut entry: Option<(u64, EntryBatch)> = None;
         let mut events = Vec::with_capacity(located.len());

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use chat::ids::{NodeId, ShardId};
+use chat::ids::NodeId;
 use tokio::runtime::Handle;
 
 use super::Measured;
@@ -151,17 +151,10 @@ impl Conductor for Growth<'_> {
 pub(super) fn record(measured: &mut Measured, took: &[(Change, f64)], troubles: Vec<String>, planned: usize) {
     measured.checks.notes.extend(took.iter().map(|(change, s)| format!("{change:?}: complete after {s:.1} s")));
     measured.checks.notes.extend(troubles);
-    let end_us = measured.outcome.acks.iter().map(|(at_us, _)| *at_us).max().unwrap_or(0);
-    let shards =
-        vec![ShardId(0); measured.outcome.acks.iter().map(|(_, group)| *group as usize + 1).max().unwrap_or(0)];
     measured.outcome.acks.sort_unstable();
-    let whole = super::failover::Killed {
-        node: 0,
-        at_us: measured.outcome.acks.first().map_or(0, |(at, _)| *at),
-        led: Vec::new(),
-    };
-    for pause in super::failover::pauses(&[whole], &measured.outcome.acks, &shards, end_us) {
-        measured.checks.notes.push(format!("longest time without any ack: {:.0} ms", pause.overall_us as f64 / 1e3));
+    let pauses = measured.outcome.acks.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    if let Some(longest_us) = pauses.max() {
+        measured.checks.notes.push(format!("longest time without any ack: {:.0} ms", longest_us as f64 / 1e3));
     }
     measured.outcome.acks = Vec::new();
     if took.len() < planned {

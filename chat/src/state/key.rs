@@ -320,28 +320,14 @@ pub(crate) fn all_list_entries(app: &AppId) -> Bytes {
 
 /// Conversation and user of a member's key that begins with `prefix`.
 pub(crate) fn parse_member(key: &[u8], prefix: &[u8]) -> Option<(ConversationId, UserId)> {
-    let (conversation, user) = parse_pair(key, prefix)?;
-    let conversation = match conversation.split_first()? {
-        (b'g', group) => ConversationId::Group(GroupId(Uuid::from_slice(group).ok()?)),
-        (b'p', pair) => {
-            let (a, b) = std::str::from_utf8(pair).ok()?.split_once(':')?;
-            ConversationId::private(UserId::new(a).ok()?, UserId::new(b).ok()?)
-        }
-        _ => return None,
-    };
-    Some((conversation, UserId::new(std::str::from_utf8(user).ok()?).ok()?))
+    let (conversation, user) = split_part(key.strip_prefix(prefix)?)?;
+    Some((conversation_of(conversation)?, UserId::new(std::str::from_utf8(user).ok()?).ok()?))
 }
 
 /// The user of a list entry's key that begins with `prefix`; the conversation is in the value.
 pub(crate) fn parse_list_entry(key: &[u8], prefix: &[u8]) -> Option<UserId> {
-    let (user, _) = parse_pair(key, prefix)?;
+    let (user, _) = split_part(key.strip_prefix(prefix)?)?;
     UserId::new(std::str::from_utf8(user).ok()?).ok()
-}
-
-/// The two parts behind `prefix`, the first with its length.
-fn parse_pair<'k>(key: &'k [u8], prefix: &[u8]) -> Option<(&'k [u8], &'k [u8])> {
-    let (length, rest) = key.strip_prefix(prefix)?.split_first()?;
-    rest.split_at_checked(usize::from(*length))
 }
 
 #[cfg(test)]

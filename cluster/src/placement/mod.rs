@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::Inner;
+use crate::peer::PEER_TIMEOUT;
 use crate::peer::message::{Request, Response};
 use crate::proposer::ProposeError;
 use crate::roster::Table;
@@ -30,8 +31,6 @@ use settle::Wanted;
 const EVERY: Duration = Duration::from_millis(500);
 /// Shards whose voters change at a time. Their replicas are there already: only who votes changes.
 const MOVES_MAX: usize = 4;
-/// How long a shard's leader may take for one step.
-const STEP: Duration = Duration::from_millis(chat::limits::PEER_TIMEOUT_MS);
 
 /// Keeps placement while this node leads the metadata group.
 pub(crate) async fn run(inner: Arc<Inner>) {
@@ -136,7 +135,7 @@ async fn ask(inner: &Arc<Inner>, shard: ShardId, wanted: Wanted) -> Option<(bool
         settle::serve(inner, replica, wanted).await
     } else {
         let Wanted { voters, members } = wanted;
-        inner.lane(leader)?.call(Request::Settle { shard, voters, members }, STEP).await.ok()?
+        inner.lane(leader)?.call(Request::Settle { shard, voters, members }, PEER_TIMEOUT).await.ok()?
     };
     match response {
         Response::Settled { settled, behind } => Some((settled, behind)),
@@ -152,7 +151,7 @@ async fn propose(inner: &Arc<Inner>, command: ClusterCommand) -> Result<(), Prop
     let proposed = inner.submit(ShardId::META, Command::Cluster(command)).await?;
     // What is decided next must see it.
     if let Some(replica) = inner.replica(ShardId::META) {
-        replica.wait_applied(proposed.index, STEP).await?;
+        replica.wait_applied(proposed.index, PEER_TIMEOUT).await?;
     }
     inner.read_table();
     Ok(())

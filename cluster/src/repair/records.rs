@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat::ids::ShardId;
-use chat::limits::{PEER_TIMEOUT_MS, REPAIR_PATIENCE_MS, REPAIR_RETRY_MS};
+use chat::limits::{REPAIR_PATIENCE_MS, REPAIR_RETRY_MS};
 use futures_util::future::join_all;
 use storage::{Damage, LogPosition, LogRecord, LogStore, StateStore, StorageError};
 use tokio::time::{Instant, sleep};
 
 use super::core::{Held, Known, Verdict, decide};
 use super::health::Health;
+use crate::peer::PEER_TIMEOUT;
 use crate::peer::lane::Lane;
 use crate::peer::message::{Request, Response};
 use crate::replica::Replica;
 use crate::roster::Lanes;
 
-const PEER_TIMEOUT: Duration = Duration::from_millis(PEER_TIMEOUT_MS);
 const PATIENCE: Duration = Duration::from_millis(REPAIR_PATIENCE_MS);
 const RETRY: Duration = Duration::from_millis(REPAIR_RETRY_MS);
 

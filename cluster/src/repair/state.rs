@@ -14,14 +14,14 @@ use tokio::time::{Instant, sleep};
 use super::core::is_trusted;
 use crate::cluster::Inner;
 use crate::leave;
+use crate::peer::PEER_TIMEOUT;
 use crate::peer::message::{Request, Response};
 use crate::proposer::ProposeError;
 use crate::replica::Replica;
+use crate::verify;
 
-const PEER_TIMEOUT: Duration = Duration::from_millis(PEER_TIMEOUT_MS);
 /// A part may take as long as the source waits for it, and its way here.
 const PART_TIMEOUT: Duration = Duration::from_millis(REPAIR_PART_TIMEOUT_MS + PEER_TIMEOUT_MS);
-const DIGEST_TIMEOUT: Duration = Duration::from_millis(DIGEST_TIMEOUT_MS);
 /// How long the log may take to get the entry after which the copy was made.
 const LOG_TIMEOUT: Duration = Duration::from_millis(DIGEST_TIMEOUT_MS);
 /// Between two looks at the log.
@@ -105,8 +105,8 @@ async fn rebuild_from(inner: &Arc<Inner>, replica: &Replica, node: NodeId) -> Re
     let index = digest.applied.map_or(0, |position| position.index);
     let members: Vec<NodeId> = inner.table().ids().collect();
     let others = members.iter().filter(|node| **node != inner.node);
-    let others = join_all(others.map(|node| digest_of(inner, *node, replica, index))).await;
-    let others: Vec<[u8; 32]> = others.into_iter().flatten().collect();
+    let others = join_all(others.map(|node| verify::digest_of(inner, *node, shard, index))).await;
+    let others: Vec<[u8; 32]> = others.into_iter().flatten().map(|(digest, _)| digest).collect();
     if !is_trusted(digest.digest, &others, members.len()) {
         return Err(NotRebuilt::NotTrusted { node, index });
     }
@@ -174,14 +174,6 @@ async fn part(
         }
         Ok(Response::StatePart { applied, digest: Some(digest), .. }) => Ok((applied, Received::End(digest))),
         _ => Err(NotRebuilt::NoCopy { node }),
-    }
-}
-
-async fn digest_of(inner: &Arc<Inner>, node: NodeId, replica: &Replica, index: u64) -> Option<[u8; 32]> {
-    let request = Request::Digest { shard: replica.shard, index };
-    match inner.lane(node)?.call(request, DIGEST_TIMEOUT).await {
-        Ok(Response::Digest { digest, .. }) => Some(digest),
-        _ => None,
     }
 }
 

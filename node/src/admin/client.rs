@@ -175,9 +175,7 @@ impl AdminClient {
 
     /// Says how long messages are kept from now on. What is older is deleted for good.
     pub async fn set_retention(&self, change: &RetentionChange) -> Result<RetentionStatus, AdminError> {
-        let body = serde_json::to_vec(change).expect("plain fields serialize");
-        let (status, body) = self.request(Method::PUT, "/v1/retention", body.into()).await?;
-        self.told(status, &body)
+        self.exact(Method::PUT, "/v1/retention", change).await
     }
 
     /// Any other resource, as JSON.

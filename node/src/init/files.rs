@@ -47,3 +47,10 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), WriteError> {
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
     std::fs::rename(from, to).map_err(at(to))
 }
+
+/// Where something is built before it gets its name: beside it, so that the rename stays within one file system.
+pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    target.with_file_name(name)
+}

@@ -64,7 +64,7 @@ pub async fn join(options: &JoinOptions) -> Result<JoinedNode, JoinError> {
     }
     let addresses =
         Addresses::from(options.host, options.port).ok_or(InitError::Port { node: 0, port: options.port })?;
-    let staging = staging(&dir);
+    let staging = files::beside(&dir, ".joining");
     let private_key = own_key(&staging)?;
     let facts = NodeFacts {
         peer: addresses.peer.to_string(),
@@ -80,12 +80,6 @@ pub async fn join(options: &JoinOptions) -> Result<JoinedNode, JoinError> {
         files::sync_dir(parent)?;
     }
     Ok(JoinedNode { node: joined.node, cluster: joined.cluster, config: dir.join("campanile.toml"), addresses })
-}
-
-fn staging(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_os_string();
-    name.push(".joining");
-    dir.with_file_name(name)
 }
 
 /// The key of this node's certificate: that of an attempt before, if there was one.

@@ -91,7 +91,7 @@ pub fn create(options: &InitOptions) -> Result<Created, InitError> {
     if occupied || options.dir.is_file() {
         return Err(InitError::Exists { dir: options.dir.clone() });
     }
-    let staging = staging(&options.dir);
+    let staging = files::beside(&options.dir, &format!(".partial-{}", std::process::id()));
     let build = |layout: &Layout| build(layout, &plan, &Origin::new()?);
     match build(&Layout::new(&staging)).and_then(|()| Ok(files::rename(&staging, &options.dir)?)) {
         Ok(()) => {
@@ -194,13 +194,6 @@ fn addresses(options: &InitOptions) -> Result<Vec<Addresses>, InitError> {
             Addresses::of(*host, options.port, node).ok_or(InitError::Port { node, port: options.port })
         })
         .collect()
-}
-
-/// Beside the target, so that the rename stays within one file system.
-fn staging(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".partial-{}", std::process::id()));
-    dir.with_file_name(name)
 }
 
 fn build(layout: &Layout, plan: &Plan, origin: &Origin) -> Result<(), InitError> {
