@@ -7,6 +7,7 @@ pub mod check;
 pub mod compare;
 pub mod engine;
 pub mod files;
+pub mod idle;
 pub mod ledger;
 pub mod logs;
 pub mod meters;

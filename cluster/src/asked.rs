@@ -5,16 +5,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chat::ids::NodeId;
+use chat::ids::{NodeId, ShardId};
+use tokio::time::Instant;
 
 use crate::cluster::Inner;
 use crate::consensus::serve::{self, SnapshotPart};
-use crate::peer::message::{Failure, Request, Response};
+use crate::peer::message::{Appended, Failure, Request, Response};
 use crate::peer::server::Handler;
 use crate::placement::settle::{self, Wanted};
 use crate::proposer::ProposeError;
 use crate::reach;
 use crate::repair::{self, Part};
+use crate::replica::Replica;
+use crate::signs::Leader;
 
 impl Inner {
     async fn serve(&self, from: NodeId, request: Request) -> Response {
@@ -33,13 +36,26 @@ impl Inner {
             return Response::Failed(Failure::NoShard);
         };
         match request {
-            Request::Append { append, .. } => serve::append(&replica.raft, append).await,
+            Request::Append { append, .. } => {
+                let response = serve::append(&replica.raft, append).await;
+                if !matches!(response, Response::Append(Appended::HigherVote(_)) | Response::Failed(_)) {
+                    replica.signs.heard(Instant::now(), self.timing.election_max);
+                }
+                response
+            }
             Request::Vote { vote, last, transfer, pre, .. } => {
                 // A leader that hands over has let go of its lease.
                 if !transfer {
                     replica.keep_promise().await;
+                    if self.keeps_leader(replica, from) {
+                        return Response::Vote { vote: replica.vote(), granted: false, last: None };
+                    }
                 }
-                serve::vote(&replica.raft, vote, last, transfer, pre).await
+                let response = serve::vote(&replica.raft, vote, last, transfer, pre).await;
+                if matches!(response, Response::Vote { granted: true, .. }) && !pre {
+                    replica.signs.stood_aside(Instant::now());
+                }
+                response
             }
             Request::Leaving { .. } | Request::Reach => Response::Heard,
             Request::Settle { voters, members, .. } => settle::serve(self, replica, Wanted { voters, members }).await,
@@ -86,6 +102,18 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Whether the shard is quiet and its leader, for all this node knows, well: then a candidate is not heard.
+    fn keeps_leader(&self, replica: &Replica, candidate: NodeId) -> bool {
+        let leader = match replica.leader() {
+            Some(leader) if leader == self.node => Leader::Own,
+            Some(leader) if leader != candidate && self.connected(leader) => Leader::Reached,
+            _ => Leader::Lost,
+        };
+        replica.signs.refuses(Instant::now(), self.timing.election_max, leader)
+    }
+}
+
 impl Handler for Inner {
     fn handle(self: Arc<Self>, from: NodeId, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
         Box::pin(async move { self.serve(from, request).await })
@@ -93,6 +121,17 @@ impl Handler for Inner {
 
     fn told(&self, from: NodeId, note: Bytes) {
         self.service.told(from, note);
+    }
+
+    fn spoken_for(&self, from: NodeId, quiet: &[(ShardId, u64)]) {
+        for (shard, term) in quiet {
+            if let Some(replica) = self.replica(*shard)
+                && replica.leader() == Some(from)
+                && replica.term() == *term
+            {
+                replica.signs.spoken_for(Instant::now(), self.timing.election_max);
+            }
+        }
     }
 }
 

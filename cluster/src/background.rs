@@ -13,8 +13,8 @@ use crate::peer::lane::Lane;
 use crate::peer::message::Request;
 use crate::scrub::Scrubbing;
 use crate::{
-    Housekeeping, balance, collect, failover, heartbeat, outbox, placement, purge, reach, repair, retention, roster,
-    scrub, verify,
+    Housekeeping, balance, collect, election, failover, heartbeat, outbox, placement, purge, reach, repair, retention,
+    roster, scrub, verify,
 };
 
 /// Starts everything that goes on by itself.
@@ -25,6 +25,7 @@ pub(crate) fn begin(inner: &Arc<Inner>, housekeeping: Housekeeping, engine: Engi
         tokio::spawn(watch_leadership(inner.clone(), shard));
     }
     tokio::spawn(heartbeat::run(inner.clone(), inner.timing.heartbeat));
+    tokio::spawn(election::run(inner.clone(), inner.timing));
     inner.watch_peers();
     tokio::spawn(roster::run(inner.clone()));
     tokio::spawn(placement::run(inner.clone()));

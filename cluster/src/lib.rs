@@ -11,6 +11,7 @@ mod balance;
 mod cluster;
 mod collect;
 mod consensus;
+mod election;
 mod failover;
 mod heartbeat;
 mod housekeeping;
@@ -28,6 +29,7 @@ mod retention;
 mod room;
 mod roster;
 mod scrub;
+mod signs;
 mod status;
 mod verify;
 

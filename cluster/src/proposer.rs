@@ -96,7 +96,7 @@ pub(crate) enum WriteRefused {
     NotLeader {
         leader: Option<NodeId>,
     },
-    /// This node leads, and has not heard from a majority for a while. Nothing was written.
+    /// This node leads, and had not heard from a majority for a while; it has asked since. Nothing was written.
     LeaseExpired,
     /// It was in this leader's log when it lost its place: another leader may have committed it.
     Unknown,
@@ -246,13 +246,16 @@ async fn propose(shard: ShardId, log: &impl EntryLog, commands: Vec<Command>) ->
         return Err(fault(format!("an entry of {} bytes", entry.len())));
     }
     let since = Instant::now();
+    let mut renewed = false;
     loop {
         let refused = match log.write(entry.clone()).await {
             Ok(written) => return Ok(written),
             Err(refused) => refused,
         };
         match refused {
-            // On a machine that is short of time this passes with the next heartbeat, and nobody needs to hear of it.
+            // A quiet shard's lease was renewed by now: at once. On a machine that is short of time this passes with the next
+            // heartbeat, and nobody needs to hear of it.
+            WriteRefused::LeaseExpired if !std::mem::replace(&mut renewed, true) => {}
             WriteRefused::LeaseExpired if since.elapsed() < LEASE_WAIT => sleep(LEASE_PAUSE).await,
             WriteRefused::LeaseExpired => return Err(ProposeError::NotLeader { leader: None }),
             WriteRefused::NotLeader { leader } => return Err(ProposeError::NotLeader { leader }),

@@ -19,10 +19,11 @@ use crate::consensus::log_store::{ShardLog, blocking};
 use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
 use crate::consensus::state_machine::{Chores, ShardState, ShardView, Shared};
-use crate::consensus::types::{Proposal, Types};
+use crate::consensus::types::{Proposal, Types, VoteRecord};
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
 use crate::repair::{Health, LogRepair, Source};
 use crate::roster::Lanes;
+use crate::signs::Signs;
 use crate::verify::Digests;
 use crate::{Feed, StartError, Timing};
 
@@ -51,6 +52,7 @@ pub(crate) struct Replica {
     pub(crate) source: Arc<Source>,
     pub(crate) health: Arc<Health>,
     pub(crate) log_repair: Arc<LogRepair>,
+    pub(crate) signs: Signs,
 }
 
 /// Who has a replica of the shard, as this one knows it.
@@ -77,9 +79,9 @@ pub(crate) struct ReplicaOptions<'a> {
 fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: cluster.to_owned(),
-        // `crate::heartbeat` sends them. What is left to openraft's clock are elections: this sets how often it ticks,
-        // every 13/64 of it.
-        enable_heartbeat: false,
+        // Its clock would wake each replica for itself: `crate::heartbeat` and `crate::election` have one for all.
+        enable_tick: false,
+        // Deadline of a heartbeat.
         heartbeat_interval: timing.election_min.as_millis() as u64 * 9 / 10,
         election_timeout_min: timing.election_min.as_millis() as u64,
         election_timeout_max: timing.election_max.as_millis() as u64,
@@ -166,6 +168,7 @@ impl Replica {
             source,
             health,
             log_repair,
+            signs: Signs::default(),
         })
     }
 
@@ -229,6 +232,20 @@ impl Replica {
         }
     }
 
+    pub(crate) fn term(&self) -> u64 {
+        self.raft.server_metrics().borrow_watched().vote.leader_id.term
+    }
+
+    pub(crate) fn vote(&self) -> VoteRecord {
+        VoteRecord::from(&self.raft.server_metrics().borrow_watched().vote)
+    }
+
+    /// In a quiet shard the leader's lease has run out: before something that needs one, a majority is asked. Whether it
+    /// agreed is seen by what follows.
+    pub(crate) async fn renew_lease(&self) {
+        renew_lease(&self.raft).await;
+    }
+
     pub(crate) fn applied_index(&self) -> u64 {
         *self.applied.borrow()
     }
@@ -256,6 +273,13 @@ impl Replica {
     }
 }
 
+async fn renew_lease(raft: &Raft) {
+    if raft.get_read_log_id(ReadPolicy::LeaseRead).await.is_err() {
+        // Not led here any more, or no majority: whatever needs the lease is refused with that.
+        let _ = raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+    }
+}
+
 /// What the proposer writes to.
 struct RaftLog(Raft);
 
@@ -267,6 +291,7 @@ impl EntryLog for RaftLog {
             Ok(Ok(written)) => Ok(Written { index: written.log_id.index, outcomes: written.data.outcomes }),
             // Rejected before it was appended.
             Ok(Err(ClientWriteError::ForwardToLeader(to))) if to.reason == ForwardReason::LeaseExpired => {
+                renew_lease(&self.0).await;
                 Err(WriteRefused::LeaseExpired)
             }
             Ok(Err(ClientWriteError::ForwardToLeader(to))) => Err(WriteRefused::NotLeader { leader: to.leader_id }),

@@ -144,6 +144,8 @@ impl Stage {
         let Node { cluster, engine } = self.nodes.pop().unwrap();
         cluster.shutdown().await;
         close(engine).await;
+        // What was under way on the cluster's runtime lets go of its files a little later.
+        until("the database is let go of", || Database::open(&self.data_dir(DAMAGED)).is_ok()).await;
     }
 
     async fn start_damaged(&mut self) {

@@ -9,6 +9,7 @@ mod connections;
 mod failover;
 mod groups;
 mod growth;
+mod idle;
 mod load;
 mod pace;
 mod replay;
@@ -70,6 +71,9 @@ enum Command {
     /// Many messages into a cluster that keeps few of them: whether memory and disk stay flat.
     #[command(after_help = EXIT_CODES)]
     Soak(Box<soak::Soak>),
+    /// What clusters cost in which nothing happens, by the number of their shards.
+    #[command(after_help = EXIT_CODES)]
+    Idle(idle::Idle),
     /// A share of a load, as `--processes` starts it.
     #[command(hide = true)]
     LoadShare,
@@ -114,6 +118,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Scenario(scenario) => scenario.run(),
         Command::Capacity(capacity) => capacity.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Idle(idle) => idle.run(),
         Command::LoadShare => bench::run::processes::serve().map(|()| 0).map_err(Failure::from),
         Command::BareServer { address } => bare_server(address),
         Command::Replay(replay) => replay.run(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chat::ids::NodeId;
+use chat::ids::{NodeId, ShardId};
 use chat::limits::{PEER_FRAME_BYTES, PEER_QUEUE};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -49,6 +49,7 @@ pub enum CallError {
 enum Outgoing {
     Request { request: Request, reply: oneshot::Sender<Response> },
     Note(Bytes),
+    Quiet(Vec<(ShardId, u64)>),
 }
 
 /// A handle on the connection to one peer.
@@ -115,6 +116,13 @@ impl Lane {
             return Err(CallError::Unreachable);
         }
         self.push(Outgoing::Note(note))
+    }
+
+    /// Says that this node leads these quiet shards. If it cannot be said now, it will be with the next turn of the clock.
+    pub(crate) fn speak_for(&self, quiet: Vec<(ShardId, u64)>) {
+        if self.connected() {
+            let _ = self.push(Outgoing::Quiet(quiet));
+        }
     }
 
     fn push(&self, outgoing: Outgoing) -> Result<(), CallError> {
@@ -270,6 +278,7 @@ async fn send(
                 bytes += note.len();
                 Message::Note(note)
             }
+            Outgoing::Quiet(quiet) => Message::Quiet(quiet),
         });
         next = if messages.len() < BUNDLE_MESSAGES && bytes < BUNDLE_BYTES { waiting.try_recv().ok() } else { None };
     }

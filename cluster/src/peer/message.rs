@@ -28,6 +28,8 @@ pub(crate) enum Message {
     },
     /// For the node above: [`crate::PeerService`]. Nothing answers it here.
     Note(Bytes),
+    /// The sender leads these shards, in these terms, and nothing happens in them. Nothing answers it.
+    Quiet(Vec<(ShardId, u64)>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

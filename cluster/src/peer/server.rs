@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chat::ids::NodeId;
+use chat::ids::{NodeId, ShardId};
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 use tokio::io::BufReader;
@@ -38,6 +38,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Called in the order of the notes; must not wait.
     fn told(&self, from: NodeId, note: Bytes);
+
+    /// The peer leads these quiet shards, in these terms; must not wait.
+    fn spoken_for(&self, from: NodeId, quiet: &[(ShardId, u64)]);
 }
 
 pub(crate) struct ServerOptions {
@@ -156,6 +159,10 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, options: 
                 Message::Request { id, request } => (id, request),
                 Message::Note(note) => {
                     handler.told(peer, note);
+                    continue;
+                }
+                Message::Quiet(quiet) => {
+                    handler.spoken_for(peer, &quiet);
                     continue;
                 }
                 Message::Response { .. } => continue,

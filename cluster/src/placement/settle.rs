@@ -124,6 +124,7 @@ async fn take(replica: &Replica, step: Step) -> Result<(), String> {
         Step::SetVoters(voters) => ChangeMembers::ReplaceAllVoters(voters),
         Step::RemoveMembers(nodes) => ChangeMembers::RemoveNodes(nodes),
     };
+    replica.renew_lease().await;
     match replica.raft.change_membership(change, true).await {
         Ok(_) => Ok(()),
         Err(RaftError::APIError(error)) => Err(error.to_string()),
