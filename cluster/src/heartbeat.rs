@@ -15,7 +15,7 @@ use crate::replica::Replica;
 /// How long nothing must have happened for a shard to be quiet.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
 /// A quiet shard has a real heartbeat this often: whoever lost track of what is committed hears of it.
-const EVERY_QUIET: Duration = Duration::from_secs(3);
+const EVERY_QUIET: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(inner: Arc<Inner>, every: Duration) {
     let mut clock = interval(every);
@@ -128,9 +128,9 @@ mod tests {
         // The heartbeat with which it falls quiet tells everybody what is committed.
         assert_eq!(next(5, 7, 0, true), (Sign::Heartbeat, true));
         assert_eq!(next(6, 7, 0, true), (Sign::None, true));
-        assert_eq!(next(8, 7, 0, true), (Sign::Heartbeat, true));
-        assert_eq!(next(9, 7, 9, true), (Sign::Heartbeat, false), "a peer came back");
-        assert_eq!(next(12, 7, 9, true), (Sign::Heartbeat, true));
-        assert_eq!(next(13, 8, 9, true), (Sign::Heartbeat, false), "something happened");
+        assert_eq!(next(15, 7, 0, true), (Sign::Heartbeat, true));
+        assert_eq!(next(16, 7, 16, true), (Sign::Heartbeat, false), "a peer came back");
+        assert_eq!(next(19, 7, 16, true), (Sign::Heartbeat, true));
+        assert_eq!(next(20, 8, 16, true), (Sign::Heartbeat, false), "something happened");
     }
 }

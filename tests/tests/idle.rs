@@ -15,7 +15,7 @@ const NOTHING: f64 = 0.01;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_cluster_costs_by_its_nodes_and_not_by_its_shards() -> Result<()> {
-    let idle = idle::run(3, &SHARDS, Duration::from_secs(10), Duration::from_secs(10)).await?;
+    let idle = idle::run(3, &SHARDS, Duration::from_secs(16), Duration::from_secs(10)).await?;
     idle.iter().for_each(|idle| println!("{idle}"));
     let [few, many] = &idle[..] else { unreachable!("a cluster for each number") };
     assert!(many.cpu_share <= TIMES * few.cpu_share.max(NOTHING), "{idle:?}");
