@@ -1,6 +1,7 @@
 //! The load harness: replays real channel logs against a cluster and checks every promise the service makes
 //! about them. [`replay::run`] is the whole of it; `campanile-bench` is its command line.
 
+pub mod barrier;
 pub mod beside;
 pub mod capacity;
 pub mod check;

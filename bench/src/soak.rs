@@ -54,8 +54,6 @@ pub struct Sample {
     pub disk_bytes: u64,
     /// Of all groups.
     pub kept_events: u64,
-    /// Of the state of one node. These grow for as long as ids are remembered: a record for each, or for several.
-    pub state_records: u64,
 }
 
 /// What the samples say.
@@ -226,24 +224,22 @@ async fn sample(cluster: &LocalCluster, groups: &[GroupId], messages: u64, begun
         resident_bytes += Process { name: format!("node {node}"), pid }.usage()?.resident_bytes;
     }
     let admin = cluster.admin(1)?;
-    let digests = admin.digests().await?;
     Ok(Sample {
         messages,
         elapsed_ms: begun.elapsed().as_millis() as u64,
         resident_bytes,
         disk_bytes: bytes_below(cluster.dir()),
         kept_events: kept(&admin, groups).await?,
-        state_records: digests.iter().map(|digest| digest.records).sum(),
     })
 }
 
 impl std::fmt::Display for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { messages, elapsed_ms, resident_bytes, disk_bytes, kept_events, state_records } = self;
+        let Self { messages, elapsed_ms, resident_bytes, disk_bytes, kept_events } = self;
         let (resident, disk) = (resident_bytes >> 20, disk_bytes >> 20);
         let seconds = elapsed_ms / 1_000;
         write!(f, "{messages:>10} messages {seconds:>5} s {resident:>6} MiB memory {disk:>6} MiB disk ")?;
-        write!(f, "{kept_events:>7} kept {state_records:>8} records")
+        write!(f, "{kept_events:>7} kept")
     }
 }
 
@@ -253,7 +249,7 @@ mod tests {
 
     fn sample(resident_mib: u64, disk_mib: u64, kept_events: u64) -> Sample {
         let (resident_bytes, disk_bytes) = (resident_mib << 20, disk_mib << 20);
-        Sample { messages: 0, elapsed_ms: 0, resident_bytes, disk_bytes, kept_events, state_records: 0 }
+        Sample { messages: 0, elapsed_ms: 0, resident_bytes, disk_bytes, kept_events }
     }
 
     #[test]

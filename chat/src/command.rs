@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::ErrorCode;
 use crate::event::{Role, SealedBody};
+use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 use crate::retention::Retention;
@@ -125,8 +126,13 @@ pub enum ConversationCommand {
     CreateGroup {
         name: String,
         members: Vec<UserId>,
+        kind: GroupKind,
     },
-    Join,
+    /// `invite`: a hash of an invite's code. `text`: to the admins, where they are asked.
+    Join {
+        invite: Option<[u8; 32]>,
+        text: String,
+    },
     Leave,
     /// Members already in are passed over; if all are, the outcome is `AlreadyMember`.
     Invite {
@@ -143,6 +149,43 @@ pub enum ConversationCommand {
     MarkRead {
         seq: u64,
     },
+    ChangeGroup {
+        change: GroupChange,
+    },
+    /// None: for good. Also for who is no member.
+    Ban {
+        user: UserId,
+        duration_ms: Option<u64>,
+    },
+    Unban {
+        user: UserId,
+    },
+    Mute {
+        user: UserId,
+        duration_ms: Option<u64>,
+    },
+    Unmute {
+        user: UserId,
+    },
+    /// The actor's own.
+    SetNickname {
+        nickname: Option<String>,
+    },
+    /// Lets in whoever asked to join, or not.
+    AnswerJoin {
+        user: UserId,
+        accept: bool,
+    },
+    /// The same code again changes nothing.
+    AddInvite {
+        code: [u8; 32],
+        life_ms: u64,
+        uses: u32,
+    },
+    RevokeInvite {
+        code: [u8; 32],
+    },
+    Dissolve,
 }
 
 /// A conversation entering or leaving users' lists.
@@ -190,7 +233,10 @@ impl Command {
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, .. } => body.bytes.len(),
-                ConversationCommand::CreateGroup { name, members } => name.len() + users(members),
+                ConversationCommand::CreateGroup { name, members, .. } => name.len() + users(members),
+                ConversationCommand::Join { text, .. } => text.len(),
+                ConversationCommand::ChangeGroup { change } => change.text_bytes(),
+                ConversationCommand::SetNickname { nickname } => nickname.as_ref().map_or(0, String::len),
                 ConversationCommand::Invite { users: invited } => users(invited),
                 _ => 0,
             },
@@ -209,6 +255,11 @@ impl Command {
                 ConversationCommand::Send { .. }
                     | ConversationCommand::CreateGroup { .. }
                     | ConversationCommand::MarkRead { .. }
+                    | ConversationCommand::ChangeGroup { .. }
+                    | ConversationCommand::Unban { .. }
+                    | ConversationCommand::Unmute { .. }
+                    | ConversationCommand::SetNickname { .. }
+                    | ConversationCommand::RevokeInvite { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_)

@@ -103,6 +103,17 @@ catalogue! {
     OutcomeUnknown = 1503, "outcome_unknown", true, Unknown;
     /// A fault of the service.
     Internal = 1504, "internal", true, Unknown;
+    // 13xx, later ones
+    /// The user may not speak in the group at the moment.
+    Muted = 1311, "muted", false, None;
+    /// The user is banned from the group.
+    Banned = 1312, "banned", false, None;
+    /// Too soon after the user's last message in the group.
+    SlowMode = 1313, "slow_mode", false, None;
+    /// The invite does not hold, or no longer.
+    InviteInvalid = 1314, "invite_invalid", false, None;
+    /// The group is dissolved.
+    GroupDissolved = 1315, "group_dissolved", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::group::GroupChange;
 use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
 
 /// A member's role in a group. The order is the rank.
@@ -35,12 +36,64 @@ pub struct SealedBody {
 /// One event of a conversation's sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    Message { author: UserId, client_msg_id: ClientMsgId, body: SealedBody },
-    GroupCreated { by: UserId, name: String, members: Vec<UserId> },
-    Joined { users: Vec<UserId>, by: UserId },
-    Left { user: UserId },
-    Kicked { user: UserId, by: UserId },
-    RoleChanged { user: UserId, role: Role, by: UserId },
+    Message {
+        author: UserId,
+        client_msg_id: ClientMsgId,
+        body: SealedBody,
+    },
+    GroupCreated {
+        by: UserId,
+        name: String,
+        members: Vec<UserId>,
+    },
+    Joined {
+        users: Vec<UserId>,
+        by: UserId,
+    },
+    Left {
+        user: UserId,
+    },
+    Kicked {
+        user: UserId,
+        by: UserId,
+    },
+    RoleChanged {
+        user: UserId,
+        role: Role,
+        by: UserId,
+    },
+    GroupChanged {
+        change: GroupChange,
+        by: UserId,
+    },
+    /// None: for good. Who is a member is removed by it.
+    Banned {
+        user: UserId,
+        until_ms: Option<u64>,
+        by: UserId,
+    },
+    Unbanned {
+        user: UserId,
+        by: UserId,
+    },
+    /// None: for good.
+    Muted {
+        user: UserId,
+        until_ms: Option<u64>,
+        by: UserId,
+    },
+    Unmuted {
+        user: UserId,
+        by: UserId,
+    },
+    /// A member's name in the group; none takes it away.
+    NicknameChanged {
+        user: UserId,
+        nickname: Option<String>,
+    },
+    Dissolved {
+        by: UserId,
+    },
 }
 
 /// An event with its place: what fan-out delivers and history returns.
@@ -62,6 +115,8 @@ pub enum Committed {
     Sequenced(SequencedEvent),
     /// A member read up to `seq`. Not sequenced: the newest position is all that counts.
     ReadMoved { app: AppId, conversation: ConversationId, user: UserId, seq: u64 },
+    /// Somebody asks to join a group: told to those who may answer.
+    JoinAsked { app: AppId, conversation: ConversationId, user: UserId, text: String, admins: Vec<UserId> },
     /// A conversation entered the user's list (home shard).
     ConversationListed { app: AppId, user: UserId, conversation: ConversationId },
     /// A conversation left the user's list (home shard).

@@ -36,8 +36,32 @@ pub const TOKEN_LEEWAY_S: u64 = 60;
 /// Bytes of a user agent in the security log, after escaping.
 pub const USER_AGENT_BYTES: usize = 512;
 
-/// Members of one group.
+/// Members of one group, and of a community or a channel.
 pub const GROUP_MEMBERS: usize = 10_000;
+pub const COMMUNITY_MEMBERS: usize = 100_000;
+/// Admins of one group, its owner included.
+pub const GROUP_ADMINS: usize = 50;
+/// Bytes of a group's announcement.
+pub const ANNOUNCEMENT_BYTES: usize = 4 * 1024;
+/// Attributes of one group, and bytes of the key and the value of each.
+pub const ATTRIBUTES: usize = 16;
+pub const ATTRIBUTE_KEY_BYTES: usize = 32;
+pub const ATTRIBUTE_VALUE_BYTES: usize = 512;
+/// Longest time between two messages of one member that slow mode may ask for, in milliseconds.
+pub const SLOW_MODE_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Longest time for which somebody is muted or banned other than for good, in milliseconds (ten years).
+pub const SENTENCE_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// Users banned from one group, users who wait for an answer to their wish to join it, and invites to it that hold.
+pub const GROUP_BANS: usize = 1_000;
+pub const GROUP_REQUESTS: usize = 500;
+pub const GROUP_INVITES: usize = 50;
+/// Bytes of an invite's code: too many to be guessed.
+pub const INVITE_CODE_BYTES_MIN: usize = 22;
+pub const INVITE_CODE_BYTES_MAX: usize = 64;
+/// Longest life of an invite, in milliseconds (a year).
+pub const INVITE_LIFE_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
+/// Bytes of what somebody says who wants to join.
+pub const REQUEST_TEXT_BYTES: usize = 512;
 /// Users named in one create or invite.
 pub const INVITE_USERS: usize = 500;
 /// Conversations of one user.

@@ -13,6 +13,7 @@ use crate::render::{check_body, check_group_name};
 use crate::text::{self, TextError};
 use crate::wire::{ClientFrame, Credentials, Request};
 
+mod group;
 mod strict;
 
 /// Why a text is not a request, and the request's id if it could be read: the error answers it as `re`.
@@ -109,8 +110,13 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             group: fields.required("group")?,
             name: fields.required("name")?,
             members: fields.or_default("members")?,
+            kind: fields.or_default("kind")?,
         },
-        "join" => Request::Join { group: fields.required("group")? },
+        "join" => Request::Join {
+            group: fields.required("group")?,
+            invite: fields.optional("invite")?,
+            text: fields.or_default("text")?,
+        },
         "leave" => Request::Leave { group: fields.required("group")? },
         "invite" => Request::Invite { group: fields.required("group")?, users: fields.required("users")? },
         "kick" => Request::Kick { group: fields.required("group")?, user: fields.required("user")? },
@@ -140,7 +146,10 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
         },
         "ping" => Request::Ping,
         "logout" => Request::Logout,
-        _ => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
+        other => match group::request(other, fields)? {
+            Some(request) => request,
+            None => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
+        },
     })
 }
 
@@ -172,7 +181,7 @@ fn checked(request: Request) -> Result<Request, Problem> {
             label("users", if users.is_empty() { Err(TextError::Empty) } else { Ok(()) })?;
             few("users", users)?;
         }
-        _ => {}
+        other => group::check(other)?,
     }
     Ok(request)
 }

@@ -26,6 +26,13 @@ pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEven
         Event::Left { user } => EventContent::Left { user },
         Event::Kicked { user, by } => EventContent::Kicked { user, by },
         Event::RoleChanged { user, role, by } => EventContent::RoleChanged { user, role, by },
+        Event::GroupChanged { change, by } => EventContent::GroupChanged { change, by },
+        Event::Banned { user, until_ms, by } => EventContent::Banned { user, until_ms, by },
+        Event::Unbanned { user, by } => EventContent::Unbanned { user, by },
+        Event::Muted { user, until_ms, by } => EventContent::Muted { user, until_ms, by },
+        Event::Unmuted { user, by } => EventContent::Unmuted { user, by },
+        Event::NicknameChanged { user, nickname } => EventContent::NicknameChanged { user, nickname },
+        Event::Dissolved { by } => EventContent::Dissolved { by },
     };
     let SequencedEvent { conversation, seq, time_ms, .. } = event;
     Ok(WireEvent { conversation: conversation.clone(), seq: *seq, time_ms: *time_ms, content })

@@ -21,6 +21,11 @@ pub fn check_message(text: &str) -> Result<(), TextError> {
     check(text, limits::TEXT_BYTES, |c| c == '\n' || c == '\t')
 }
 
+/// A longer text that is no message: lines and tabs, not empty, at most `max` bytes.
+pub fn check_long(text: &str, max: usize) -> Result<(), TextError> {
+    check(text, max, |c| c == '\n' || c == '\t')
+}
+
 /// A group's name: one line, not blank, at most [`limits::NAME_BYTES`].
 pub fn check_name(name: &str) -> Result<(), TextError> {
     if name.trim().is_empty() {

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::{Effect, ErrorCode};
 use crate::event::Role;
+use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
 use crate::limits;
+
+pub mod group;
 
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
@@ -44,9 +47,16 @@ pub enum Request {
         name: String,
         #[serde(default)]
         members: Vec<UserId>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        kind: GroupKind,
     },
+    /// With the code of an invite, or with words to the admins where they are asked.
     Join {
         group: GroupId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite: Option<String>,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
     },
     Leave {
         group: GroupId,
@@ -96,6 +106,80 @@ pub enum Request {
     },
     Ping,
     Logout,
+    /// What the group is like.
+    Group {
+        group: GroupId,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
+    },
+    ChangeGroup {
+        group: GroupId,
+        change: GroupChange,
+    },
+    /// Without `duration_ms`: for good.
+    Ban {
+        group: GroupId,
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u64>,
+    },
+    Unban {
+        group: GroupId,
+        user: UserId,
+    },
+    /// Without `duration_ms`: for good.
+    Mute {
+        group: GroupId,
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u64>,
+    },
+    Unmute {
+        group: GroupId,
+        user: UserId,
+    },
+    /// Your own name in the group; none takes it away.
+    SetNickname {
+        group: GroupId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nickname: Option<String>,
+    },
+    /// To somebody who asked to join.
+    AnswerJoin {
+        group: GroupId,
+        user: UserId,
+        accept: bool,
+    },
+    /// The code is the client's: at least [`limits::INVITE_CODE_BYTES_MIN`] random letters, digits, `-` and `_`.
+    AddInvite {
+        group: GroupId,
+        code: String,
+        life_ms: u64,
+        uses: u32,
+    },
+    RevokeInvite {
+        group: GroupId,
+        code: String,
+    },
+    Dissolve {
+        group: GroupId,
+    },
+    /// Who asks to join, for admins; those after `after`.
+    JoinRequests {
+        group: GroupId,
+        after: Option<UserId>,
+        limit: Option<usize>,
+    },
+    /// Who is banned, for admins; those after `after`.
+    Bans {
+        group: GroupId,
+        after: Option<UserId>,
+        limit: Option<usize>,
+    },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How fresh a page is.
@@ -251,6 +335,30 @@ pub enum ServerFrame {
         #[serde(default)]
         as_of_seq: u64,
     },
+    Group {
+        re: u64,
+        #[serde(flatten)]
+        info: group::GroupInfo,
+    },
+    JoinRequests {
+        re: u64,
+        group: GroupId,
+        requests: Vec<group::JoinRequest>,
+        more: bool,
+    },
+    Bans {
+        re: u64,
+        group: GroupId,
+        bans: Vec<group::Ban>,
+        more: bool,
+    },
+    /// Somebody asks to join: to the group's admins.
+    JoinAsked {
+        group: GroupId,
+        user: UserId,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
+    },
     /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
     ReadMoved {
         conversation: ConversationId,
@@ -381,6 +489,38 @@ pub enum EventContent {
         role: Role,
         by: UserId,
     },
+    GroupChanged {
+        change: GroupChange,
+        by: UserId,
+    },
+    Banned {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<u64>,
+        by: UserId,
+    },
+    Unbanned {
+        user: UserId,
+        by: UserId,
+    },
+    Muted {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<u64>,
+        by: UserId,
+    },
+    Unmuted {
+        user: UserId,
+        by: UserId,
+    },
+    NicknameChanged {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nickname: Option<String>,
+    },
+    Dissolved {
+        by: UserId,
+    },
     /// An event of a later version of the service: it takes its seq and is passed over. Never sent.
     #[serde(other)]
     Unknown,
@@ -405,6 +545,11 @@ pub struct Member {
     pub user: UserId,
     pub role: Role,
     pub joined: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nickname: Option<String>,
+    /// Until then this member may not speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted_until_ms: Option<u64>,
 }
 
 /// The limits a client should keep, announced in `hello`.

@@ -18,13 +18,15 @@ use chat::command::{
 };
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
+use chat::group::{GroupChange, GroupKind, GroupSettings, JoinMode, Rights, Visibility};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
 use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage, InlineEvent,
-    JoinToken, ListEntry, ListHead, ListOrder, Member, Node, NodeState, OutboxHead, Placement, Roster, Slot,
+    Account, App, Ban, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage,
+    InlineEvent, Invite, JoinRequest, JoinToken, ListEntry, ListHead, ListOrder, Member, MutedLeaver, Nickname, Node,
+    NodeState, OutboxHead, Placement, Roster, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,9 +92,12 @@ fn records_of_the_home_shard() {
 #[test]
 fn records_of_the_conversations_shard() {
     let (name, created_by, digest) = (Some("Team".to_owned()), user("alice"), [7; 32]);
-    state("conversation", Conversation { name, created_by, created_ms: TIME_MS, head: 300, members: 3, digest });
+    state(
+        "conversation",
+        Conversation { name, created_by, created_ms: TIME_MS, head: 300, members: 3, digest, guarded: true },
+    );
     for (name, role) in [("member", Role::Member), ("member_admin", Role::Admin), ("member_owner", Role::Owner)] {
-        state(name, Member { role, joined: 1, read: 299 });
+        state(name, Member { role, joined: 1, read: 299, muted_until_ms: 0, spoke_ms: TIME_MS });
     }
     let slots = vec![Slot::Inline, Slot::Message { log_index: 70_000, position: 255 }];
     state("index_page", IndexPage { slots });
@@ -104,7 +109,76 @@ fn records_of_the_conversations_shard() {
     state("outbox_item", list_change());
     let marks = vec![FloorMark { time_ms: TIME_MS, seq: 200 }];
     state("floor", Floor { oldest_seq: 300, marks });
+    state("group_settings", settings());
+    state("nickname", Nickname { nickname: "Bobby".into() });
+    state("muted_leaver", MutedLeaver { until_ms: u64::MAX });
+    state("ban", Ban { until_ms: TIME_MS, by: user("alice") });
+    state("join_request", JoinRequest { time_ms: TIME_MS, text: "please".into() });
+    state("invite", Invite { by: user("alice"), expires_ms: TIME_MS, uses: 300 });
     state("retention", Retention { max_age_ms: Some(86_400_000), max_count: None });
+}
+
+fn settings() -> GroupSettings {
+    GroupSettings {
+        kind: GroupKind::Channel,
+        join: JoinMode::Invite,
+        history: Visibility::SinceJoin,
+        rights: RIGHTS,
+        mute_all: true,
+        slow_mode_ms: 300,
+        announcement: "Bells at eight".into(),
+        attributes: [("topic".to_owned(), "bells".to_owned())].into(),
+        admins: [user("alice")].into(),
+        dissolved: true,
+    }
+}
+
+const RIGHTS: Rights = Rights { send: Role::Admin, invite: Role::Member, change_info: Role::Owner };
+
+fn changes() -> Vec<GroupChange> {
+    let (key, value) = ("topic".to_owned(), Some("bells".to_owned()));
+    vec![
+        GroupChange::Name("Team".into()),
+        GroupChange::Announcement("Bells at eight".into()),
+        GroupChange::Attribute { key, value },
+        GroupChange::Join(JoinMode::Approval),
+        GroupChange::History(Visibility::SinceJoin),
+        GroupChange::MuteAll(true),
+        GroupChange::SlowModeMs(300),
+        GroupChange::Rights(RIGHTS),
+    ]
+}
+
+#[test]
+fn events_and_commands_of_groups() {
+    let (by, who, until_ms) = (user("alice"), user("bob"), Some(TIME_MS));
+    let mut events = vec![
+        Event::Banned { user: who.clone(), until_ms, by: by.clone() },
+        Event::Unbanned { user: who.clone(), by: by.clone() },
+        Event::Muted { user: who.clone(), until_ms: None, by: by.clone() },
+        Event::Unmuted { user: who.clone(), by: by.clone() },
+        Event::NicknameChanged { user: who.clone(), nickname: Some("Bobby".into()) },
+        Event::Dissolved { by: by.clone() },
+    ];
+    events.extend(changes().into_iter().map(|change| Event::GroupChanged { change, by: by.clone() }));
+    let inline: Vec<_> = events.into_iter().map(|event| InlineEvent { time_ms: TIME_MS, event }).collect();
+    state("events_of_groups", inline);
+    let mut commands = vec![
+        ConversationCommand::Join { invite: Some([5; 32]), text: "please".into() },
+        ConversationCommand::Ban { user: who.clone(), duration_ms: Some(300) },
+        ConversationCommand::Unban { user: who.clone() },
+        ConversationCommand::Mute { user: who.clone(), duration_ms: None },
+        ConversationCommand::Unmute { user: who.clone() },
+        ConversationCommand::SetNickname { nickname: Some("Bobby".into()) },
+        ConversationCommand::AnswerJoin { user: who, accept: true },
+        ConversationCommand::AddInvite { code: [5; 32], life_ms: 300, uses: 2 },
+        ConversationCommand::RevokeInvite { code: [5; 32] },
+        ConversationCommand::Dissolve,
+    ];
+    commands.extend(changes().into_iter().map(|change| ConversationCommand::ChangeGroup { change }));
+    let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: by.clone(), command };
+    let commands = commands.into_iter().map(of_group).collect();
+    golden(Kind::Entry, "entry_groups", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 #[test]
@@ -178,8 +252,11 @@ fn commands() -> Vec<(&'static str, Command)> {
             "send_private",
             Command::Conversation { app: app(), conversation: private(), actor: user("bob"), command: send },
         ),
-        ("create_group", of_group(ConversationCommand::CreateGroup { name: "Team".into(), members })),
-        ("join", of_group(ConversationCommand::Join)),
+        (
+            "create_group",
+            of_group(ConversationCommand::CreateGroup { name: "Team".into(), members, kind: GroupKind::Public }),
+        ),
+        ("join", of_group(ConversationCommand::Join { invite: None, text: String::new() })),
         ("leave", of_group(ConversationCommand::Leave)),
         ("invite", of_group(ConversationCommand::Invite { users: vec![user("dave")] })),
         ("kick", of_group(ConversationCommand::Kick { user: user("dave") })),

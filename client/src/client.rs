@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chat::errors::ErrorCode;
 use chat::event::Role;
+use chat::group::GroupKind;
 use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::limits;
 use chat::wire::{Body, ConversationItem, Member, ReadMode, Request, ServerFrame, Target, WireEvent};
@@ -143,11 +144,24 @@ impl Client {
         name: impl Into<String>,
         members: Vec<UserId>,
     ) -> Result<Changed, RequestError> {
-        self.change(Request::CreateGroup { group, name: name.into(), members }, group, None).await
+        self.create_group_of(GroupKind::default(), group, name, members).await
     }
 
+    /// As [`Self::create_group`], of another kind.
+    pub async fn create_group_of(
+        &self,
+        kind: GroupKind,
+        group: GroupId,
+        name: impl Into<String>,
+        members: Vec<UserId>,
+    ) -> Result<Changed, RequestError> {
+        self.change(Request::CreateGroup { group, name: name.into(), members, kind }, group, None).await
+    }
+
+    /// Where admins are asked, the result has no seq: they decide.
     pub async fn join(&self, group: GroupId) -> Result<Changed, RequestError> {
-        self.change(Request::Join { group }, group, Some(ErrorCode::AlreadyMember)).await
+        let request = Request::Join { group, invite: None, text: String::new() };
+        self.change(request, group, Some(ErrorCode::AlreadyMember)).await
     }
 
     pub async fn leave(&self, group: GroupId) -> Result<Changed, RequestError> {
@@ -228,7 +242,12 @@ impl Client {
     }
 
     /// A change of a group. `done` is the refusal that tells of an earlier attempt's success.
-    async fn change(&self, request: Request, group: GroupId, done: Option<ErrorCode>) -> Result<Changed, RequestError> {
+    pub(crate) async fn change(
+        &self,
+        request: Request,
+        group: GroupId,
+        done: Option<ErrorCode>,
+    ) -> Result<Changed, RequestError> {
         match self.ask(&request).await {
             Ok(frame) => match *frame {
                 ServerFrame::Ack { conversation, seq, duplicate, .. } => {
@@ -245,7 +264,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, request: &Request) -> Result<Box<ServerFrame>, RequestError> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Box<ServerFrame>, RequestError> {
         self.request(request, true).await
     }
 

@@ -1,6 +1,6 @@
 //! What a client tells its user unasked.
 
-use chat::ids::{ConversationId, UserId};
+use chat::ids::{ConversationId, GroupId, UserId};
 use chat::wire::{ResyncReason, WireEvent};
 use tokio::sync::mpsc;
 
@@ -11,6 +11,9 @@ pub enum ClientEvent {
     Event(WireEvent),
     /// A member's newest read position. May be left out while this side reads slowly.
     ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// Somebody asks to join a group that this user is an admin of. May be left out while this side reads slowly: ask
+    /// for `Client::join_requests` now and then.
+    JoinAsked { group: GroupId, user: UserId, text: String },
     /// Events after `live_after` follow; what is up to it is read with `Client::history`.
     ConversationAdded { conversation: ConversationId, live_after: u64 },
     /// Nothing of this conversation follows.

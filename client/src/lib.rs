@@ -9,6 +9,7 @@ mod connection;
 mod core;
 mod error;
 mod event;
+mod groups;
 mod options;
 mod session;
 mod socket;

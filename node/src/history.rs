@@ -162,7 +162,16 @@ pub(crate) fn json_bound(event: &Event) -> usize {
         Event::GroupCreated { members: users, .. } | Event::Joined { users, .. } => {
             FIELDS + users.iter().map(|user| 2 * user.as_str().len() + 3).sum::<usize>()
         }
-        Event::Left { .. } | Event::Kicked { .. } | Event::RoleChanged { .. } => FIELDS,
+        Event::GroupChanged { change, .. } => FIELDS + 2 * change.text_bytes(),
+        Event::NicknameChanged { nickname, .. } => FIELDS + 2 * nickname.as_ref().map_or(0, String::len),
+        Event::Left { .. }
+        | Event::Kicked { .. }
+        | Event::RoleChanged { .. }
+        | Event::Banned { .. }
+        | Event::Unbanned { .. }
+        | Event::Muted { .. }
+        | Event::Unmuted { .. }
+        | Event::Dissolved { .. } => FIELDS,
     }
 }
 

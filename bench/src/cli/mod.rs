@@ -1,6 +1,7 @@
 //! The command line: arguments in, a run, an exit code out.
 
 mod args;
+mod bans;
 mod capacity;
 mod cluster;
 mod common;
@@ -71,6 +72,9 @@ enum Command {
     /// Many messages into a cluster that keeps few of them: whether memory and disk stay flat.
     #[command(after_help = EXIT_CODES)]
     Soak(Box<soak::Soak>),
+    /// Bans that race sends from every node: whether anything later than a ban reaches the banned.
+    #[command(after_help = EXIT_CODES)]
+    Bans(Box<bans::Bans>),
     /// What clusters cost in which nothing happens, by the number of their shards.
     #[command(after_help = EXIT_CODES)]
     Idle(idle::Idle),
@@ -118,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Scenario(scenario) => scenario.run(),
         Command::Capacity(capacity) => capacity.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Bans(bans) => bans.run(),
         Command::Idle(idle) => idle.run(),
         Command::LoadShare => bench::run::processes::serve().map(|()| 0).map_err(Failure::from),
         Command::BareServer { address } => bare_server(address),

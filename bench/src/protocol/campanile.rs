@@ -206,6 +206,9 @@ impl Campanile {
             ServerFrame::History { re, .. }
             | ServerFrame::Conversations { re, .. }
             | ServerFrame::Members { re, .. }
+            | ServerFrame::Group { re, .. }
+            | ServerFrame::JoinRequests { re, .. }
+            | ServerFrame::Bans { re, .. }
             | ServerFrame::Pong { re } => events(Event::Answered { ask: re as u32 }),
             ServerFrame::Error { re, error } => refused(re, &error, events),
             ServerFrame::MustResync { conversation, .. } => {
@@ -215,7 +218,7 @@ impl Campanile {
                 events(Event::Broken(format!("a member of {conversation} was removed")));
             }
             // The close that follows a goaway counts as a lost connection.
-            ServerFrame::ReadMoved { .. } | ServerFrame::Goaway { .. } => {}
+            ServerFrame::ReadMoved { .. } | ServerFrame::JoinAsked { .. } | ServerFrame::Goaway { .. } => {}
         }
     }
 

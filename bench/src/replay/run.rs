@@ -155,6 +155,7 @@ impl Run {
             ClientEvent::MustResync { .. }
             | ClientEvent::ConversationRemoved { .. }
             | ClientEvent::ReadMoved { .. }
+            | ClientEvent::JoinAsked { .. }
             | ClientEvent::Reconnected
             | ClientEvent::Goaway { .. } => {}
         }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Member};
-use super::{Scope, View, list, made, sequence};
+use super::{Scope, View, done, key, list, made, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Role};
+use crate::group::{GroupChange, GroupKind, GroupSettings};
 use crate::ids::{ConversationId, UserId};
 use crate::limits;
 use crate::text;
@@ -23,28 +24,50 @@ pub(super) fn others(scope: &Scope<'_>, users: &[UserId]) -> Vec<UserId> {
     users.iter().filter(|user| seen.insert(user)).cloned().collect()
 }
 
+/// A group's settings; those of a public one if it has none of its own.
+pub(super) fn settings<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<GroupSettings, V> {
+    let stored = work.load(&key::group_settings(scope.app, scope.conversation))?;
+    Ok(stored.unwrap_or_else(|| GroupSettings::new(GroupKind::default())))
+}
+
+pub(super) fn store_settings<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, settings: &GroupSettings) {
+    work.store(key::group_settings(scope.app, scope.conversation), settings);
+}
+
+/// The settings of a group that is not over.
+pub(super) fn open_settings<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<GroupSettings, V> {
+    let settings = settings(work, scope)?;
+    require(!settings.dissolved, ErrorCode::GroupDissolved)?;
+    Ok(settings)
+}
+
 pub(super) fn create<V: View>(
     work: &mut Overlay<'_, V>,
     scope: &Scope<'_>,
     name: &str,
     members: &[UserId],
+    kind: GroupKind,
 ) -> Step<Outcome, V> {
     require_group(scope)?;
     require(text::check_name(name).is_ok(), ErrorCode::InvalidField)?;
     require(members.len() <= limits::INVITE_USERS, ErrorCode::LimitReached)?;
     if let Some(present) = sequence::conversation(work, scope)? {
-        let same = present.created_by == *scope.actor && present.name.as_deref() == Some(name);
+        let same = present.created_by == *scope.actor
+            && present.name.as_deref() == Some(name)
+            && settings(work, scope)?.kind == kind;
         require(same, ErrorCode::GroupExists)?;
         return Ok(Outcome::Applied { seq: 1, duplicate: true });
     }
     let members = others(scope, members);
-    let owner = Member { role: Role::Owner, joined: 1, read: 1 };
-    sequence::store_member(work, scope, scope.actor, &owner);
+    sequence::store_member(work, scope, scope.actor, &Member::new(Role::Owner, 1, 1));
     list::announce(work, scope, scope.actor, 1, true)?;
     for user in &members {
-        sequence::store_member(work, scope, user, &Member { role: Role::Member, joined: 1, read: 0 });
+        sequence::store_member(work, scope, user, &Member::new(Role::Member, 1, 0));
         list::announce(work, scope, user, 1, true)?;
     }
+    let mut settings = GroupSettings::new(kind);
+    settings.admins.insert(scope.actor.clone());
+    store_settings(work, scope, &settings);
     let conversation = Conversation {
         name: Some(name.to_owned()),
         created_by: scope.actor.clone(),
@@ -52,9 +75,47 @@ pub(super) fn create<V: View>(
         head: 0,
         members: members.len() as u64 + 1,
         digest: [0; 32],
+        guarded: settings.is_guarded(),
     };
     let event = Event::GroupCreated { by: scope.actor.clone(), name: name.to_owned(), members };
     sequence::append(work, scope, conversation, event).map(made)
+}
+
+/// What is so already is no event.
+pub(super) fn change<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, change: &GroupChange) -> Step<Outcome, V> {
+    require_group(scope)?;
+    require(change.check().is_ok(), ErrorCode::InvalidField)?;
+    let (mut conversation, actor) = sequence::of_member(work, scope)?;
+    let mut settings = open_settings(work, scope)?;
+    require(actor.role >= change.needs(&settings.rights), ErrorCode::Forbidden)?;
+    let mut changed = settings.change(change);
+    require(settings.attributes.len() <= limits::ATTRIBUTES, ErrorCode::LimitReached)?;
+    if let GroupChange::Name(name) = change {
+        changed = conversation.name.as_ref() != Some(name);
+        conversation.name = Some(name.clone());
+    }
+    if !changed {
+        return Ok(done(true));
+    }
+    conversation.guarded = settings.is_guarded();
+    store_settings(work, scope, &settings);
+    let event = Event::GroupChanged { change: change.clone(), by: scope.actor.clone() };
+    sequence::append(work, scope, conversation, event).map(made)
+}
+
+/// The owner ends the group. Members keep what they may read and leave when they like.
+pub(super) fn dissolve<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<Outcome, V> {
+    require_group(scope)?;
+    let (mut conversation, actor) = sequence::of_member(work, scope)?;
+    require(actor.role == Role::Owner, ErrorCode::Forbidden)?;
+    let mut settings = settings(work, scope)?;
+    if settings.dissolved {
+        return Ok(done(true));
+    }
+    settings.dissolved = true;
+    conversation.guarded = true;
+    store_settings(work, scope, &settings);
+    sequence::append(work, scope, conversation, Event::Dissolved { by: scope.actor.clone() }).map(made)
 }
 
 /// Only the owner gives roles. Giving the ownership away makes the giver an admin; the one event says both.
@@ -71,9 +132,17 @@ pub(super) fn set_role<V: View>(
         return Err(Stop::Rejected(ErrorCode::UserNotFound));
     };
     if member.role == role {
-        return Ok(super::done(true));
+        return Ok(done(true));
     }
     require(user != scope.actor, ErrorCode::OwnerMustStay)?;
+    let mut settings = open_settings(work, scope)?;
+    if role == Role::Member {
+        settings.admins.remove(user);
+    } else {
+        settings.admins.insert(user.clone());
+    }
+    require(settings.admins.len() <= limits::GROUP_ADMINS, ErrorCode::LimitReached)?;
+    store_settings(work, scope, &settings);
     if role == Role::Owner {
         actor.role = Role::Admin;
         sequence::store_member(work, scope, scope.actor, &actor);
@@ -91,6 +160,7 @@ mod tests {
     use crate::command::ConversationCommand::{CreateGroup, SetRole};
     use crate::errors::ErrorCode;
     use crate::event::{Event, Role};
+    use crate::group::GroupKind;
     use crate::ids::ConversationId;
     use crate::limits;
 
@@ -133,7 +203,7 @@ mod tests {
         assert_eq!(shard.act("alice", &group(1), create(" ", &[])), no(ErrorCode::InvalidField));
         assert_eq!(shard.act("alice", &private("alice", "bob"), create("x", &[])), no(ErrorCode::InvalidField));
         let members = (0..=limits::INVITE_USERS).map(|n| user(&format!("u{n}"))).collect();
-        let crowd = CreateGroup { name: "x".into(), members };
+        let crowd = CreateGroup { name: "x".into(), members, kind: GroupKind::Public };
         assert_eq!(shard.act("alice", &group(1), crowd), no(ErrorCode::LimitReached));
         assert!(shard.state.is_empty());
     }

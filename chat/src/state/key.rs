@@ -27,6 +27,12 @@ enum Space {
     DedupePage = 11,
     Floor = 16,
     Retention = 17,
+    GroupSettings = 18,
+    Nickname = 19,
+    Ban = 20,
+    JoinRequest = 21,
+    Invite = 22,
+    MutedLeaver = 23,
     ClusterSettings = 32,
     App = 33,
     OutboxHead = 34,
@@ -145,6 +151,42 @@ pub(crate) fn members(app: &AppId, conversation: &ConversationId) -> Bytes {
 
 pub(crate) fn member(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
     of_app(app, Space::Member, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+pub(crate) fn group_settings(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::GroupSettings, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn nickname(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::Nickname, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+pub(crate) fn muted_leaver(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::MutedLeaver, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+pub(crate) fn bans(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Ban, &[ConversationPart::new(conversation).get()], b"")
+}
+
+pub(crate) fn ban(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::Ban, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+pub(crate) fn join_requests(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::JoinRequest, &[ConversationPart::new(conversation).get()], b"")
+}
+
+pub(crate) fn join_request(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::JoinRequest, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+pub(crate) fn invites(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Invite, &[ConversationPart::new(conversation).get()], b"")
+}
+
+pub(crate) fn invite(app: &AppId, conversation: &ConversationId, code: &[u8; 32]) -> Bytes {
+    of_app(app, Space::Invite, &[ConversationPart::new(conversation).get()], code)
 }
 
 pub(crate) fn index_page(app: &AppId, conversation: &ConversationId, page: u64) -> Bytes {

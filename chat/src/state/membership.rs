@@ -1,33 +1,21 @@
 //! Members come and go. Each change takes one seq: what comes later does not reach those who left before it.
 
-use super::group::{others, require_group};
+use super::group::{self, others, require_group};
 use super::overlay::{Overlay, Step, Stop, require};
-use super::record::{Conversation, Member};
-use super::{Scope, View, key, list, made, sequence};
+use super::record::{Conversation, JoinRequest, Member, MutedLeaver, Nickname};
+use super::{Scope, View, done, key, list, made, moderation, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Role};
 use crate::ids::UserId;
 use crate::limits;
-
-/// Any account of the app that knows the group's id may join. A group that everybody left is over: it has no owner,
-/// and who came first would come into the history of people who are gone.
-pub(super) fn join<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<Outcome, V> {
-    require_group(scope)?;
-    let conversation = sequence::conversation(work, scope)?.filter(|conversation| conversation.members > 0);
-    let mut conversation = conversation.ok_or(Stop::Rejected(ErrorCode::NotAMember))?;
-    require(sequence::member(work, scope, scope.actor)?.is_none(), ErrorCode::AlreadyMember)?;
-    require(conversation.members < limits::GROUP_MEMBERS as u64, ErrorCode::LimitReached)?;
-    let joined = conversation.head + 1;
-    enter(work, scope, &mut conversation, scope.actor, joined)?;
-    let event = Event::Joined { users: vec![scope.actor.clone()], by: scope.actor.clone() };
-    sequence::append(work, scope, conversation, event).map(made)
-}
+use crate::text;
 
 pub(super) fn leave<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<Outcome, V> {
     require_group(scope)?;
     let (mut conversation, member) = sequence::of_member(work, scope)?;
-    require(member.role != Role::Owner || conversation.members == 1, ErrorCode::OwnerMustStay)?;
+    let may_go = member.role != Role::Owner || conversation.members == 1 || group::settings(work, scope)?.dissolved;
+    require(may_go, ErrorCode::OwnerMustStay)?;
     part(work, scope, &mut conversation, scope.actor)?;
     let event = Event::Left { user: scope.actor.clone() };
     sequence::append(work, scope, conversation, event).map(made)
@@ -39,15 +27,17 @@ pub(super) fn invite<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, user
     require(!users.is_empty(), ErrorCode::InvalidField)?;
     require(users.len() <= limits::INVITE_USERS, ErrorCode::LimitReached)?;
     let (mut conversation, actor) = sequence::of_member(work, scope)?;
-    require(actor.role >= Role::Admin, ErrorCode::Forbidden)?;
+    let settings = group::open_settings(work, scope)?;
+    require(actor.role >= settings.rights.invite, ErrorCode::Forbidden)?;
     let mut new = Vec::new();
     for user in others(scope, users) {
         if sequence::member(work, scope, &user)?.is_none() {
+            require(!moderation::is_banned(work, scope, &user)?, ErrorCode::Banned)?;
             new.push(user);
         }
     }
     require(!new.is_empty(), ErrorCode::AlreadyMember)?;
-    require(conversation.members + new.len() as u64 <= limits::GROUP_MEMBERS as u64, ErrorCode::LimitReached)?;
+    require(conversation.members + new.len() as u64 <= settings.kind.members_max(), ErrorCode::LimitReached)?;
     for user in &new {
         enter(work, scope, &mut conversation, user, 0)?;
     }
@@ -67,7 +57,31 @@ pub(super) fn kick<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, user: 
     sequence::append(work, scope, conversation, event).map(made)
 }
 
-fn enter<V: View>(
+/// A name of one's own in the group; none takes it away.
+pub(super) fn set_nickname<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    nickname: Option<&str>,
+) -> Step<Outcome, V> {
+    require_group(scope)?;
+    require(nickname.is_none_or(|name| text::check_name(name).is_ok()), ErrorCode::InvalidField)?;
+    let (conversation, _) = sequence::of_member(work, scope)?;
+    group::open_settings(work, scope)?;
+    let key = key::nickname(scope.app, scope.conversation, scope.actor);
+    let present = work.load::<Nickname>(&key)?.map(|stored| stored.nickname);
+    if present.as_deref() == nickname {
+        return Ok(done(true));
+    }
+    match nickname {
+        Some(nickname) => work.store(key, &Nickname { nickname: nickname.to_owned() }),
+        None => work.remove(key),
+    }
+    let event = Event::NicknameChanged { user: scope.actor.clone(), nickname: nickname.map(str::to_owned) };
+    sequence::append(work, scope, conversation, event).map(made)
+}
+
+/// `user` becomes a member by the event that comes next.
+pub(super) fn enter<V: View>(
     work: &mut Overlay<'_, V>,
     scope: &Scope<'_>,
     conversation: &mut Conversation,
@@ -75,17 +89,43 @@ fn enter<V: View>(
     read: u64,
 ) -> Step<(), V> {
     let joined = conversation.head + 1;
-    sequence::store_member(work, scope, user, &Member { role: Role::Member, joined, read });
+    let mut member = Member::new(Role::Member, joined, read);
+    let muted = key::muted_leaver(scope.app, scope.conversation, user);
+    if let Some(MutedLeaver { until_ms }) = work.load(&muted)? {
+        member.muted_until_ms = until_ms;
+        work.remove(muted);
+    }
+    let request = key::join_request(scope.app, scope.conversation, user);
+    if work.load::<JoinRequest>(&request)?.is_some() {
+        work.remove(request);
+    }
+    sequence::store_member(work, scope, user, &member);
     conversation.members += 1;
     list::announce(work, scope, user, joined, true)
 }
 
-fn part<V: View>(
+/// `user` is no member any more from the event that comes next.
+pub(super) fn part<V: View>(
     work: &mut Overlay<'_, V>,
     scope: &Scope<'_>,
     conversation: &mut Conversation,
     user: &UserId,
 ) -> Step<(), V> {
+    if let Some(member) = sequence::member(work, scope, user)? {
+        if member.muted_until_ms > work.time_ms {
+            let leaver = MutedLeaver { until_ms: member.muted_until_ms };
+            work.store(key::muted_leaver(scope.app, scope.conversation, user), &leaver);
+        }
+        if member.role > Role::Member {
+            let mut settings = group::settings(work, scope)?;
+            settings.admins.remove(user);
+            group::store_settings(work, scope, &settings);
+        }
+    }
+    let nickname = key::nickname(scope.app, scope.conversation, user);
+    if work.load::<Nickname>(&nickname)?.is_some() {
+        work.remove(nickname);
+    }
     work.remove(key::member(scope.app, scope.conversation, user));
     conversation.members = conversation.members.saturating_sub(1);
     list::announce(work, scope, user, conversation.head + 1, false)
@@ -95,8 +135,8 @@ fn part<V: View>(
 mod tests {
     use super::super::query;
     use super::super::record::Member;
-    use super::super::testing::{Shard, app, create, group, no, ok, private, send, user, users};
-    use crate::command::ConversationCommand::{Invite, Join, Kick, Leave, SetRole};
+    use super::super::testing::{Shard, app, create, group, join, no, ok, private, send, user, users};
+    use crate::command::ConversationCommand::{Invite, Kick, Leave, SetRole};
     use crate::errors::ErrorCode;
     use crate::event::{Event, Role};
     use crate::ids::ConversationId;
@@ -121,12 +161,12 @@ mod tests {
     #[test]
     fn joining_needs_the_id_of_a_group_that_has_members() {
         let (mut shard, g) = team();
-        assert_eq!(shard.act("new", &group(2), Join), no(ErrorCode::NotAMember));
-        assert_eq!(shard.act("new", &private("new", "owner"), Join), no(ErrorCode::InvalidField));
-        assert_eq!(shard.act("new", &g, Join), ok(3));
-        assert_eq!(shard.act("new", &g, Join), no(ErrorCode::AlreadyMember));
+        assert_eq!(shard.act("new", &group(2), join()), no(ErrorCode::NotAMember));
+        assert_eq!(shard.act("new", &private("new", "owner"), join()), no(ErrorCode::InvalidField));
+        assert_eq!(shard.act("new", &g, join()), ok(3));
+        assert_eq!(shard.act("new", &g, join()), no(ErrorCode::AlreadyMember));
         assert_eq!(shard.inline(&g, 3), Event::Joined { users: users(&["new"]), by: user("new") });
-        assert_eq!(member(&shard, &g, "new"), Some(Member { role: Role::Member, joined: 3, read: 3 }));
+        assert_eq!(member(&shard, &g, "new"), Some(Member::new(Role::Member, 3, 3)));
     }
 
     #[test]
@@ -138,7 +178,7 @@ mod tests {
         assert_eq!(shard.act("bob", &g, Leave), ok(2));
         assert_eq!(shard.act("bob", &g, Leave), no(ErrorCode::NotAMember));
         assert_eq!(shard.act("owner", &g, Leave), ok(3));
-        assert_eq!(shard.act("bob", &g, Join), no(ErrorCode::NotAMember));
+        assert_eq!(shard.act("bob", &g, join()), no(ErrorCode::NotAMember));
         let record = query::conversation(&shard.state, &app(), &g).unwrap().unwrap();
         assert_eq!((record.head, record.members), (3, 0));
         assert_eq!(shard.announced()[2..], [(3, "bob".into(), 2, false), (4, "owner".into(), 3, false)]);
@@ -150,7 +190,7 @@ mod tests {
         shard.act("member", &g, Leave);
         shard.act("owner", &g, send(1, "while away"));
         assert_eq!(shard.act("admin", &g, Invite { users: users(&["member"]) }), ok(5));
-        assert_eq!(member(&shard, &g, "member"), Some(Member { role: Role::Member, joined: 5, read: 0 }));
+        assert_eq!(member(&shard, &g, "member"), Some(Member::new(Role::Member, 5, 0)));
         assert_eq!(query::unread(&shard.state, &app(), &g, &user("member")).unwrap(), Some(1));
     }
 
@@ -170,7 +210,7 @@ mod tests {
     #[test]
     fn a_kick_needs_a_higher_rank() {
         let (mut shard, g) = team();
-        shard.act("new", &g, Join);
+        shard.act("new", &g, join());
         assert_eq!(shard.act("member", &g, kick("new")), no(ErrorCode::Forbidden));
         assert_eq!(shard.act("admin", &g, kick("owner")), no(ErrorCode::Forbidden));
         assert_eq!(shard.act("admin", &g, kick("admin")), no(ErrorCode::Forbidden));
@@ -192,7 +232,7 @@ mod tests {
             assert_eq!(outcome, ok(shard.head(&g)));
         }
         assert_eq!(query::conversation(&shard.state, &app(), &g).unwrap().unwrap().members, 10_000);
-        assert_eq!(shard.act("late", &g, Join), no(ErrorCode::LimitReached));
+        assert_eq!(shard.act("late", &g, join()), no(ErrorCode::LimitReached));
         assert_eq!(shard.act("owner", &g, Invite { users: users(&["late"]) }), no(ErrorCode::LimitReached));
         let page = |after: Option<&str>| {
             query::members(&shard.state, &app(), &g, after.map(user).as_ref(), limits::LIST_PAGE).unwrap()

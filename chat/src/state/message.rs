@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Dedupe, Member};
-use super::{Scope, View, key, list, made, sequence};
+use super::{Scope, View, key, list, made, moderation, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Role, SealedBody};
@@ -29,6 +29,7 @@ pub(super) fn send<V: View>(
         return Ok(Outcome::Applied { seq: known.seq, duplicate: true });
     }
     let (conversation, mut author) = admit(work, scope)?;
+    moderation::may_speak(work, scope, &conversation, &mut author)?;
     author.read = conversation.head + 1;
     sequence::store_member(work, scope, scope.actor, &author);
     let event = Event::Message { author: scope.actor.clone(), client_msg_id, body: body.clone() };
@@ -51,7 +52,7 @@ fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Convers
     if sequence::conversation(work, scope)?.is_some() {
         return sequence::of_member(work, scope);
     }
-    let member = Member { role: Role::Member, joined: 1, read: 0 };
+    let member = Member::new(Role::Member, 1, 0);
     if peer != scope.actor {
         sequence::store_member(work, scope, peer, &member);
     }
@@ -66,6 +67,7 @@ fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Convers
         head: 0,
         members: if first == second { 1 } else { 2 },
         digest: [0; 32],
+        guarded: false,
     };
     Ok((conversation, member))
 }

@@ -2,7 +2,7 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`list`], [`group`], [`membership`],
-//! [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
+//! [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -15,6 +15,7 @@ use crate::event::Committed;
 use crate::ids::{AppId, ConversationId, UserId};
 
 mod account;
+mod admission;
 mod cluster;
 mod group;
 mod key;
@@ -22,6 +23,7 @@ mod list;
 mod membership;
 pub mod memory;
 mod message;
+mod moderation;
 mod nodes;
 mod overlay;
 pub mod query;
@@ -105,13 +107,25 @@ fn apply_to_conversation<V: View>(
         ConversationCommand::Send { client_msg_id, digest, body } => {
             message::send(work, scope, *client_msg_id, *digest, body)
         }
-        ConversationCommand::CreateGroup { name, members } => group::create(work, scope, name, members),
-        ConversationCommand::Join => membership::join(work, scope),
+        ConversationCommand::CreateGroup { name, members, kind } => group::create(work, scope, name, members, *kind),
+        ConversationCommand::Join { invite, text } => admission::join(work, scope, invite.as_ref(), text),
         ConversationCommand::Leave => membership::leave(work, scope),
         ConversationCommand::Invite { users } => membership::invite(work, scope, users),
         ConversationCommand::Kick { user } => membership::kick(work, scope, user),
         ConversationCommand::SetRole { user, role } => group::set_role(work, scope, user, *role),
         ConversationCommand::MarkRead { seq } => read::mark(work, scope, *seq),
+        ConversationCommand::ChangeGroup { change } => group::change(work, scope, change),
+        ConversationCommand::Ban { user, duration_ms } => moderation::ban(work, scope, user, *duration_ms),
+        ConversationCommand::Unban { user } => moderation::unban(work, scope, user),
+        ConversationCommand::Mute { user, duration_ms } => moderation::mute(work, scope, user, *duration_ms),
+        ConversationCommand::Unmute { user } => moderation::unmute(work, scope, user),
+        ConversationCommand::SetNickname { nickname } => membership::set_nickname(work, scope, nickname.as_deref()),
+        ConversationCommand::AnswerJoin { user, accept } => admission::answer(work, scope, user, *accept),
+        ConversationCommand::AddInvite { code, life_ms, uses } => {
+            admission::add_invite(work, scope, code, *life_ms, *uses)
+        }
+        ConversationCommand::RevokeInvite { code } => admission::revoke_invite(work, scope, code),
+        ConversationCommand::Dissolve => group::dissolve(work, scope),
     }
 }
 

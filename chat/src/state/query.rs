@@ -3,12 +3,13 @@
 
 use crate::command::ListChange;
 use crate::event::{Event, Role};
+use crate::group::{GroupSettings, Visibility};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
 use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, ListEntry, Member,
-    Node, OutboxHead, Placement, Record, Roster, Slot,
+    Account, App, Ban, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, JoinRequest,
+    ListEntry, Member, Nickname, Node, OutboxHead, Placement, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -122,15 +123,79 @@ pub fn members<V: View>(
     after: Option<&UserId>,
     limit: usize,
 ) -> Result<Page<(UserId, Member)>, V::Error> {
-    let prefix = key::members(app, conversation);
     let after = after.map(|user| key::member(app, conversation, user));
-    let mut found = view.scan(&prefix, after.as_deref(), limit.saturating_add(1))?;
+    by_user(view, &key::members(app, conversation), after, limit)
+}
+
+/// A page of what is kept under users' ids below `prefix`.
+fn by_user<V: View, T: Record>(
+    view: &V,
+    prefix: &[u8],
+    after: Option<bytes::Bytes>,
+    limit: usize,
+) -> Result<Page<(UserId, T)>, V::Error> {
+    let mut found = view.scan(prefix, after.as_deref(), limit.saturating_add(1))?;
     let more = found.len() > limit;
     found.truncate(limit);
     let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
-        Some((UserId::new(last_part(key, &prefix)?).ok()?, Member::from_bytes(value)))
+        Some((UserId::new(last_part(key, prefix)?).ok()?, T::from_bytes(value)))
     };
     Ok(Page { items: found.iter().filter_map(named).collect(), more })
+}
+
+/// Who waits for an answer after `after`, in byte order of their ids.
+pub fn join_requests<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    after: Option<&UserId>,
+    limit: usize,
+) -> Result<Page<(UserId, JoinRequest)>, V::Error> {
+    let after = after.map(|user| key::join_request(app, conversation, user));
+    by_user(view, &key::join_requests(app, conversation), after, limit)
+}
+
+/// Who is banned after `after`, in byte order of their ids; also those whose ban is over.
+pub fn bans<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    after: Option<&UserId>,
+    limit: usize,
+) -> Result<Page<(UserId, Ban)>, V::Error> {
+    let after = after.map(|user| key::ban(app, conversation, user));
+    by_user(view, &key::bans(app, conversation), after, limit)
+}
+
+/// A group's settings; none for what is no group.
+pub fn group_settings<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+) -> Result<Option<GroupSettings>, V::Error> {
+    load(view, &key::group_settings(app, conversation))
+}
+
+pub fn nickname<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Option<String>, V::Error> {
+    Ok(load::<V, Nickname>(view, &key::nickname(app, conversation, user))?.map(|stored| stored.nickname))
+}
+
+/// The first event that the member may read.
+pub fn visible_from<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    member: &Member,
+) -> Result<u64, V::Error> {
+    let oldest = oldest_seq(view, app, conversation)?;
+    let since_join = matches!(conversation, ConversationId::Group(_))
+        && group_settings(view, app, conversation)?.is_some_and(|settings| settings.history == Visibility::SinceJoin);
+    Ok(if since_join { oldest.max(member.joined) } else { oldest })
 }
 
 /// The user's listed conversations after `after`, in the order of their text form.

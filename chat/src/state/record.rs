@@ -79,6 +79,8 @@ pub struct Conversation {
     pub members: u64,
     /// Chained over all events: equal digests mean equal histories.
     pub digest: [u8; 32],
+    /// A group's settings may refuse a message: they have to be looked at.
+    pub guarded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,9 +89,52 @@ pub struct Member {
     /// The seq of the event that made the user a member.
     pub joined: u64,
     pub read: u64,
+    /// Until then the user may not speak; 0 for who may, the greatest number for good.
+    pub muted_until_ms: u64,
+    /// When the user last spoke, as long as slow mode is on.
+    pub spoke_ms: u64,
+}
+
+/// A member's name in the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nickname {
+    pub nickname: String,
+}
+
+/// Who left while muted stays so when coming back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutedLeaver {
+    pub until_ms: u64,
+}
+
+/// Somebody who may not be a member. The greatest number: for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    pub until_ms: u64,
+    pub by: UserId,
+}
+
+/// Somebody who wants to be a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    pub time_ms: u64,
+    pub text: String,
+}
+
+/// What lets somebody join; a hash of its code is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    pub by: UserId,
+    pub expires_ms: u64,
+    /// That are left.
+    pub uses: u32,
 }
 
 impl Member {
+    pub(crate) fn new(role: Role, joined: u64, read: u64) -> Self {
+        Self { role, joined, read, muted_until_ms: 0, spoke_ms: 0 }
+    }
+
     /// Events after the read position, those before the user joined and those that are deleted not counted.
     pub fn unread(&self, head: u64, oldest_seq: u64) -> u64 {
         head.saturating_sub(self.read.max(self.joined.max(oldest_seq).saturating_sub(1)))
@@ -304,6 +349,12 @@ records!(
     Floor,
     Retention,
     crate::command::ListChange,
+    Nickname,
+    MutedLeaver,
+    Ban,
+    JoinRequest,
+    Invite,
+    crate::group::GroupSettings,
 );
 
 /// The digest of a conversation after one more event.
@@ -320,7 +371,7 @@ mod tests {
 
     #[test]
     fn unread_counts_from_the_later_of_reading_and_joining() {
-        let member = |joined, read| Member { role: Role::Member, joined, read };
+        let member = |joined, read| Member::new(Role::Member, joined, read);
         assert_eq!(member(1, 0).unread(5, 1), 5);
         assert_eq!(member(4, 0).unread(5, 1), 2);
         assert_eq!(member(4, 5).unread(5, 1), 0);

@@ -105,7 +105,7 @@ fn each<V: View>(
 #[cfg(test)]
 mod tests {
     use super::super::memory::MemoryState;
-    use super::super::testing::{Shard, app, create, group, user};
+    use super::super::testing::{Shard, app, create, group, join, user};
     use super::*;
     use crate::command::{ClusterCommand, Command, ConversationCommand};
 
@@ -150,7 +150,7 @@ mod tests {
         shard.act("owner", &group(1), create("g", &["bob", "eve"]));
         deliver(&mut shard);
         shard.act("bob", &group(1), ConversationCommand::Leave);
-        shard.act("new", &group(1), ConversationCommand::Join);
+        shard.act("new", &group(1), join());
         shard.one(Command::OutboxDelivered { through: u64::MAX });
         assert_eq!((listed(&shard, "bob").len(), listed(&shard, "new").len()), (1, 0));
         assert_eq!(repair(&mut shard), 2);
@@ -172,7 +172,7 @@ mod tests {
         shard.one(phantom(group(1), "bob", 60, false));
         assert_eq!(repair(&mut shard), 3);
         assert_eq!((listed(&shard, "bob"), listed(&shard, "new")), (vec![group(1)], vec![]));
-        shard.act("new", &group(1), ConversationCommand::Join);
+        shard.act("new", &group(1), join());
         deliver(&mut shard);
         assert_eq!(listed(&shard, "new"), [group(1)], "although its seq is lower than the one taken back");
     }

@@ -8,6 +8,7 @@ use super::{Delta, query};
 use crate::command::{Command, ConversationCommand, EntryBatch, ListChange, Outcome};
 use crate::errors::ErrorCode;
 use crate::event::{BodyKind, Event, SealedBody};
+use crate::group::GroupKind;
 use crate::ids::{AppId, ClientMsgId, ConversationId, GroupId, UserId};
 
 pub(super) fn app() -> AppId {
@@ -44,7 +45,11 @@ pub(super) fn send(id: u128, text: &str) -> ConversationCommand {
 }
 
 pub(super) fn create(name: &str, members: &[&str]) -> ConversationCommand {
-    ConversationCommand::CreateGroup { name: name.to_owned(), members: users(members) }
+    ConversationCommand::CreateGroup { name: name.to_owned(), members: users(members), kind: GroupKind::Public }
+}
+
+pub(super) fn join() -> ConversationCommand {
+    ConversationCommand::Join { invite: None, text: String::new() }
 }
 
 pub(super) fn ok(seq: u64) -> Outcome {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use chat::command::{Command, ConversationCommand, RetentionCommand, UserCommand};
 use chat::event::{BodyKind, Event, Role, SealedBody};
+use chat::group::GroupKind;
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
@@ -80,7 +81,11 @@ fn send() -> impl Strategy<Value = ConversationCommand> {
 
 fn create() -> impl Strategy<Value = ConversationCommand> {
     let name = prop_oneof![8 => "one", 1 => "two", 1 => " "];
-    (name, vec(user(), 0..4)).prop_map(|(name, members)| ConversationCommand::CreateGroup { name, members })
+    (name, vec(user(), 0..4)).prop_map(|(name, members)| ConversationCommand::CreateGroup {
+        name,
+        members,
+        kind: GroupKind::Public,
+    })
 }
 
 fn mark_read() -> impl Strategy<Value = ConversationCommand> {
@@ -89,7 +94,7 @@ fn mark_read() -> impl Strategy<Value = ConversationCommand> {
 
 fn membership() -> impl Strategy<Value = ConversationCommand> {
     prop_oneof![
-        2 => Just(ConversationCommand::Join),
+        2 => Just(ConversationCommand::Join { invite: None, text: String::new() }),
         2 => Just(ConversationCommand::Leave),
         2 => vec(user(), 0..4).prop_map(|users| ConversationCommand::Invite { users }),
         2 => user().prop_map(|user| ConversationCommand::Kick { user }),

@@ -81,6 +81,7 @@ impl Talk {
                     }
                     members.get_mut(user).unwrap().0 = *role;
                 }
+                other => panic!("no action makes {other:?}"),
             }
         }
         members
@@ -212,10 +213,10 @@ impl Twin {
             ConversationCommand::Send { .. } => self.send(time_ms, id, actor, command),
             ConversationCommand::MarkRead { seq } => self.mark(id, actor, *seq),
             _ if !group => Err(ErrorCode::InvalidField),
-            ConversationCommand::CreateGroup { name, members } => self.create(time_ms, id, actor, name, members),
-            ConversationCommand::Join if rank.is_some() => Err(ErrorCode::AlreadyMember),
-            ConversationCommand::Join if members.is_empty() => Err(ErrorCode::NotAMember),
-            ConversationCommand::Join => self.happen(time_ms, id, Event::Joined { users: vec![by.clone()], by }),
+            ConversationCommand::CreateGroup { name, members, .. } => self.create(time_ms, id, actor, name, members),
+            ConversationCommand::Join { .. } if rank.is_some() => Err(ErrorCode::AlreadyMember),
+            ConversationCommand::Join { .. } if members.is_empty() => Err(ErrorCode::NotAMember),
+            ConversationCommand::Join { .. } => self.happen(time_ms, id, Event::Joined { users: vec![by.clone()], by }),
             ConversationCommand::Invite { users } if users.is_empty() => Err(ErrorCode::InvalidField),
             _ if rank.is_none() => Err(ErrorCode::NotAMember),
             ConversationCommand::Leave if rank == Some(Role::Owner) && members.len() > 1 => {
@@ -252,6 +253,7 @@ impl Twin {
                 }
                 self.happen(time_ms, id, Event::Joined { users: new, by })
             }
+            other => panic!("no action is {other:?}"),
         }
     }
 

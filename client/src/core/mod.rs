@@ -153,6 +153,9 @@ impl<T> Core<T> {
             ServerFrame::ReadMoved { conversation, user, seq } => {
                 self.delivery.notice(ClientEvent::ReadMoved { conversation, user, seq });
             }
+            ServerFrame::JoinAsked { group, user, text } => {
+                self.delivery.notice(ClientEvent::JoinAsked { group, user, text });
+            }
             ServerFrame::ConversationAdded { conversation, live_after } => {
                 self.delivery.added(conversation, live_after);
             }
@@ -178,6 +181,9 @@ impl<T> Core<T> {
             | ServerFrame::History { re, .. }
             | ServerFrame::Conversations { re, .. }
             | ServerFrame::Members { re, .. }
+            | ServerFrame::Group { re, .. }
+            | ServerFrame::JoinRequests { re, .. }
+            | ServerFrame::Bans { re, .. }
             | ServerFrame::Pong { re }
             | ServerFrame::Hello { re, .. }
             | ServerFrame::Resumed { re, .. } => {

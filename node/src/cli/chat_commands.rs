@@ -1,6 +1,7 @@
 //! `campanile send` and `tail`.
 
 use campanile_client::{Client, ClientEvent, Range, RequestError, SendError};
+use chat::group::GroupChange;
 use chat::ids::{ClientMsgId, ConversationId, GroupId};
 use chat::wire::{Body, ConversationItem, EventContent, Target, WireError, WireEvent};
 use serde_json::json;
@@ -91,6 +92,9 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
             let message = format!("the node ended this session with {code}: {}", printable(&why));
             return Err(Failure::new(Code::Connect, Exit::Refused, message));
         }
+        ClientEvent::JoinAsked { group, user, text } => {
+            complain(format_args!("{user} asks to join {}: {}", ConversationId::from(group), printable(&text)));
+        }
         ClientEvent::ReadMoved { .. }
         | ClientEvent::ConversationAdded { .. }
         | ClientEvent::ConversationRemoved { .. }
@@ -146,10 +150,35 @@ fn line(event: &WireEvent) -> String {
         }
         EventContent::Left { user } => format!("-- {user} left"),
         EventContent::Kicked { user, by } => format!("-- {by} removed {user}"),
+        EventContent::Banned { user, by, .. } => format!("-- {by} banned {user}"),
+        EventContent::Unbanned { user, by } => format!("-- {by} lifted the ban of {user}"),
+        EventContent::Muted { user, by, .. } => format!("-- {by} muted {user}"),
+        EventContent::Unmuted { user, by } => format!("-- {by} unmuted {user}"),
+        EventContent::GroupChanged { change, by } => format!("-- {by} changed the group: {}", changed(change)),
+        EventContent::NicknameChanged { user, nickname: Some(name) } => format!("-- {user} is now called {name}"),
+        EventContent::NicknameChanged { user, nickname: None } => format!("-- {user} has no nickname any more"),
+        EventContent::Dissolved { by } => format!("-- {by} dissolved the group"),
         EventContent::RoleChanged { user, role, by } => format!("-- {by} made {user} {role:?}"),
         EventContent::Unknown => "-- something that this version does not know".to_owned(),
     };
     format!("{} #{} {what}", event.conversation, event.seq)
+}
+
+fn changed(change: &GroupChange) -> String {
+    match change {
+        GroupChange::Name(name) => format!("its name is {}", printable(name)),
+        GroupChange::Announcement(text) => format!("its announcement is {}", printable(text)),
+        GroupChange::Attribute { key, value } => {
+            format!("{key} is {}", printable(value.as_deref().unwrap_or_default()))
+        }
+        GroupChange::Join(mode) => format!("joining is {mode:?}"),
+        GroupChange::History(visibility) => format!("members see {visibility:?}"),
+        GroupChange::MuteAll(on) => format!("all are muted: {on}"),
+        GroupChange::SlowModeMs(ms) => format!("slow mode is {ms} ms"),
+        GroupChange::Rights(rights) => {
+            format!("{:?}s send, {:?}s invite, {:?}s change it", rights.send, rights.invite, rights.change_info)
+        }
+    }
 }
 
 #[cfg(test)]

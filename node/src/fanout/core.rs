@@ -125,6 +125,10 @@ impl Core {
                 Committed::ReadMoved { app, conversation, user, seq } => {
                     self.read_moved(now_ms, app, conversation, user, *seq);
                 }
+                Committed::JoinAsked { app, conversation, user, text, admins } => {
+                    let live = Live::JoinAsked { conversation, user, text };
+                    admins.iter().for_each(|admin| tell(self.sessions_of(app, admin), now_ms, live));
+                }
                 // The event that removed the user says it to the user's sessions.
                 Committed::Sequenced(_) | Committed::ConversationUnlisted { .. } => {}
             }

@@ -35,6 +35,7 @@ impl Listener for Ear {
             Live::Moved { head, .. } => format!("moved {head}"),
             Live::Listed { .. } => "listed".to_owned(),
             Live::ReadMoved { seq, .. } => format!("read {seq}"),
+            Live::JoinAsked { user, .. } => format!("{user} asks"),
             Live::Reconnect => "reconnect".to_owned(),
         };
         self.0.borrow_mut().push(heard);

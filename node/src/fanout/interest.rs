@@ -59,6 +59,7 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
         Committed::ReadMoved { app, conversation, user: reader, .. } => {
             user(app, reader) | conversation.peer_of(reader).map_or(0, |peer| user(app, peer))
         }
+        Committed::JoinAsked { app, admins, .. } => admins.iter().fold(0, |workers, admin| workers | user(app, admin)),
         // The event that removed the user says it to the user's sessions.
         Committed::ConversationUnlisted { .. } => 0,
     }

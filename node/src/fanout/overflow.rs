@@ -63,6 +63,8 @@ impl Noted {
             }
             // The event that removed the user says it to the user's sessions.
             Committed::ConversationUnlisted { .. } => {}
+            // It is in the list of those who ask.
+            Committed::JoinAsked { .. } => {}
         }
     }
 }

@@ -156,7 +156,7 @@ impl<R> Core<R> {
         if let Some(id) = message {
             self.messages.insert((actor.clone(), id), ticket);
         }
-        let membership = !matches!(ask, GroupAsk::Send { .. } | GroupAsk::MarkRead { .. });
+        let membership = ask.changes_members();
         let (ask, session, replies) = (Some(ask), turn.session, vec![reply]);
         self.pending.insert(ticket, Pending { actor, ask, digest, membership, message, session, fence, replies });
         let (verdict, check) = match gate {
@@ -200,7 +200,7 @@ impl<R> Core<R> {
         if let (GroupAsk::Send { .. }, Some(peer)) = (ask, self.conversation.peer_of(actor)) {
             return self.peer_gate(ticket, peer.clone(), local);
         }
-        let open_to_all = matches!(ask, GroupAsk::CreateGroup { .. } | GroupAsk::Join);
+        let open_to_all = matches!(ask, GroupAsk::CreateGroup { .. } | GroupAsk::Join { .. });
         // While a membership change is under way the log decides: it may be the actor's own joining.
         let changing = self.pending.values().any(|pending| pending.membership);
         if local.member || open_to_all || changing {
@@ -388,7 +388,10 @@ mod tests {
     #[test]
     fn after_a_join_in_flight_the_log_decides() {
         let mut core = group();
-        assert_eq!(proposed(&core.asked(asked(GroupAsk::Join, None, STRANGER), 1)).len(), 1);
+        assert_eq!(
+            proposed(&core.asked(asked(GroupAsk::Join { invite: None, text: String::new() }, None, STRANGER), 1)).len(),
+            1
+        );
         assert_eq!(proposed(&send(&mut core, 1, 1, STRANGER, 2)).len(), 1);
     }
 

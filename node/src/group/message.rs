@@ -6,6 +6,7 @@ use bytes::Bytes;
 use chat::command::ConversationCommand;
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Role};
+use chat::group::{GroupChange, GroupKind};
 use chat::ids::{ClientMsgId, NodeId, UserId};
 use cluster::{ProposeError, Proposed};
 use serde::{Deserialize, Serialize};
@@ -15,19 +16,53 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum GroupAsk {
     Send { client_msg_id: ClientMsgId, kind: BodyKind, plain: Bytes },
-    CreateGroup { name: String, members: Vec<UserId> },
-    Join,
+    CreateGroup { name: String, members: Vec<UserId>, kind: GroupKind },
+    Join { invite: Option<[u8; 32]>, text: String },
     Leave,
     Invite { users: Vec<UserId> },
     Kick { user: UserId },
     SetRole { user: UserId, role: Role },
     MarkRead { seq: u64 },
+    ChangeGroup { change: GroupChange },
+    Ban { user: UserId, duration_ms: Option<u64> },
+    Unban { user: UserId },
+    Mute { user: UserId, duration_ms: Option<u64> },
+    Unmute { user: UserId },
+    SetNickname { nickname: Option<String> },
+    AnswerJoin { user: UserId, accept: bool },
+    AddInvite { code: [u8; 32], life_ms: u64, uses: u32 },
+    RevokeInvite { code: [u8; 32] },
+    Dissolve,
 }
 
 impl GroupAsk {
     /// Whether asking twice does what asking once does, and answers the same.
     pub(crate) fn idempotent(&self) -> bool {
-        matches!(self, Self::Send { .. } | Self::CreateGroup { .. } | Self::MarkRead { .. })
+        matches!(
+            self,
+            Self::Send { .. }
+                | Self::CreateGroup { .. }
+                | Self::MarkRead { .. }
+                | Self::ChangeGroup { .. }
+                | Self::Unban { .. }
+                | Self::Unmute { .. }
+                | Self::SetNickname { .. }
+                | Self::RevokeInvite { .. }
+        )
+    }
+
+    /// Whether it may change who is a member.
+    pub(super) fn changes_members(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateGroup { .. }
+                | Self::Join { .. }
+                | Self::Leave
+                | Self::Invite { .. }
+                | Self::Kick { .. }
+                | Self::Ban { .. }
+                | Self::AnswerJoin { .. }
+        )
     }
 
     /// Users who must have accounts before this can be done.
@@ -35,6 +70,7 @@ impl GroupAsk {
         match self {
             Self::CreateGroup { members, .. } => members,
             Self::Invite { users } => users,
+            Self::Ban { user, .. } => std::slice::from_ref(user),
             _ => &[],
         }
     }
@@ -43,13 +79,23 @@ impl GroupAsk {
     pub(super) fn command(self) -> Result<ConversationCommand, (ClientMsgId, BodyKind, Bytes)> {
         Ok(match self {
             Self::Send { client_msg_id, kind, plain } => return Err((client_msg_id, kind, plain)),
-            Self::CreateGroup { name, members } => ConversationCommand::CreateGroup { name, members },
-            Self::Join => ConversationCommand::Join,
+            Self::CreateGroup { name, members, kind } => ConversationCommand::CreateGroup { name, members, kind },
+            Self::Join { invite, text } => ConversationCommand::Join { invite, text },
             Self::Leave => ConversationCommand::Leave,
             Self::Invite { users } => ConversationCommand::Invite { users },
             Self::Kick { user } => ConversationCommand::Kick { user },
             Self::SetRole { user, role } => ConversationCommand::SetRole { user, role },
             Self::MarkRead { seq } => ConversationCommand::MarkRead { seq },
+            Self::ChangeGroup { change } => ConversationCommand::ChangeGroup { change },
+            Self::Ban { user, duration_ms } => ConversationCommand::Ban { user, duration_ms },
+            Self::Unban { user } => ConversationCommand::Unban { user },
+            Self::Mute { user, duration_ms } => ConversationCommand::Mute { user, duration_ms },
+            Self::Unmute { user } => ConversationCommand::Unmute { user },
+            Self::SetNickname { nickname } => ConversationCommand::SetNickname { nickname },
+            Self::AnswerJoin { user, accept } => ConversationCommand::AnswerJoin { user, accept },
+            Self::AddInvite { code, life_ms, uses } => ConversationCommand::AddInvite { code, life_ms, uses },
+            Self::RevokeInvite { code } => ConversationCommand::RevokeInvite { code },
+            Self::Dissolve => ConversationCommand::Dissolve,
         })
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct LiveEvent {
 impl LiveEvent {
     pub(crate) fn new(event: &SequencedEvent, frame: ByteString) -> Self {
         let removed = match &event.event {
-            Event::Left { user } | Event::Kicked { user, .. } => Some(user.clone()),
+            Event::Left { user } | Event::Kicked { user, .. } | Event::Banned { user, .. } => Some(user.clone()),
             _ => None,
         };
         let sent = match &event.event {
@@ -52,6 +52,12 @@ pub(crate) enum Live<'a> {
         conversation: &'a ConversationId,
         user: &'a UserId,
         seq: u64,
+    },
+    /// Somebody asks to join a group that the user is an admin of.
+    JoinAsked {
+        conversation: &'a ConversationId,
+        user: &'a UserId,
+        text: &'a str,
     },
     /// This node cannot say what happened since, or will stop: the client must connect again and resume.
     Reconnect,

@@ -9,6 +9,7 @@
 mod answers;
 mod core;
 mod cursors;
+mod group_reads;
 mod login;
 pub(crate) mod message;
 #[cfg(test)]

@@ -13,12 +13,14 @@ use chat::state::{query, record};
 use chat::wire::{ConversationItem, Member, ReadMode, ResyncReason, ServerFrame};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
+use storage::StorageError;
 
 use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
 use crate::history::{HistoryError, Span, json_bound};
+use crate::socket::now_ms;
 
 /// Between two attempts to read what is being repaired.
 const REPAIR_PAUSE: Duration = Duration::from_millis(200);
@@ -133,6 +135,18 @@ impl Reader {
                 self.reach(&[group.into()], read).await?;
                 blocking(move || self.members(re, group, after, limit, read)).await.map(|frame| vec![frame])
             }
+            Page::Group { group, read } => {
+                self.reach(&[group.into()], read).await?;
+                blocking(move || self.group(re, group)).await.map(|frame| vec![frame])
+            }
+            Page::JoinRequests { group, after, limit } => {
+                self.reach(&[group.into()], ReadMode::Linearizable).await?;
+                blocking(move || self.join_requests(re, group, after, limit)).await.map(|frame| vec![frame])
+            }
+            Page::Bans { group, after, limit } => {
+                self.reach(&[group.into()], ReadMode::Linearizable).await?;
+                blocking(move || self.bans(re, group, after, limit)).await.map(|frame| vec![frame])
+            }
         }
     }
 
@@ -145,12 +159,12 @@ impl Reader {
         limit: usize,
         read: ReadMode,
     ) -> Result<Vec<ByteString>, ErrorCode> {
-        let head = self.head_for_member(&conversation)?;
+        let (head, visible) = self.standing_of_member(&conversation)?;
         let (from, limit) = match before {
-            None => (after + 1, limit),
+            None => ((after + 1).max(visible), limit),
             Some(before) => {
                 let end = before.min(head + 1);
-                let from = end.saturating_sub(limit as u64).max(after + 1);
+                let from = end.saturating_sub(limit as u64).max(after + 1).max(visible);
                 (from, end.saturating_sub(from) as usize)
             }
         };
@@ -159,6 +173,7 @@ impl Reader {
         let max_bytes = if before.is_some() { usize::MAX } else { limits::HISTORY_PAGE_BYTES };
         let span = history.events(&self.who.app, &conversation, from, limit, max_bytes).map_err(internal)?;
         let Span { oldest_seq, mut events } = span;
+        let oldest_seq = oldest_seq.max(visible);
         // Backwards no further than asked, even if what is kept begins behind it.
         events.retain(|event| before.is_none_or(|before| event.seq < before));
         if before.is_some() {
@@ -183,12 +198,14 @@ impl Reader {
         Ok(resync.iter().chain([&page]).map(encode).collect())
     }
 
-    fn head_for_member(&self, conversation: &ConversationId) -> Result<u64, ErrorCode> {
+    /// The conversation's head, and the first event that the user may read.
+    fn standing_of_member(&self, conversation: &ConversationId) -> Result<(u64, u64), ErrorCode> {
         let view = self.view(self.shard(conversation))?;
         let Identity { app, user } = &self.who;
-        query::member(&view, app, conversation, user).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
-        let found = query::conversation(&view, app, conversation).map_err(internal)?;
-        found.map(|conversation| conversation.head).ok_or(ErrorCode::NotAMember)
+        let member = query::member(&view, app, conversation, user).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
+        let found = query::conversation(&view, app, conversation).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
+        let visible = query::visible_from(&view, app, conversation, &member).map_err(internal)?;
+        Ok((found.head, visible))
     }
 
     fn conversations(
@@ -212,7 +229,7 @@ impl Reader {
         let member = query::member(&view, app, &conversation, user).map_err(internal)?;
         let found = query::conversation(&view, app, &conversation).map_err(internal)?;
         let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
-        let oldest_seq = query::oldest_seq(&view, app, &conversation).map_err(internal)?;
+        let oldest_seq = query::visible_from(&view, app, &conversation, &member).map_err(internal)?;
         Ok(Some(ConversationItem {
             conversation,
             name: found.name,
@@ -235,12 +252,18 @@ impl Reader {
     ) -> Result<ByteString, ErrorCode> {
         let conversation = ConversationId::from(group);
         // Read first: what is shown then takes at least this much into account.
-        let as_of_seq = self.head_for_member(&conversation)?;
+        let (as_of_seq, _) = self.standing_of_member(&conversation)?;
         let view = self.view(self.shard(&conversation))?;
-        let page = query::members(&view, &self.who.app, &conversation, after.as_ref(), limit).map_err(internal)?;
-        let shown =
-            |(user, member): (UserId, record::Member)| Member { user, role: member.role, joined: member.joined };
-        let members = page.items.into_iter().map(shown).collect();
+        let app = &self.who.app;
+        let page = query::members(&view, app, &conversation, after.as_ref(), limit).map_err(internal)?;
+        let now_ms = now_ms();
+        let shown = |(user, member): (UserId, record::Member)| {
+            let nickname = query::nickname(&view, app, &conversation, &user)?;
+            let muted_until_ms = (member.muted_until_ms > now_ms).then_some(member.muted_until_ms);
+            Ok(Member { user, role: member.role, joined: member.joined, nickname, muted_until_ms })
+        };
+        let members: Result<_, StorageError> = page.items.into_iter().map(shown).collect();
+        let members = members.map_err(internal)?;
         Ok(encode(&ServerFrame::Members { re, group, members, more: page.more, read, as_of_seq }))
     }
 

@@ -2,6 +2,7 @@
 
 use chat::errors::ErrorCode;
 use chat::event::BodyKind;
+use chat::group::code_hash;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
 use chat::wire::{Body, ReadMode, Request};
@@ -14,6 +15,9 @@ pub(crate) enum Page {
     History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize, read: ReadMode },
     Conversations { after: Option<ConversationId>, limit: usize, read: ReadMode },
     Members { group: GroupId, after: Option<UserId>, limit: usize, read: ReadMode },
+    Group { group: GroupId, read: ReadMode },
+    JoinRequests { group: GroupId, after: Option<UserId>, limit: usize },
+    Bans { group: GroupId, after: Option<UserId>, limit: usize },
 }
 
 /// A request by who answers it.
@@ -45,8 +49,12 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
             let ask = GroupAsk::Send { client_msg_id, kind, plain: text.into() };
             Sorted::Group(to.conversation(user), ask)
         }
-        Request::CreateGroup { group: id, name, members } => group(id, GroupAsk::CreateGroup { name, members }),
-        Request::Join { group: id } => group(id, GroupAsk::Join),
+        Request::CreateGroup { group: id, name, members, kind } => {
+            group(id, GroupAsk::CreateGroup { name, members, kind })
+        }
+        Request::Join { group: id, invite, text } => {
+            group(id, GroupAsk::Join { invite: invite.as_deref().map(code_hash), text })
+        }
         Request::Leave { group: id } => group(id, GroupAsk::Leave),
         Request::Invite { group: id, users } => group(id, GroupAsk::Invite { users }),
         Request::Kick { group: id, user } => group(id, GroupAsk::Kick { user }),
@@ -64,6 +72,25 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         }
         Request::Ping => Sorted::Ping,
         Request::Logout => Sorted::Logout,
+        Request::Group { group, read } => Sorted::Page(Page::Group { group, read }),
+        Request::ChangeGroup { group: id, change } => group(id, GroupAsk::ChangeGroup { change }),
+        Request::Ban { group: id, user, duration_ms } => group(id, GroupAsk::Ban { user, duration_ms }),
+        Request::Unban { group: id, user } => group(id, GroupAsk::Unban { user }),
+        Request::Mute { group: id, user, duration_ms } => group(id, GroupAsk::Mute { user, duration_ms }),
+        Request::Unmute { group: id, user } => group(id, GroupAsk::Unmute { user }),
+        Request::SetNickname { group: id, nickname } => group(id, GroupAsk::SetNickname { nickname }),
+        Request::AnswerJoin { group: id, user, accept } => group(id, GroupAsk::AnswerJoin { user, accept }),
+        Request::AddInvite { group: id, code, life_ms, uses } => {
+            group(id, GroupAsk::AddInvite { code: code_hash(&code), life_ms, uses })
+        }
+        Request::RevokeInvite { group: id, code } => group(id, GroupAsk::RevokeInvite { code: code_hash(&code) }),
+        Request::Dissolve { group: id } => group(id, GroupAsk::Dissolve),
+        Request::JoinRequests { group, after, limit } => {
+            Sorted::Page(Page::JoinRequests { group, after, limit: page(limit, limits::LIST_PAGE)? })
+        }
+        Request::Bans { group, after, limit } => {
+            Sorted::Page(Page::Bans { group, after, limit: page(limit, limits::LIST_PAGE)? })
+        }
     })
 }
 
@@ -102,6 +129,11 @@ fn rejection(code: ErrorCode) -> &'static str {
         ErrorCode::OwnerMustStay => "make another member the owner first",
         ErrorCode::LimitReached => "a limit of the group or of a user's conversations is reached",
         ErrorCode::SeqBeyondHead => "the conversation has no such event yet",
+        ErrorCode::Muted => "you may not speak in this group now",
+        ErrorCode::Banned => "banned from this group",
+        ErrorCode::SlowMode => "too soon after your last message in this group",
+        ErrorCode::InviteInvalid => "the invite does not hold, or no longer",
+        ErrorCode::GroupDissolved => "the group is dissolved",
         _ => "the request was rejected",
     }
 }

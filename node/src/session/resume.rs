@@ -59,6 +59,6 @@ fn standing(reader: &Reader, conversation: ConversationId) -> Result<Option<Stan
     let member = query::member(&view, app, &conversation, user).map_err(internal)?;
     let found = query::conversation(&view, app, &conversation).map_err(internal)?;
     let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
-    let oldest = query::oldest_seq(&view, app, &conversation).map_err(internal)?;
+    let oldest = query::visible_from(&view, app, &conversation, &member).map_err(internal)?;
     Ok(Some(Standing { conversation, head: found.head, joined: member.joined, oldest }))
 }

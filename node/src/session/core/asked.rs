@@ -399,7 +399,7 @@ mod tests {
         let mut asked = Asked::default();
         let mut effects = Vec::new();
         asked.ask(0, 1, group(1), send(1));
-        asked.ask(0, 2, group(2), GroupAsk::Join);
+        asked.ask(0, 2, group(2), GroupAsk::Join { invite: None, text: String::new() });
         let unknown = Err(GroupFailure::Unknown);
         assert_eq!(answers(asked.answered(1, 2, unknown, &mut effects)), [(2, unknown)]);
         assert_eq!(answers(asked.answered(1, 1, unknown, &mut effects)), []);
@@ -417,7 +417,7 @@ mod tests {
         let mut effects = Vec::new();
         let attempt_ms = ATTEMPT.as_millis() as u64;
         asked.ask(0, 1, group(1), send(1));
-        asked.ask(0, 2, group(2), GroupAsk::Join);
+        asked.ask(0, 2, group(2), GroupAsk::Join { invite: None, text: String::new() });
         assert_eq!(asked.overdue(attempt_ms - 1, &mut effects), []);
         assert_eq!(asked.overdue(attempt_ms, &mut effects), []);
         assert_eq!(insisted(&mut effects), [1]);

@@ -119,6 +119,7 @@ impl Core {
             Live::Moved { conversation, head } => self.moved(conversation, head),
             Live::Listed { conversation } => self.listed(conversation.clone()),
             Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
+            Live::JoinAsked { conversation, user, text } => self.join_asked(conversation, user, text),
             Live::Reconnect => self.reconnect(now_ms),
         }
     }
@@ -201,6 +202,16 @@ impl Core {
     fn read_moved(&mut self, conversation: ConversationId, user: UserId, seq: u64) {
         if self.phase == Phase::Live {
             self.reads.insert((conversation, user), seq);
+        }
+    }
+
+    /// Who has no room hears of it from the list of those who ask.
+    fn join_asked(&mut self, conversation: &ConversationId, user: &UserId, text: &str) {
+        if let ConversationId::Group(group) = conversation
+            && self.phase == Phase::Live
+            && self.room()
+        {
+            self.write(&ServerFrame::JoinAsked { group: *group, user: user.clone(), text: text.to_owned() });
         }
     }
 
