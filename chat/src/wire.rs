@@ -1,5 +1,6 @@
 //! Frames between a client and a node: one JSON object per WebSocket text message, subprotocol
 //! `campanile.v1.json`. docs/PROTOCOL.md describes the rules; these types are the form.
+//! Long because the protocol is two enums, a variant for each type of frame.
 
 use serde::{Deserialize, Serialize};
 

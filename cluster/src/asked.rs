@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat::ids::{NodeId, ShardId};
+use storage::LogPosition;
 use tokio::time::Instant;
 
 use crate::cluster::Inner;
 use crate::consensus::serve::{self, SnapshotPart};
-use crate::peer::message::{Appended, Failure, Request, Response};
+use crate::consensus::types::VoteRecord;
+use crate::peer::message::{Append, Appended, Failure, Request, Response};
 use crate::peer::server::Handler;
 use crate::placement::settle::{self, Wanted};
 use crate::proposer::ProposeError;
@@ -36,26 +38,9 @@ impl Inner {
             return Response::Failed(Failure::NoShard);
         };
         match request {
-            Request::Append { append, .. } => {
-                let response = serve::append(&replica.raft, append).await;
-                if !matches!(response, Response::Append(Appended::HigherVote(_)) | Response::Failed(_)) {
-                    replica.signs.heard(Instant::now(), self.timing.election_max);
-                }
-                response
-            }
+            Request::Append { append, .. } => self.append(replica, append).await,
             Request::Vote { vote, last, transfer, pre, .. } => {
-                // A leader that hands over has let go of its lease.
-                if !transfer {
-                    replica.keep_promise().await;
-                    if self.keeps_leader(replica, from) {
-                        return Response::Vote { vote: replica.vote(), granted: false, last: None };
-                    }
-                }
-                let response = serve::vote(&replica.raft, vote, last, transfer, pre).await;
-                if matches!(response, Response::Vote { granted: true, .. }) && !pre {
-                    replica.signs.stood_aside(Instant::now());
-                }
-                response
+                self.vote(replica, from, Ballot { vote, last, transfer, pre }).await
             }
             Request::Leaving { .. } | Request::Reach => Response::Heard,
             Request::Settle { voters, members, .. } => settle::serve(self, replica, Wanted { voters, members }).await,
@@ -102,7 +87,39 @@ impl Inner {
     }
 }
 
+/// What a candidate asks for.
+struct Ballot {
+    vote: VoteRecord,
+    last: Option<LogPosition>,
+    transfer: bool,
+    pre: bool,
+}
+
 impl Inner {
+    async fn append(&self, replica: &Replica, append: Append) -> Response {
+        let response = serve::append(&replica.raft, append).await;
+        if !matches!(response, Response::Append(Appended::HigherVote(_)) | Response::Failed(_)) {
+            replica.signs.heard(Instant::now(), self.timing.election_max);
+        }
+        response
+    }
+
+    async fn vote(&self, replica: &Replica, from: NodeId, ballot: Ballot) -> Response {
+        let Ballot { vote, last, transfer, pre } = ballot;
+        // A leader that hands over has let go of its lease.
+        if !transfer {
+            replica.keep_promise().await;
+            if self.keeps_leader(replica, from) {
+                return Response::Vote { vote: replica.vote(), granted: false, last: None };
+            }
+        }
+        let response = serve::vote(&replica.raft, vote, last, transfer, pre).await;
+        if matches!(response, Response::Vote { granted: true, .. }) && !pre {
+            replica.signs.stood_aside(Instant::now());
+        }
+        response
+    }
+
     /// Whether the shard is quiet and its leader, for all this node knows, well: then a candidate is not heard.
     fn keeps_leader(&self, replica: &Replica, candidate: NodeId) -> bool {
         let leader = match replica.leader() {

@@ -76,8 +76,8 @@ pub(crate) struct ReplicaOptions<'a> {
 
 /// When the log is purged is `crate::purge`'s business, and a replica that needs a copy of the state gets one made for it:
 /// openraft does neither on its own.
-fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError> {
-    Config {
+fn config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
+    let config = Config {
         cluster_name: cluster.to_owned(),
         // Its clock would wake each replica for itself: `crate::heartbeat` and `crate::election` have one for all.
         enable_tick: false,
@@ -95,8 +95,8 @@ fn config(cluster: &str, timing: Timing) -> Result<Config, openraft::ConfigError
         replication_lag_threshold: u64::MAX,
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         ..Config::default()
-    }
-    .validate()
+    };
+    config.validate().map_err(|error| StartError::Timing(error.to_string()))
 }
 
 impl Replica {
@@ -114,8 +114,7 @@ impl Replica {
         let log_repair =
             Arc::new(LogRepair::new(shard, log.clone(), state.clone(), options.lanes.clone(), health.clone()));
         log_repair.repair_end().await.map_err(|error| StartError::Damaged { what: error.to_string() })?;
-        let config = config(&format!("shard {shard}"), options.timing);
-        let config = Arc::new(config.map_err(|error| StartError::Timing(error.to_string()))?);
+        let config = Arc::new(config(&format!("shard {shard}"), options.timing)?);
         let raft = async |forgets_committed| {
             let shared = Shared {
                 feed: options.feed.clone(),
@@ -139,7 +138,7 @@ impl Replica {
             started => started,
         };
         let raft = raft.map_err(consensus)?;
-        // Every member of a new cluster starts with the same first entry; a log with entries is left as it is.
+        // Every member of a new cluster starts with the same entry; a log with entries is left as it is.
         if let Some(founders) = options.founders
             && !raft.is_initialized().await.map_err(consensus)?
         {
