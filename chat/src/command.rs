@@ -112,6 +112,33 @@ pub enum UserCommand {
         platform: String,
         name: String,
     },
+    /// Ends sessions, and refuses tokens that were issued before.
+    RevokeLogins {
+        which: Revoked,
+    },
+}
+
+/// Whose sessions end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revoked {
+    /// All of the user's.
+    All,
+    /// Those of one device.
+    Device(DeviceId),
+    /// Those of all other devices.
+    Others(DeviceId),
+}
+
+impl Revoked {
+    /// Whether sessions of this device end.
+    pub fn ends(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Device(revoked) => revoked == device,
+            Self::Others(kept) => kept != device,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +257,7 @@ impl Command {
                     password.as_ref().map_or(0, String::len)
                 }
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
+                UserCommand::RevokeLogins { .. } => 0,
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, .. } => body.bytes.len(),

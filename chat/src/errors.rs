@@ -114,6 +114,9 @@ catalogue! {
     InviteInvalid = 1314, "invite_invalid", false, None;
     /// The group is dissolved.
     GroupDissolved = 1315, "group_dissolved", false, None;
+    // 12xx, later ones
+    /// The token was issued before the user's logins were revoked.
+    LoginRevoked = 1206, "login_revoked", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.
@@ -123,12 +126,16 @@ pub enum CloseCode {
     GoingAway = 4000,
     HeartbeatTimeout = 4001,
     Overloaded = 4002,
+    /// The token that the session was begun with is over.
+    TokenExpired = 4003,
     SlowConsumer = 4008,
     Internal = 4009,
     BadFrames = 4500,
     FrameTooLarge = 4501,
     LoginTimeout = 4502,
     LoginFailed = 4503,
+    /// The user or the app ended the session.
+    Revoked = 4504,
     LoggedOut = 4507,
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::command::Revoked;
 use crate::group::GroupChange;
 use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
 
@@ -117,6 +118,8 @@ pub enum Committed {
     ReadMoved { app: AppId, conversation: ConversationId, user: UserId, seq: u64 },
     /// Somebody asks to join a group: told to those who may answer.
     JoinAsked { app: AppId, conversation: ConversationId, user: UserId, text: String, admins: Vec<UserId> },
+    /// Sessions of the user end, on every node (home shard).
+    LoginsRevoked { app: AppId, user: UserId, which: Revoked },
     /// A conversation entered the user's list (home shard).
     ConversationListed { app: AppId, user: UserId, conversation: ConversationId },
     /// A conversation left the user's list (home shard).

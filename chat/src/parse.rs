@@ -145,6 +145,9 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             read: fields.or_default("read")?,
         },
         "ping" => Request::Ping,
+        "refresh" => Request::Refresh { token: fields.required("token").map_err(without_token)? },
+        "devices" => Request::Devices,
+        "revoke_logins" => Request::RevokeLogins { which: fields.required("which")? },
         "logout" => Request::Logout,
         other => match group::request(other, fields)? {
             Some(request) => request,
@@ -164,6 +167,13 @@ fn without_secret(problem: Problem) -> Problem {
     }
 }
 
+fn without_token(problem: Problem) -> Problem {
+    match problem {
+        Problem::Field { field, .. } => Problem::Field { field, message: "it must be a string".to_owned() },
+        other => other,
+    }
+}
+
 /// What the types alone cannot say.
 fn checked(request: Request) -> Result<Request, Problem> {
     match &request {
@@ -172,6 +182,7 @@ fn checked(request: Request) -> Result<Request, Problem> {
             label("device", text::check_label(&device.platform))?;
             label("device", text::check_label(&device.name))?;
         }
+        Request::Refresh { token } => secret("token", &Credentials::Token(token.0.clone()))?,
         Request::Send { body, .. } => label("body", check_body(body))?,
         Request::CreateGroup { name, members, .. } => {
             label("name", check_group_name(name))?;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Revoked;
 use crate::errors::{Effect, ErrorCode};
 use crate::event::Role;
 use crate::group::{GroupChange, GroupKind};
@@ -171,6 +172,16 @@ pub enum Request {
         after: Option<UserId>,
         limit: Option<usize>,
     },
+    /// A newer token of the same user: the session lasts as long as that one.
+    Refresh {
+        token: Token,
+    },
+    /// Your devices.
+    Devices,
+    /// Ends sessions: of all your devices, of one (`{"device": id}`), or of all but one (`{"others": id}`).
+    RevokeLogins {
+        which: Revoked,
+    },
     /// Who is banned, for admins; those after `after`.
     Bans {
         group: GroupId,
@@ -240,6 +251,17 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// A token on its own. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
 /// The device a connection belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -279,6 +301,9 @@ pub enum ServerFrame {
         /// Changes when the service was restored from a backup: then clients must drop what they hold.
         epoch: u32,
         time_ms: u64,
+        /// When the session ends unless it is refreshed; none if it was begun with a password.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_ms: Option<u64>,
         limits: Limits,
     },
     /// Answers everything that changes a conversation: committed on the durable disks of a majority.
@@ -335,6 +360,19 @@ pub enum ServerFrame {
         read: ReadMode,
         #[serde(default)]
         as_of_seq: u64,
+    },
+    /// Answers `refresh`.
+    Refreshed {
+        re: u64,
+        expires_ms: u64,
+    },
+    Devices {
+        re: u64,
+        devices: Vec<DeviceItem>,
+    },
+    /// Answers what changes no conversation.
+    Done {
+        re: u64,
     },
     Group {
         re: u64,
@@ -551,6 +589,18 @@ pub struct Member {
     /// Until then this member may not speak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted_until_ms: Option<u64>,
+}
+
+/// One of a user's devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceItem {
+    pub id: DeviceId,
+    pub platform: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    pub first_seen_ms: u64,
+    /// Up to ten minutes old.
+    pub last_login_ms: u64,
 }
 
 /// The limits a client should keep, announced in `hello`.

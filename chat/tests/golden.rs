@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chat::codec::{self, Kind};
 use chat::command::{
     ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Outcome, RetentionCommand,
-    UserCommand,
+    Revoked, UserCommand,
 };
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Role, SealedBody};
@@ -79,10 +79,13 @@ const TIME_MS: u64 = 1_732_400_000_000;
 
 #[test]
 fn records_of_the_home_shard() {
-    state("account_password", Account { created_ms: TIME_MS, password: Some("$argon2id$v=19$x".into()) });
-    state("account_token", Account { created_ms: TIME_MS, password: None });
+    state(
+        "account_password",
+        Account { created_ms: TIME_MS, password: Some("$argon2id$v=19$x".into()), revoked_ms: 0 },
+    );
+    state("account_token", Account { created_ms: TIME_MS, password: None, revoked_ms: TIME_MS });
     let (platform, name) = ("web".to_owned(), "Firefox".to_owned());
-    state("device", Device { platform, name, first_seen_ms: TIME_MS, last_login_ms: TIME_MS + 1 });
+    state("device", Device { platform, name, first_seen_ms: TIME_MS, last_login_ms: TIME_MS + 1, revoked_ms: TIME_MS });
     state("list_head", ListHead { listed: 3, next_order: 500 });
     state("list_entry_listed", ListEntry { conversation: group(), seq: 9, order: Some(4) });
     state("list_entry_gone", ListEntry { conversation: private(), seq: 9, order: None });
@@ -179,6 +182,16 @@ fn events_and_commands_of_groups() {
     let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: by.clone(), command };
     let commands = commands.into_iter().map(of_group).collect();
     golden(Kind::Entry, "entry_groups", &EntryBatch { time_ms: TIME_MS, commands });
+}
+
+#[test]
+fn commands_of_users() {
+    let tab = DeviceId::new("tab-1").unwrap();
+    let which = [Revoked::All, Revoked::Device(tab.clone()), Revoked::Others(tab)];
+    let of_user =
+        |which| Command::User { app: app(), user: user("alice"), command: UserCommand::RevokeLogins { which } };
+    let commands = which.map(of_user).to_vec();
+    golden(Kind::Entry, "entry_revoke_logins", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod core;
 mod error;
 mod event;
 mod groups;
+mod logins;
 mod options;
 mod session;
 mod socket;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use campanile_client::{Client, ClientOptions, Events, Tls};
 use chat::ids::{AppId, DeviceId, NodeId, UserId};
+use chat::wire::Credentials;
 use node::auth::signer::TokenSigner;
 use node::local::LocalCluster;
 use tempfile::TempDir;
@@ -43,10 +44,15 @@ impl Stage {
         Ok(Self { cluster, tls, signer, _dir: dir })
     }
 
+    /// A token of `name`, issued now.
+    pub fn credentials(&self, name: &str) -> Result<Credentials> {
+        Ok(self.signer.credentials(&user(name))?)
+    }
+
     /// How `name` connects, trying the given nodes in turn.
     pub fn options(&self, name: &str, nodes: &[NodeId]) -> Result<ClientOptions> {
         let urls = nodes.iter().map(|node| self.cluster.client_url(*node)).collect::<Result<Vec<_>, _>>()?;
-        let credentials = self.signer.credentials(&user(name))?;
+        let credentials = self.credentials(name)?;
         let mut options = ClientOptions::new(urls, self.tls.clone(), credentials, DeviceId::new(format!("{name}-1"))?);
         options.connect_timeout = DEADLINE;
         options.request_timeout = DEADLINE;

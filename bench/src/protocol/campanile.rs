@@ -207,6 +207,9 @@ impl Campanile {
             | ServerFrame::Conversations { re, .. }
             | ServerFrame::Members { re, .. }
             | ServerFrame::Group { re, .. }
+            | ServerFrame::Refreshed { re, .. }
+            | ServerFrame::Devices { re, .. }
+            | ServerFrame::Done { re }
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
             | ServerFrame::Pong { re } => events(Event::Answered { ask: re as u32 }),

@@ -3,8 +3,9 @@
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Account, Device, Record};
 use super::{View, done, key};
-use crate::command::{Outcome, UserCommand};
+use crate::command::{Outcome, Revoked, UserCommand};
 use crate::errors::ErrorCode;
+use crate::event::Committed;
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::limits;
 use crate::text;
@@ -19,6 +20,7 @@ pub(super) fn apply<V: View>(
         UserCommand::CreateAccount { password } => create(work, app, user, password.as_deref()),
         UserCommand::SetPassword { password } => set_password(work, app, user, password.as_deref()),
         UserCommand::SeeDevice { device, platform, name } => see_device(work, app, user, device, platform, name),
+        UserCommand::RevokeLogins { which } => revoke(work, app, user, which),
     }
 }
 
@@ -29,7 +31,7 @@ fn create<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId, passwo
         require(present.password.is_none() && password.is_none(), ErrorCode::AccountExists)?;
         return Ok(done(true));
     }
-    let account = Account { created_ms: work.time_ms, password: password.map(str::to_owned) };
+    let account = Account { created_ms: work.time_ms, password: password.map(str::to_owned), revoked_ms: 0 };
     work.store(key, &account);
     Ok(done(false))
 }
@@ -66,9 +68,33 @@ fn see_device<V: View>(
     if known.is_none() {
         make_room(work, app, user)?;
     }
-    let first_seen_ms = known.map_or(work.time_ms, |known| known.first_seen_ms);
+    let first_seen_ms = known.as_ref().map_or(work.time_ms, |known| known.first_seen_ms);
+    let revoked_ms = known.map_or(0, |known| known.revoked_ms);
     let (platform, name) = (platform.to_owned(), name.to_owned());
-    work.store(key, &Device { platform, name, first_seen_ms, last_login_ms: work.time_ms });
+    work.store(key, &Device { platform, name, first_seen_ms, last_login_ms: work.time_ms, revoked_ms });
+    Ok(done(false))
+}
+
+/// Also for a device that is not known (any more): its sessions may be there.
+fn revoke<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId, which: &Revoked) -> Step<Outcome, V> {
+    let account_key = key::account(app, user);
+    let mut account: Account = work.load(&account_key)?.ok_or(Stop::Rejected(ErrorCode::UserNotFound))?;
+    let device = match which {
+        Revoked::Device(device) => work.load::<Device>(&key::device(app, user, device))?.map(|known| (device, known)),
+        Revoked::All | Revoked::Others(_) => None,
+    };
+    match device {
+        Some((device, mut known)) => {
+            known.revoked_ms = work.time_ms;
+            work.store(key::device(app, user, device), &known);
+        }
+        // Tokens name no device: that of another one is good for this one, unless it is too old for all.
+        None => {
+            account.revoked_ms = work.time_ms;
+            work.store(account_key, &account);
+        }
+    }
+    work.emit(Committed::LoginsRevoked { app: app.clone(), user: user.clone(), which: which.clone() });
     Ok(done(false))
 }
 
@@ -90,8 +116,9 @@ fn make_room<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId) -> 
 mod tests {
     use super::super::query;
     use super::super::testing::{Shard, again, app, no, ok, user};
-    use crate::command::{Command, UserCommand};
+    use crate::command::{Command, Revoked, UserCommand};
     use crate::errors::ErrorCode;
+    use crate::event::Committed;
     use crate::ids::DeviceId;
     use crate::limits;
 
@@ -147,5 +174,33 @@ mod tests {
         let d0 = &devices[ids.iter().position(|id| *id == "d0").unwrap()].1;
         assert_eq!((d0.name.as_str(), d0.first_seen_ms), ("again", 2_000));
         assert_eq!(home.one(see("d0", "bad\u{1b}name")), no(ErrorCode::InvalidField));
+    }
+
+    #[test]
+    fn revoking_notes_from_when_on_tokens_count_and_tells_every_node() {
+        let mut home = Shard::default();
+        let revoke = |which| alice(UserCommand::RevokeLogins { which });
+        assert_eq!(home.one(revoke(Revoked::All)), no(ErrorCode::UserNotFound));
+        home.one(create(None));
+        home.one(see("phone", ""));
+        let phone = DeviceId::new("phone").unwrap();
+        let delta = home.entry(vec![revoke(Revoked::Device(phone.clone()))]);
+        assert!(
+            matches!(&delta.events[..], [Committed::LoginsRevoked { which: Revoked::Device(device), .. }] if *device == phone)
+        );
+        let revoked = |home: &Shard| {
+            let account = query::account(&home.state, &app(), &user("alice")).unwrap().unwrap();
+            let device = query::device(&home.state, &app(), &user("alice"), &phone).unwrap().unwrap();
+            (account.revoked_ms, device.revoked_ms)
+        };
+        assert_eq!(revoked(&home), (0, 4_000));
+        home.one(see("phone", "again"));
+        assert_eq!(revoked(&home), (0, 4_000), "logging in again takes nothing back");
+        home.one(revoke(Revoked::Others(phone.clone())));
+        assert_eq!(revoked(&home), (6_000, 4_000));
+        assert!(
+            Revoked::Others(phone.clone()).ends(&DeviceId::new("tab").unwrap())
+                && !Revoked::Others(phone.clone()).ends(&phone)
+        );
     }
 }

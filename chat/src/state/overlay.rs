@@ -161,7 +161,7 @@ mod tests {
     use crate::state::record::Account;
 
     fn account(created_ms: u64) -> Account {
-        Account { created_ms, password: None }
+        Account { created_ms, password: None, revoked_ms: 0 }
     }
 
     fn below(keys: &[&'static [u8]]) -> MemoryState {

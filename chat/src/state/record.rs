@@ -31,6 +31,8 @@ pub struct Account {
     pub created_ms: u64,
     /// A PHC string; none for users whom only the app's tokens vouch for.
     pub password: Option<String>,
+    /// Tokens that were issued before are good for no login.
+    pub revoked_ms: u64,
 }
 
 /// One of a user's installations; its id is in the key.
@@ -40,6 +42,8 @@ pub struct Device {
     pub name: String,
     pub first_seen_ms: u64,
     pub last_login_ms: u64,
+    /// Tokens that were issued before are good for no login of this device.
+    pub revoked_ms: u64,
 }
 
 /// The counters of a user's conversation list.

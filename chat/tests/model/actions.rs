@@ -1,7 +1,7 @@
 //! A small world, so that random commands meet: five users, two groups, their private conversations.
 
 use bytes::Bytes;
-use chat::command::{Command, ConversationCommand, RetentionCommand, UserCommand};
+use chat::command::{Command, ConversationCommand, RetentionCommand, Revoked, UserCommand};
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::group::GroupKind;
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
@@ -108,6 +108,15 @@ fn somewhere(command: impl Strategy<Value = ConversationCommand>) -> impl Strate
     })
 }
 
+fn revoked(n: u8) -> Revoked {
+    let device = DeviceId::new(format!("d{n}")).unwrap();
+    match n % 3 {
+        0 => Revoked::All,
+        1 => Revoked::Device(device),
+        _ => Revoked::Others(device),
+    }
+}
+
 fn account() -> impl Strategy<Value = Action> {
     let password = || prop_oneof![2 => Just(None), 1 => "[ab]".prop_map(Some)];
     let device = (0..40u8, any::<bool>()).prop_map(|(device, named)| UserCommand::SeeDevice {
@@ -118,6 +127,7 @@ fn account() -> impl Strategy<Value = Action> {
     let command = prop_oneof![
         1 => password().prop_map(|password| UserCommand::CreateAccount { password }),
         1 => password().prop_map(|password| UserCommand::SetPassword { password }),
+        1 => (0..40u8).prop_map(|n| UserCommand::RevokeLogins { which: revoked(n) }),
         8 => device,
     ];
     (user(), command).prop_map(|(user, command)| Action::Do(Command::User { app: app(), user, command }))

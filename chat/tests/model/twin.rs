@@ -321,7 +321,15 @@ impl Twin {
         match (command, present) {
             (UserCommand::CreateAccount { password: None }, Some(None)) => repeated(0),
             (UserCommand::CreateAccount { .. }, Some(_)) => Err(ErrorCode::AccountExists),
-            (UserCommand::SetPassword { .. } | UserCommand::SeeDevice { .. }, None) => Err(ErrorCode::UserNotFound),
+            (
+                UserCommand::SetPassword { .. } | UserCommand::SeeDevice { .. } | UserCommand::RevokeLogins { .. },
+                None,
+            ) => Err(ErrorCode::UserNotFound),
+            (UserCommand::RevokeLogins { which }, Some(_)) => {
+                let (app, user, which) = (app(), user.clone(), which.clone());
+                self.events.push(Committed::LoginsRevoked { app, user, which });
+                fresh(0)
+            }
             (UserCommand::SetPassword { password }, Some(present)) if present == password => repeated(0),
             (UserCommand::CreateAccount { password } | UserCommand::SetPassword { password }, _) => {
                 self.passwords.insert(user.clone(), password.clone());

@@ -182,6 +182,9 @@ impl<T> Core<T> {
             | ServerFrame::Conversations { re, .. }
             | ServerFrame::Members { re, .. }
             | ServerFrame::Group { re, .. }
+            | ServerFrame::Refreshed { re, .. }
+            | ServerFrame::Devices { re, .. }
+            | ServerFrame::Done { re }
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
             | ServerFrame::Pong { re }

@@ -203,6 +203,7 @@ fn hello(re: u64) -> ServerFrame {
         node: 1,
         epoch: 1,
         time_ms: 0,
+        expires_ms: None,
         limits: Limits::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
-use chat::ids::{AppId, ShardId, UserId};
+use chat::ids::{AppId, DeviceId, ShardId, UserId};
 use chat::state::query;
 use cluster::{Cluster, ProposeError, ShardView};
 
@@ -14,6 +14,8 @@ use cluster::{Cluster, ProposeError, ShardView};
 pub struct Account {
     /// PHC string, or none for users the app's tokens vouch for.
     pub password: Option<String>,
+    /// Tokens issued before are good for no login, of this device at least. Unix milliseconds.
+    pub revoked_ms: u64,
 }
 
 impl std::fmt::Debug for Account {
@@ -37,7 +39,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AccountsError>> +
 
 /// Accounts and apps of the cluster, read linearizably.
 pub trait Accounts: Send + Sync + 'static {
-    fn account<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, Option<Account>>;
+    fn account<'a>(&'a self, app: &'a AppId, user: &'a UserId, device: &'a DeviceId) -> Answer<'a, Option<Account>>;
 
     /// Makes an account without a password; one that exists already stays as it is.
     fn provision<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, ()>;
@@ -47,11 +49,10 @@ pub trait Accounts: Send + Sync + 'static {
 }
 
 impl Accounts for Cluster {
-    fn account<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, Option<Account>> {
+    fn account<'a>(&'a self, app: &'a AppId, user: &'a UserId, device: &'a DeviceId) -> Answer<'a, Option<Account>> {
         Box::pin(async move {
             let view = fresh_view(self, self.home_shard(app, user)).await?;
-            let account = query::account(&view, app, user).map_err(unreadable)?;
-            Ok(account.map(|account| Account { password: account.password }))
+            account_in(&view, app, user, device).map_err(unreadable)
         })
     }
 
@@ -77,6 +78,18 @@ impl Accounts for Cluster {
             Ok(query::app(&view, app).map_err(unreadable)?.map(|app| app.token_public_key_pem))
         })
     }
+}
+
+/// The account as `view` has it.
+pub(crate) fn account_in(
+    view: &ShardView,
+    app: &AppId,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<Option<Account>, storage::StorageError> {
+    let Some(account) = query::account(view, app, user)? else { return Ok(None) };
+    let device_ms = query::device(view, app, user, device)?.map_or(0, |device| device.revoked_ms);
+    Ok(Some(Account { password: account.password, revoked_ms: account.revoked_ms.max(device_ms) }))
 }
 
 /// The local replica, once it has everything that was committed before the question: a password or key that was

@@ -3,8 +3,8 @@
 use chat::limits;
 use chat::wire::Credentials;
 
-use super::token::TokenFault;
-use super::{Account, AuthError, Identity, Refusal};
+use super::token::{TokenFault, Verified};
+use super::{Account, AuthError, Identity, Login, Refusal};
 
 /// argon2id with our parameters over a password nobody knows. Verified against where there is no hash to verify,
 /// so that a guess costs the same time whether or not the user exists.
@@ -37,8 +37,8 @@ pub(super) fn password_length(password: &str) -> Result<(), Refusal> {
 
 pub(super) fn password_check(account: Option<&Account>) -> PasswordCheck<'_> {
     match account {
-        Some(Account { password: Some(hash) }) => PasswordCheck::Account(hash),
-        Some(Account { password: None }) => PasswordCheck::Dummy(Refusal::NoPassword),
+        Some(Account { password: Some(hash), .. }) => PasswordCheck::Account(hash),
+        Some(Account { password: None, .. }) => PasswordCheck::Dummy(Refusal::NoPassword),
         None => PasswordCheck::Dummy(Refusal::UnknownUser),
     }
 }
@@ -47,24 +47,29 @@ pub(super) fn password_check(account: Option<&Account>) -> PasswordCheck<'_> {
 #[derive(Debug)]
 pub(super) enum Facts<'a> {
     Password { identity: Identity, check: PasswordCheck<'a>, matched: bool },
-    Token { verified: Result<Identity, TokenFault>, account_exists: bool },
+    Token { verified: Result<Verified, TokenFault>, account: Option<Account> },
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Accept(Identity),
+    Accept(Login),
     /// The app vouches for a user we have not seen: make the account, then accept.
-    Provision(Identity),
+    Provision(Login),
     Refuse(AuthError),
 }
 
 pub(super) fn decide(facts: Facts<'_>) -> Verdict {
     match facts {
-        Facts::Password { identity, check: PasswordCheck::Account(_), matched: true } => Verdict::Accept(identity),
+        Facts::Password { identity, check: PasswordCheck::Account(_), matched: true } => {
+            Verdict::Accept(Login { identity, token: None })
+        }
         Facts::Password { check: PasswordCheck::Account(_), matched: false, .. } => refuse(Refusal::WrongPassword),
         Facts::Password { check: PasswordCheck::Dummy(why), .. } => refuse(why),
-        Facts::Token { verified: Ok(identity), account_exists: true } => Verdict::Accept(identity),
-        Facts::Token { verified: Ok(identity), account_exists: false } => Verdict::Provision(identity),
+        Facts::Token { verified: Ok(verified), account } => match (Login::from(verified), account) {
+            (login, Some(account)) if login.is_revoked_by(&account) => Verdict::Refuse(AuthError::Revoked),
+            (login, Some(_)) => Verdict::Accept(login),
+            (login, None) => Verdict::Provision(login),
+        },
         Facts::Token { verified: Err(TokenFault::Expired), .. } => Verdict::Refuse(AuthError::TokenExpired),
         Facts::Token { verified: Err(fault), .. } => refuse(Refusal::Token(fault)),
     }
@@ -87,6 +92,7 @@ mod tests {
     use chat::ids::{AppId, UserId};
 
     use super::*;
+    use crate::auth::TokenTimes;
 
     fn alice() -> Identity {
         Identity { app: AppId::new("main").unwrap(), user: UserId::new("alice").unwrap() }
@@ -94,14 +100,14 @@ mod tests {
 
     #[test]
     fn only_a_match_with_the_accounts_own_hash_counts() {
-        let account = Account { password: Some("$argon2id$stored".to_owned()) };
+        let account = Account { password: Some("$argon2id$stored".to_owned()), revoked_ms: 9 };
         let own = password_check(Some(&account));
         assert_eq!(own.hash(), "$argon2id$stored");
         let decide_password = |check, matched| decide(Facts::Password { identity: alice(), check, matched });
-        assert_eq!(decide_password(own, true), Verdict::Accept(alice()));
+        assert_eq!(decide_password(own, true), Verdict::Accept(Login { identity: alice(), token: None }));
         assert_eq!(decide_password(own, false), refuse(Refusal::WrongPassword));
 
-        let vouched = Account { password: None };
+        let vouched = Account { password: None, revoked_ms: 0 };
         for (account, why) in [(None, Refusal::UnknownUser), (Some(&vouched), Refusal::NoPassword)] {
             let check = password_check(account);
             assert_eq!(check.hash(), DUMMY_HASH);
@@ -112,11 +118,16 @@ mod tests {
 
     #[test]
     fn a_token_provisions_once_and_expiry_is_said() {
-        let token = |verified, account_exists| decide(Facts::Token { verified, account_exists });
-        assert_eq!(token(Ok(alice()), false), Verdict::Provision(alice()));
-        assert_eq!(token(Ok(alice()), true), Verdict::Accept(alice()));
-        assert_eq!(token(Err(TokenFault::Expired), true), Verdict::Refuse(AuthError::TokenExpired));
-        assert_eq!(token(Err(TokenFault::Signature), true), refuse(Refusal::Token(TokenFault::Signature)));
+        let token = |verified, account| decide(Facts::Token { verified, account });
+        let account = |revoked_ms| Some(Account { password: None, revoked_ms });
+        let verified = || Ok(Verified { identity: alice(), issued_s: 100, ends_s: 200 });
+        let login = Login { identity: alice(), token: Some(TokenTimes { issued_ms: 100_000, ends_ms: 200_000 }) };
+        assert_eq!(token(verified(), None), Verdict::Provision(login.clone()));
+        assert_eq!(token(verified(), account(0)), Verdict::Accept(login.clone()));
+        assert_eq!(token(verified(), account(99_999)), Verdict::Accept(login));
+        assert_eq!(token(verified(), account(100_000)), Verdict::Refuse(AuthError::Revoked));
+        assert_eq!(token(Err(TokenFault::Expired), account(0)), Verdict::Refuse(AuthError::TokenExpired));
+        assert_eq!(token(Err(TokenFault::Signature), account(0)), refuse(Refusal::Token(TokenFault::Signature)));
     }
 
     #[test]

@@ -17,19 +17,37 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chat::errors::ErrorCode;
-use chat::ids::{AppId, UserId};
+use chat::ids::{AppId, DeviceId, UserId};
 use chat::wire::Credentials;
 
+pub(crate) use accounts::account_in;
 pub use accounts::{Account, Accounts, AccountsError};
 use core::{Facts, PasswordCheck, Verdict};
 pub use password::{PasswordError, Passwords};
 pub use token::TokenFault;
+use token::Verified;
 
 /// A user of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub app: AppId,
     pub user: UserId,
+}
+
+/// A login that is in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    pub identity: Identity,
+    /// None for a password.
+    pub token: Option<TokenTimes>,
+}
+
+/// Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenTimes {
+    pub issued_ms: u64,
+    /// When it is good for nothing any more.
+    pub ends_ms: u64,
 }
 
 /// What exactly was wrong with the credentials: for the security log, never for the client.
@@ -53,6 +71,8 @@ pub enum AuthError {
     Refused(Refusal),
     #[error("the token has expired")]
     TokenExpired,
+    #[error("the token is older than the revocation of the user's logins")]
+    Revoked,
     #[error("too many logins at once")]
     Overloaded,
     #[error("accounts cannot be read now")]
@@ -67,6 +87,7 @@ impl AuthError {
         match self {
             Self::Refused(_) => ErrorCode::BadCredentials,
             Self::TokenExpired => ErrorCode::TokenExpired,
+            Self::Revoked => ErrorCode::LoginRevoked,
             Self::Overloaded => ErrorCode::Overloaded,
             Self::Unavailable => ErrorCode::Unavailable,
             Self::Internal => ErrorCode::Internal,
@@ -107,20 +128,29 @@ impl Authenticator {
     }
 
     /// The user these credentials belong to. A token for a user without an account makes the account.
-    pub async fn login(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
+    pub async fn login(&self, credentials: &Credentials, device: &DeviceId) -> Result<Login, AuthError> {
         let verdict = match credentials {
             Credentials::Password { app, user, password } => {
                 let identity = Identity { app: app.clone(), user: user.clone() };
-                self.judge_password(identity, password).await?
+                self.judge_password(identity, password, device).await?
             }
-            Credentials::Token(token) => self.judge_token(token).await?,
+            Credentials::Token(token) => self.judge_token(token, device).await?,
         };
         match verdict {
-            Verdict::Accept(identity) => Ok(identity),
-            Verdict::Provision(identity) => {
-                self.accounts.provision(&identity.app, &identity.user).await?;
-                Ok(identity)
+            Verdict::Accept(login) => Ok(login),
+            Verdict::Provision(login) => {
+                self.accounts.provision(&login.identity.app, &login.identity.user).await?;
+                Ok(login)
             }
+            Verdict::Refuse(error) => Err(error),
+        }
+    }
+
+    /// A newer token of somebody who is logged in.
+    pub async fn refresh(&self, token: &str, who: &Identity, device: &DeviceId) -> Result<TokenTimes, AuthError> {
+        match self.judge_token(token, device).await? {
+            Verdict::Accept(Login { identity, token: Some(times) }) if identity == *who => Ok(times),
+            Verdict::Accept(_) | Verdict::Provision(_) => Err(AuthError::Refused(Refusal::Token(TokenFault::Subject))),
             Verdict::Refuse(error) => Err(error),
         }
     }
@@ -139,24 +169,29 @@ impl Authenticator {
         self.passwords.observable_state()
     }
 
-    async fn judge_password(&self, identity: Identity, password: &str) -> Result<Verdict, AuthError> {
+    async fn judge_password(
+        &self,
+        identity: Identity,
+        password: &str,
+        device: &DeviceId,
+    ) -> Result<Verdict, AuthError> {
         core::password_length(password).map_err(AuthError::Refused)?;
-        let account = self.accounts.account(&identity.app, &identity.user).await?;
+        let account = self.accounts.account(&identity.app, &identity.user, device).await?;
         let check: PasswordCheck<'_> = core::password_check(account.as_ref());
         let matched = self.passwords.verify(password, check.hash()).await?;
         Ok(core::decide(Facts::Password { identity, check, matched }))
     }
 
-    async fn judge_token(&self, token: &str) -> Result<Verdict, AuthError> {
+    async fn judge_token(&self, token: &str, device: &DeviceId) -> Result<Verdict, AuthError> {
         let verified = self.verify_token(token).await?;
-        let account_exists = match &verified {
-            Ok(identity) => self.accounts.account(&identity.app, &identity.user).await?.is_some(),
-            Err(_) => false,
+        let account = match &verified {
+            Ok(Verified { identity, .. }) => self.accounts.account(&identity.app, &identity.user, device).await?,
+            Err(_) => None,
         };
-        Ok(core::decide(Facts::Token { verified, account_exists }))
+        Ok(core::decide(Facts::Token { verified, account }))
     }
 
-    async fn verify_token(&self, token: &str) -> Result<Result<Identity, TokenFault>, AuthError> {
+    async fn verify_token(&self, token: &str) -> Result<Result<Verified, TokenFault>, AuthError> {
         let app = match token::claimed(token) {
             Ok(claimed) => claimed.app,
             Err(fault) => return Ok(Err(fault)),
@@ -165,6 +200,21 @@ impl Authenticator {
             Some(key_pem) => token::verify(token, &app, &key_pem, now_s()),
             None => Err(TokenFault::UnknownApp),
         })
+    }
+}
+
+impl Login {
+    /// Whether `account` says that a token like this one's is good for nothing any more.
+    pub(crate) fn is_revoked_by(&self, account: &Account) -> bool {
+        self.token.is_some_and(|token| account.revoked_ms > 0 && token.issued_ms <= account.revoked_ms)
+    }
+}
+
+impl From<Verified> for Login {
+    fn from(verified: Verified) -> Self {
+        let Verified { identity, issued_s, ends_s } = verified;
+        let ms = |seconds: u64| seconds.saturating_mul(1_000);
+        Self { identity, token: Some(TokenTimes { issued_ms: ms(issued_s), ends_ms: ms(ends_s) }) }
     }
 }
 

@@ -23,6 +23,7 @@ pub enum SignError {
 struct Claims<'a> {
     sub: &'a str,
     aud: &'a str,
+    iat: u64,
     exp: u64,
 }
 
@@ -48,7 +49,8 @@ impl TokenSigner {
     /// Credentials with which `user` can log in from now on, for twelve hours or as [`Self::lasting`] says.
     pub fn credentials(&self, user: &UserId) -> Result<Credentials, SignError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), exp: (now + self.lifetime).as_secs() };
+        let (iat, exp) = (now.as_secs(), (now + self.lifetime).as_secs());
+        let claims = Claims { sub: user.as_str(), aud: self.app.as_str(), iat, exp };
         let token =
             jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(SignError::Sign)?;
         Ok(Credentials::Token(token))

@@ -44,6 +44,8 @@ struct Claims {
     exp: u64,
     #[serde(default)]
     nbf: Option<u64>,
+    #[serde(default)]
+    iat: Option<u64>,
 }
 
 /// RFC 7519 allows a list; a token for several apps at once is not ours.
@@ -89,7 +91,7 @@ pub(super) fn claimed(token: &str) -> Result<Identity, TokenFault> {
 
 /// The user that the app with this public key (PEM) vouches for. The signature comes first:
 /// nothing is said about the content of a token that the app did not sign.
-pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Result<Identity, TokenFault> {
+pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Result<Verified, TokenFault> {
     check_header(token)?;
     let key = DecodingKey::from_ed_pem(key_pem.as_bytes()).map_err(|_| TokenFault::UnknownApp)?;
     let claims = jsonwebtoken::decode::<Claims>(token, &key, &signature_only()).map_err(fault)?.claims;
@@ -98,7 +100,18 @@ pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Res
         return Err(TokenFault::Audience);
     }
     claims.check_time(now_s)?;
-    Ok(identity)
+    // One that does not say when it was issued may be as old as any.
+    let issued_s = claims.iat.unwrap_or(claims.exp.saturating_sub(limits::TOKEN_LIFETIME_S)).min(now_s);
+    Ok(Verified { identity, issued_s, ends_s: claims.exp.saturating_add(limits::TOKEN_LEEWAY_S) })
+}
+
+/// What a token says whose signature is the app's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verified {
+    pub(super) identity: Identity,
+    pub(super) issued_s: u64,
+    /// When it is good for nothing any more, Unix seconds.
+    pub(super) ends_s: u64,
 }
 
 /// The library checks algorithm, form and signature; claims are ours, against the time that comes in.

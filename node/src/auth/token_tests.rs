@@ -35,7 +35,7 @@ impl App {
     }
 
     fn verify(&self, token: &str) -> Result<Identity, TokenFault> {
-        verify(token, &main_app(), &self.public_pem, NOW_S)
+        verify(token, &main_app(), &self.public_pem, NOW_S).map(|verified| verified.identity)
     }
 
     fn verify_claim(&self, name: &str, value: Value) -> Result<Identity, TokenFault> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chat::command::Revoked;
+use chat::ids::DeviceId;
 use chat::limits;
 use parking_lot::Mutex;
 
@@ -13,11 +15,23 @@ use crate::auth::Identity;
 #[derive(Default)]
 struct Counts {
     connections: AtomicUsize,
-    users: Mutex<HashMap<Identity, usize>>,
+    users: Mutex<HashMap<Identity, Vec<Entry>>>,
     last: AtomicU64,
     /// Nobody is let in.
     closed: AtomicBool,
 }
+
+/// A connection that is logged in.
+struct Entry {
+    /// Of its [`Slot`].
+    number: u64,
+    device: DeviceId,
+    revoked: Arc<AtomicBool>,
+    wake: Wake,
+}
+
+/// Has a session look at its [`UserSlot`]. Called from any thread; must not block.
+pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Counts the node's connections. Clones count together.
 #[derive(Clone, Default)]
@@ -34,6 +48,15 @@ pub(crate) struct Slot {
 pub(crate) struct UserSlot {
     counts: Arc<Counts>,
     user: Identity,
+    number: u64,
+    revoked: Arc<AtomicBool>,
+}
+
+impl UserSlot {
+    /// The user's logins were revoked: the session must end.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
 }
 
 impl Sessions {
@@ -60,14 +83,24 @@ impl Sessions {
     }
 
     /// A place for one more connection of `user`, if the user has one.
-    pub(crate) fn enter(&self, user: &Identity) -> Option<UserSlot> {
+    pub(crate) fn enter(&self, user: &Identity, number: u64, device: &DeviceId, wake: Wake) -> Option<UserSlot> {
         let mut users = self.0.users.lock();
-        let count = users.entry(user.clone()).or_default();
-        if *count >= limits::USER_SESSIONS {
+        let entries = users.entry(user.clone()).or_default();
+        if entries.len() >= limits::USER_SESSIONS {
             return None;
         }
-        *count += 1;
-        Some(UserSlot { counts: self.0.clone(), user: user.clone() })
+        let revoked = Arc::new(AtomicBool::new(false));
+        entries.push(Entry { number, device: device.clone(), revoked: revoked.clone(), wake });
+        Some(UserSlot { counts: self.0.clone(), user: user.clone(), number, revoked })
+    }
+
+    /// Ends the user's sessions on this node, as far as they are meant.
+    pub(crate) fn revoke(&self, user: &Identity, which: &Revoked) {
+        let users = self.0.users.lock();
+        for entry in users.get(user).into_iter().flatten().filter(|entry| which.ends(&entry.device)) {
+            entry.revoked.store(true, Ordering::Release);
+            (entry.wake)();
+        }
     }
 
     /// Open connections.
@@ -97,9 +130,9 @@ impl Drop for Slot {
 impl Drop for UserSlot {
     fn drop(&mut self) {
         let mut users = self.counts.users.lock();
-        if let Some(count) = users.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(entries) = users.get_mut(&self.user) {
+            entries.retain(|entry| entry.number != self.number);
+            if entries.is_empty() {
                 users.remove(&self.user);
             }
         }
@@ -116,11 +149,18 @@ mod tests {
     fn places_come_back_when_connections_end() {
         let sessions = Sessions::default();
         let alice = Identity { app: AppId::new("main").unwrap(), user: UserId::new("alice").unwrap() };
-        let places: Vec<_> = (0..limits::USER_SESSIONS).map(|_| sessions.enter(&alice).unwrap()).collect();
-        assert!(sessions.enter(&alice).is_none());
+        let (phone, tab) = (DeviceId::new("phone").unwrap(), DeviceId::new("tab").unwrap());
+        let enter = |number, device| sessions.enter(&alice, number, device, Box::new(|| {}));
+        let places: Vec<_> = (0..limits::USER_SESSIONS as u64).map(|number| enter(number, &phone).unwrap()).collect();
+        assert!(enter(99, &phone).is_none());
         drop(places);
         assert_eq!(sessions.users(), 0);
-        assert!(sessions.enter(&alice).is_some());
+        let (one, other) = (enter(1, &phone).unwrap(), enter(2, &tab).unwrap());
+        sessions.revoke(&alice, &Revoked::Others(phone));
+        assert!(!one.is_revoked() && other.is_revoked());
+        sessions.revoke(&alice, &Revoked::All);
+        assert!(one.is_revoked());
+        drop((one, other));
 
         let first = sessions.slot().unwrap();
         let second = sessions.slot().unwrap();

@@ -130,7 +130,7 @@ impl Core {
                     admins.iter().for_each(|admin| tell(self.sessions_of(app, admin), now_ms, live));
                 }
                 // The event that removed the user says it to the user's sessions.
-                Committed::Sequenced(_) | Committed::ConversationUnlisted { .. } => {}
+                Committed::Sequenced(_) | Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } => {}
             }
         }
         self.delivered += delivered;

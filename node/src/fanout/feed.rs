@@ -10,17 +10,19 @@ use chat::limits;
 use super::batch::Batch;
 use super::message::{Applied, LookAtOverflow};
 use super::{FanOutHandle, Worker};
-use crate::directory::Directory;
+use crate::auth::Identity;
+use crate::directory::{Directory, Sessions};
 
 /// Passes what this node's replicas apply to the fan-out, and changes of leadership to the directory.
 pub struct NodeFeed {
     fan_out: FanOutHandle,
     directory: Arc<Directory>,
+    sessions: Sessions,
 }
 
 impl NodeFeed {
-    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>) -> Self {
-        Self { fan_out, directory }
+    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>, sessions: Sessions) -> Self {
+        Self { fan_out, directory, sessions }
     }
 }
 
@@ -64,6 +66,11 @@ impl Worker {
 
 impl cluster::Feed for NodeFeed {
     fn committed(&self, _shard: ShardId, _log_index: u64, events: Arc<[Committed]>) {
+        for event in events.iter() {
+            if let Committed::LoginsRevoked { app, user, which } = event {
+                self.sessions.revoke(&Identity { app: app.clone(), user: user.clone() }, which);
+            }
+        }
         self.fan_out.applied(events);
     }
 

@@ -61,7 +61,8 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
         }
         Committed::JoinAsked { app, admins, .. } => admins.iter().fold(0, |workers, admin| workers | user(app, admin)),
         // The event that removed the user says it to the user's sessions.
-        Committed::ConversationUnlisted { .. } => 0,
+        // Sessions hear of it from the directory.
+        Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } => 0,
     }
 }
 

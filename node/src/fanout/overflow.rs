@@ -65,6 +65,8 @@ impl Noted {
             Committed::ConversationUnlisted { .. } => {}
             // It is in the list of those who ask.
             Committed::JoinAsked { .. } => {}
+            // Sessions hear of it from the directory.
+            Committed::LoginsRevoked { .. } => {}
         }
     }
 }

@@ -130,6 +130,10 @@ pub enum EndReason {
     Overloaded,
     GoingAway,
     Internal,
+    /// The token was over and not refreshed.
+    TokenExpired,
+    /// The user or the app ended it.
+    Revoked,
 }
 
 /// What a session did.

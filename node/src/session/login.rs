@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat::command::{Command, UserCommand};
+use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
+use chat::ids::DeviceId;
 use chat::limits;
 use chat::state::{query, record};
-use chat::wire::{Credentials, Device};
+use chat::wire::{Credentials, Device, Token};
+use cluster::{ProposeError, Proposed};
 
 use super::Services;
-use crate::auth::{AuthError, Authenticator, Identity};
-use crate::directory::UserSlot;
+use crate::auth::{AuthError, Authenticator, Identity, Login, account_in};
+use crate::directory::{UserSlot, Wake};
 use crate::security::{LoginOutcome, Method, NotRecorded, Visitor};
 
 /// What the client is told of a login that failed.
@@ -22,15 +24,16 @@ pub(super) async fn login(
     visitor: Visitor,
     session: String,
     auth: Credentials,
-) -> Result<(Identity, UserSlot), LoginFailure> {
+    place: Place,
+) -> Result<(Login, UserSlot), LoginFailure> {
     let method = match &auth {
         Credentials::Password { .. } => Method::Password,
         Credentials::Token(_) => Method::Token,
     };
     let deadline = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
-    let answer = tokio::time::timeout(deadline, services.authenticator.login(&auth)).await;
-    let identity = match answer.unwrap_or(Err(AuthError::Unavailable)) {
-        Ok(identity) => identity,
+    let answer = tokio::time::timeout(deadline, services.authenticator.login(&auth, &place.device)).await;
+    let login = match answer.unwrap_or(Err(AuthError::Unavailable)) {
+        Ok(login) => login,
         Err(error) => {
             let claimed = Authenticator::claimed(&auth);
             let outcome = LoginOutcome::refused(claimed.as_ref(), error);
@@ -38,21 +41,72 @@ pub(super) async fn login(
             return Err((error.code(), words(error)));
         }
     };
-    let Some(slot) = services.sessions.enter(&identity) else {
+    let identity = &login.identity;
+    let Some(slot) = services.sessions.enter(identity, place.number, &place.device, place.wake) else {
         let code = ErrorCode::TooManySessions;
-        let outcome = LoginOutcome::Refused { claimed: Some(&identity), code, reason: code.name().to_owned() };
+        let outcome = LoginOutcome::Refused { claimed: Some(identity), code, reason: code.name().to_owned() };
         services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
         return Err((code, "the user has as many connections to this node as allowed"));
     };
-    let outcome = LoginOutcome::Accepted { identity: &identity, session: &session };
+    // Revoked between the look at the account and the place: either this node has applied it, or will tell the place.
+    if is_revoked(&services, &login, &place.device) {
+        let outcome = LoginOutcome::refused(Some(identity), AuthError::Revoked);
+        services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
+        return Err((ErrorCode::LoginRevoked, words(AuthError::Revoked)));
+    }
+    let outcome = LoginOutcome::Accepted { identity, session: &session };
     services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
-    Ok((identity, slot))
+    Ok((login, slot))
+}
+
+/// Where a session that logs in is told of the end of its login.
+pub(super) struct Place {
+    pub(super) number: u64,
+    pub(super) device: DeviceId,
+    pub(super) wake: Wake,
+}
+
+/// What cannot be read counts as revoked.
+fn is_revoked(services: &Services, login: &Login, device: &DeviceId) -> bool {
+    let Identity { app, user } = &login.identity;
+    let view = services.cluster.view(services.cluster.home_shard(app, user));
+    let account = view.and_then(|view| account_in(&view, app, user, device).ok());
+    // An account that this node has not heard of yet was made by this login.
+    account.is_none_or(|account| account.is_some_and(|account| login.is_revoked_by(&account)))
+}
+
+/// A newer token for a session: when it ends then.
+pub(super) async fn refresh(
+    services: Arc<Services>,
+    who: Identity,
+    device: DeviceId,
+    token: Token,
+) -> Result<u64, LoginFailure> {
+    let deadline = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
+    let times = tokio::time::timeout(deadline, services.authenticator.refresh(&token.0, &who, &device)).await;
+    let times = times.unwrap_or(Err(AuthError::Unavailable));
+    times.map(|times| times.ends_ms).map_err(|error| (error.code(), words(error)))
+}
+
+/// A command about the user's own account.
+pub(super) async fn change(services: Arc<Services>, who: Identity, command: UserCommand) -> Result<(), ErrorCode> {
+    let Identity { app, user } = who;
+    let shard = services.cluster.home_shard(&app, &user);
+    match services.cluster.submit(shard, Command::User { app, user, command }).await {
+        Ok(Proposed { outcome: Outcome::Applied { .. }, .. }) => Ok(()),
+        Ok(Proposed { outcome: Outcome::Rejected(code), .. }) => Err(code),
+        Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
+        Err(ProposeError::Unknown) => Err(ErrorCode::OutcomeUnknown),
+        Err(ProposeError::Storage) => Err(ErrorCode::Internal),
+        Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable) => Err(ErrorCode::Unavailable),
+    }
 }
 
 fn words(error: AuthError) -> &'static str {
     match error {
         AuthError::Refused(_) => "user, password or token are wrong",
         AuthError::TokenExpired => "the token has expired",
+        AuthError::Revoked => "the user's logins were revoked after the token was issued: get a new one",
         AuthError::Overloaded => "too many logins at once",
         AuthError::Unavailable => "accounts cannot be read now",
         AuthError::Internal => "the login could not be checked",
@@ -102,6 +156,7 @@ mod tests {
             name: "desk".to_owned(),
             first_seen_ms: 1,
             last_login_ms: 1_000_000,
+            revoked_ms: 0,
         };
         let device =
             |name: &str| Device { id: DeviceId::new("d").unwrap(), platform: "web".to_owned(), name: name.to_owned() };

@@ -10,7 +10,7 @@ use chat::event::SequencedEvent;
 use chat::ids::{ConversationId, GroupId, ShardId, UserId};
 use chat::limits;
 use chat::state::{query, record};
-use chat::wire::{ConversationItem, Member, ReadMode, ResyncReason, ServerFrame};
+use chat::wire::{ConversationItem, DeviceItem, Member, ReadMode, ResyncReason, ServerFrame};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
 use storage::StorageError;
@@ -135,6 +135,11 @@ impl Reader {
                 self.reach(&[group.into()], read).await?;
                 blocking(move || self.members(re, group, after, limit, read)).await.map(|frame| vec![frame])
             }
+            Page::Devices => {
+                let home = self.cluster().home_shard(&self.who.app, &self.who.user);
+                barriers(self.cluster(), [home].into()).await?;
+                blocking(move || self.devices(re, home)).await.map(|frame| vec![frame])
+            }
             Page::Group { group, read } => {
                 self.reach(&[group.into()], read).await?;
                 blocking(move || self.group(re, group)).await.map(|frame| vec![frame])
@@ -206,6 +211,19 @@ impl Reader {
         let found = query::conversation(&view, app, conversation).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
         let visible = query::visible_from(&view, app, conversation, &member).map_err(internal)?;
         Ok((found.head, visible))
+    }
+
+    fn devices(&self, re: u64, home: ShardId) -> Result<ByteString, ErrorCode> {
+        let Identity { app, user } = &self.who;
+        let devices = query::devices(&self.view(home)?, app, user).map_err(internal)?;
+        let shown = devices.into_iter().map(|(id, device)| DeviceItem {
+            id,
+            platform: device.platform,
+            name: device.name,
+            first_seen_ms: device.first_seen_ms,
+            last_login_ms: device.last_login_ms,
+        });
+        Ok(encode(&ServerFrame::Devices { re, devices: shown.collect() }))
     }
 
     fn conversations(

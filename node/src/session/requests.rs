@@ -1,11 +1,12 @@
 //! What each request asks of whom, and what the client is told when it fails.
 
+use chat::command::UserCommand;
 use chat::errors::ErrorCode;
 use chat::event::BodyKind;
 use chat::group::code_hash;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
-use chat::wire::{Body, ReadMode, Request};
+use chat::wire::{Body, ReadMode, Request, Token};
 
 use crate::group::{GroupAsk, GroupFailure};
 
@@ -15,6 +16,7 @@ pub(crate) enum Page {
     History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize, read: ReadMode },
     Conversations { after: Option<ConversationId>, limit: usize, read: ReadMode },
     Members { group: GroupId, after: Option<UserId>, limit: usize, read: ReadMode },
+    Devices,
     Group { group: GroupId, read: ReadMode },
     JoinRequests { group: GroupId, after: Option<UserId>, limit: usize },
     Bans { group: GroupId, after: Option<UserId>, limit: usize },
@@ -27,6 +29,9 @@ pub(super) enum Sorted {
     Group(ConversationId, GroupAsk),
     /// This node's replica.
     Page(Page),
+    /// The user's own account.
+    Account(UserCommand),
+    Refresh(Token),
     Ping,
     Logout,
     /// Belongs to an earlier phase.
@@ -70,6 +75,9 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         Request::Members { group, after, limit, read } => {
             Sorted::Page(Page::Members { group, after, limit: page(limit, limits::LIST_PAGE)?, read })
         }
+        Request::Refresh { token } => Sorted::Refresh(token),
+        Request::Devices => Sorted::Page(Page::Devices),
+        Request::RevokeLogins { which } => Sorted::Account(UserCommand::RevokeLogins { which }),
         Request::Ping => Sorted::Ping,
         Request::Logout => Sorted::Logout,
         Request::Group { group, read } => Sorted::Page(Page::Group { group, read }),

@@ -9,15 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::WeakAddr;
 use chat::errors::{CloseCode, ErrorCode};
+use chat::ids::DeviceId;
 use chat::wire::{Credentials, Device};
 use uuid::Uuid;
 
 use super::answers::Answers;
 use super::core::{Core, Effect, Identified, Service};
+use super::login::Place;
 use super::message::{Live, SessionState};
 use super::reads::{Reader, within_deadline};
 use super::{Floor, Services, Session, login, resume};
-use crate::auth::Identity;
+use crate::auth::{Identity, Login};
 use crate::directory::{Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
 use crate::group::Turn;
@@ -30,7 +32,8 @@ use crate::started::started;
 struct User {
     identity: Identity,
     since_ms: u64,
-    _slot: UserSlot,
+    device: DeviceId,
+    slot: UserSlot,
 }
 
 pub(super) struct Seat {
@@ -104,6 +107,9 @@ impl Seat {
         let (said, effects) = {
             let mut core = self.core.borrow_mut();
             core.waiting_bytes(pipe.bytes());
+            if self.user.borrow().as_ref().is_some_and(|user| user.slot.is_revoked()) {
+                core.close(now, CloseCode::Revoked);
+            }
             input(&mut core, now);
             if let Some(why) = pipe.ended() {
                 core.ended(now, why);
@@ -192,6 +198,15 @@ impl Seat {
                 let added = within_deadline(resume::add(reader, fan_out, number, conversation.clone()));
                 self.when(added, move |core, _, standing| core.added(conversation, standing));
             }
+            Effect::Refresh { re, token } => {
+                let Some(device) = self.user.borrow().as_ref().map(|user| user.device.clone()) else { return };
+                let refreshed = login::refresh(self.services.clone(), reader.who, device, token);
+                self.when(refreshed, move |core, now, done| core.refreshed(now, re, done, unix_ms()));
+            }
+            Effect::Account { re, command } => {
+                let changed = login::change(self.services.clone(), reader.who, command);
+                self.when(changed, move |core, _, done| core.account_changed(re, done));
+            }
             Effect::ReadPage { re, page } => {
                 let read = within_deadline(reader.page(re, page));
                 self.when(read, move |core, _, page| core.page_read(re, page));
@@ -222,23 +237,32 @@ impl Seat {
     fn login(self: &Rc<Self>, re: u64, auth: Credentials, device: Device) {
         self.visitor.borrow_mut().device = Some(device.clone());
         let (services, visitor) = (self.services.clone(), self.visitor.borrow().clone());
-        let work = started(login::login(services, visitor, self.name(), auth));
+        let actor = self.actor.get().cloned();
+        let wake = Box::new(move || {
+            // Full: whatever is in the mailbox takes the step.
+            let _ = actor.as_ref().and_then(WeakAddr::upgrade).map(|actor| actor.try_send(Inbound::Wake));
+        });
+        let place = Place { number: self.slot.number, device: device.id.clone(), wake };
+        let work = started(login::login(services, visitor, self.name(), auth, place));
         let seat = Rc::downgrade(self);
         actix::spawn(async move {
             let result = work.await;
             let Some(seat) = seat.upgrade() else { return };
             match result {
-                Ok((identity, slot)) => seat.logged_in(re, identity, slot, device),
+                Ok((login, slot)) => seat.logged_in(re, login, slot, device),
                 Err((code, message)) => seat.step(|core, now| core.login_failed(now, re, code, message)),
             }
         });
     }
 
-    fn logged_in(self: &Rc<Self>, re: u64, identity: Identity, slot: UserSlot, device: Device) {
-        let who = Identified { app: identity.app.clone(), user: identity.user.clone() };
+    fn logged_in(self: &Rc<Self>, re: u64, login: Login, slot: UserSlot, device: Device) {
+        let Login { identity, token } = login;
+        let expires_ms = token.map(|token| token.ends_ms);
+        let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms };
+        let id = device.id.clone();
         actix::spawn(login::see_device(self.services.clone(), identity.clone(), device, unix_ms()));
-        *self.user.borrow_mut() = Some(User { identity, since_ms: now_ms(), _slot: slot });
-        self.step(|core, _| core.logged_in(re, who, unix_ms()));
+        *self.user.borrow_mut() = Some(User { identity, since_ms: now_ms(), device: id, slot });
+        self.step(|core, now| core.logged_in(now, re, who, unix_ms()));
     }
 
     fn logged_out(&self) {
@@ -320,6 +344,8 @@ fn end_reason(code: CloseCode) -> EndReason {
         CloseCode::BadFrames => EndReason::BadFrames,
         CloseCode::FrameTooLarge => EndReason::FrameTooLarge,
         CloseCode::LoggedOut => EndReason::Logout,
+        CloseCode::TokenExpired => EndReason::TokenExpired,
+        CloseCode::Revoked => EndReason::Revoked,
         CloseCode::Internal | CloseCode::LoginTimeout | CloseCode::LoginFailed => EndReason::Internal,
     }
 }

@@ -72,7 +72,8 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let encoder = EventEncoder::new(sealer.clone());
     let fan_out = FanOutHandle::default();
     let directory = Directory::new(arbiters, sealer);
-    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone()));
+    let sessions = Sessions::default();
+    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone(), sessions.clone()));
     let desk = Arc::new(Desk::new(directory.clone()));
     let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, desk.clone())
         .await
@@ -82,7 +83,6 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
-    let sessions = Sessions::default();
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
     let node = Node { engine, cluster, fan_out, security, sessions, backups, duty, room, serving: Arc::default() };

@@ -3,15 +3,17 @@
 
 pub(super) mod asked;
 mod delivery;
+mod login;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
+use chat::command::UserCommand;
 use chat::errors::{CloseCode, ErrorCode};
 use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
 use chat::render::parse_frame;
-use chat::wire::{ClientFrame, Credentials, Device, Limits, Position, Request, ServerFrame, WireError};
+use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ServerFrame, Token, WireError};
 
 use self::asked::Asked;
 use super::cursors::Cursors;
@@ -75,6 +77,16 @@ pub(super) enum Effect {
     /// Follow the conversation, then read where it stands; answered by `added`.
     Add(ConversationId),
     Unfollow(ConversationId),
+    /// Answered by `refreshed`.
+    Refresh {
+        re: u64,
+        token: Token,
+    },
+    /// Answered by `account_changed`.
+    Account {
+        re: u64,
+        command: UserCommand,
+    },
     LoggedOut,
 }
 
@@ -94,6 +106,8 @@ pub(super) struct Standing {
 pub(super) struct Identified {
     pub(super) app: AppId,
     pub(super) user: UserId,
+    /// When the session's token is over, Unix milliseconds.
+    pub(super) expires_ms: Option<u64>,
 }
 
 /// What every session of the node shares.
@@ -138,6 +152,10 @@ pub(super) struct Core {
     opened_ms: u64,
     next_ping_ms: u64,
     user: Option<UserId>,
+    /// When the session ends unless it is refreshed, by the clock of all inputs.
+    expires_at_ms: Option<u64>,
+    /// Something about the login is being asked; one at a time.
+    asking_login: bool,
     cursors: Cursors,
     adding: BTreeMap<ConversationId, Adding>,
     /// Newest seqs of conversations heard of before `resume` was answered.
@@ -170,6 +188,8 @@ impl Core {
             opened_ms: now_ms,
             next_ping_ms: now_ms + limits::HEARTBEAT_MS,
             user: None,
+            expires_at_ms: None,
+            asking_login: false,
             cursors: Cursors::default(),
             adding: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -282,6 +302,8 @@ impl Core {
                 self.effects.push(Effect::LoggedOut);
                 self.close(now_ms, CloseCode::LoggedOut);
             }
+            Ok(Sorted::Refresh(token)) => self.ask_about_login(re, Effect::Refresh { re, token }),
+            Ok(Sorted::Account(command)) => self.ask_about_login(re, Effect::Account { re, command }),
             Ok(_) if self.in_flight() >= limits::SESSION_IN_FLIGHT => {
                 self.error(Some(re), ErrorCode::TooManyInFlight, "wait for answers first", Some(100));
             }
@@ -299,38 +321,6 @@ impl Core {
     }
 
     // --- answers to effects --------------------------------------------------------------------------------------
-
-    pub(super) fn logged_in(&mut self, re: u64, who: Identified, time_ms: u64) {
-        if self.phase != Phase::LoggingIn {
-            return;
-        }
-        self.phase = Phase::Ready;
-        self.user = Some(who.user.clone());
-        self.write(&ServerFrame::Hello {
-            re,
-            user: who.user,
-            app: who.app,
-            session: self.session.clone(),
-            cluster: self.service.cluster.clone(),
-            node: self.service.node,
-            epoch: self.service.epoch,
-            time_ms,
-            limits: Limits::default(),
-        });
-    }
-
-    /// A refusal ends the connection; an overloaded or unavailable service may be asked again on it.
-    pub(super) fn login_failed(&mut self, now_ms: u64, re: u64, code: ErrorCode, message: &str) {
-        if self.phase != Phase::LoggingIn {
-            return;
-        }
-        self.phase = Phase::Connected;
-        let retry_after_ms = code.retryable().then_some(1_000);
-        self.error(Some(re), code, message, retry_after_ms);
-        if !code.retryable() {
-            self.close(now_ms, CloseCode::LoginFailed);
-        }
-    }
 
     pub(super) fn page_read(&mut self, re: u64, page: Result<Vec<ByteString>, ErrorCode>) {
         (self.reading, self.reading_page) = (false, false);
@@ -356,6 +346,9 @@ impl Core {
                 return self.close(now_ms, CloseCode::LoginTimeout);
             }
             _ => {}
+        }
+        if self.expires_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+            return self.close(now_ms, CloseCode::TokenExpired);
         }
         if stalled_ms >= limits::SLOW_CONSUMER_MS {
             return self.close(now_ms, CloseCode::SlowConsumer);

@@ -29,7 +29,7 @@ fn login_frame(id: u64) -> String {
 fn ready() -> Core {
     let mut core = connected();
     core.text(0, &login_frame(1));
-    core.logged_in(1, Identified { app: AppId::new("main").unwrap(), user: user("alice") }, 0);
+    core.logged_in(0, 1, Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: None }, 0);
     core.effects();
     core
 }
@@ -121,6 +121,26 @@ fn wrong_credentials_end_the_connection_and_an_overloaded_service_does_not() {
         (written, others),
         (vec!["error:bad_credentials".to_owned()], vec![Effect::Close(CloseCode::LoginFailed)])
     );
+}
+
+#[test]
+fn a_session_lasts_as_long_as_its_token_and_one_request_about_the_login_is_under_way() {
+    let mut core = connected();
+    core.text(0, &login_frame(1));
+    let who = Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: Some(1_005_000) };
+    core.logged_in(0, 1, who, 1_000_000);
+    core.tick(4_999, 4_999, 0);
+    core.text(4_999, &json!({"id": 2, "type": "refresh", "token": "t"}).to_string());
+    core.text(4_999, &json!({"id": 3, "type": "revoke_logins", "which": "all"}).to_string());
+    core.refreshed(4_999, 2, Ok(1_010_000), 1_004_999);
+    let effects = core.effects();
+    let asked =
+        effects.iter().filter(|effect| matches!(effect, Effect::Refresh { .. } | Effect::Account { .. })).count();
+    assert_eq!(asked, 1);
+    core.tick(9_999, 9_999, 0);
+    assert!(!core.effects().contains(&Effect::Close(CloseCode::TokenExpired)));
+    core.tick(10_000, 10_000, 0);
+    assert!(core.effects().contains(&Effect::Close(CloseCode::TokenExpired)));
 }
 
 #[test]
