@@ -8,6 +8,7 @@ use crate::event::{Role, SealedBody};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 use crate::retention::Retention;
+use crate::state::record::Privacy;
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,13 @@ pub enum UserCommand {
         platform: String,
         name: String,
     },
+    /// The user's last session ended then, Unix milliseconds. An earlier time than the known one changes nothing.
+    SeeUser {
+        at_ms: u64,
+    },
+    SetPrivacy {
+        privacy: Privacy,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +195,7 @@ impl Command {
                     password.as_ref().map_or(0, String::len)
                 }
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
+                UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } => 16,
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, .. } => body.bytes.len(),

@@ -8,6 +8,10 @@ use crate::event::Role;
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
 use crate::limits;
 
+mod presence;
+
+pub use presence::{Appearance, Audience, PresenceState, SignalBody, UserPresence};
+
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
 /// The path of the WebSocket endpoint.
@@ -96,6 +100,32 @@ pub enum Request {
     },
     Ping,
     Logout,
+    /// From now on the client is told when these users come, go or turn away.
+    SubscribePresence {
+        users: Vec<UserId>,
+    },
+    UnsubscribePresence {
+        users: Vec<UserId>,
+    },
+    /// How this session appears to others.
+    SetPresence {
+        state: Appearance,
+    },
+    /// Who may know when the user is there, and when the user last was.
+    SetPrivacy {
+        last_seen: Audience,
+        online: Audience,
+    },
+    GetPrivacy,
+    /// The user is writing something.
+    Typing {
+        conversation: ConversationId,
+    },
+    /// To whoever is online in the conversation now.
+    Signal {
+        to: Target,
+        body: SignalBody,
+    },
 }
 
 /// How fresh a page is.
@@ -278,6 +308,31 @@ pub enum ServerFrame {
     },
     Pong {
         re: u64,
+    },
+    /// Answers what leaves nothing behind: it was taken.
+    Done {
+        re: u64,
+    },
+    /// Answers `subscribe_presence`, or (without `re`) tells what has changed.
+    Presence {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        re: Option<u64>,
+        users: Vec<UserPresence>,
+    },
+    /// Answers `set_privacy` and `get_privacy`.
+    Privacy {
+        re: u64,
+        last_seen: Audience,
+        online: Audience,
+    },
+    Typing {
+        conversation: ConversationId,
+        user: UserId,
+    },
+    Signal {
+        conversation: ConversationId,
+        from: UserId,
+        body: SignalBody,
     },
     /// A request failed, or (without `re`) the connection did.
     Error {

@@ -34,6 +34,13 @@ fn request_name(request: &Request) -> &'static str {
         Request::Conversations { .. } => "conversations",
         Request::Ping => "ping",
         Request::Logout => "logout",
+        Request::SubscribePresence { .. } => "subscribe_presence",
+        Request::UnsubscribePresence { .. } => "unsubscribe_presence",
+        Request::SetPresence { .. } => "set_presence",
+        Request::SetPrivacy { .. } => "set_privacy",
+        Request::GetPrivacy => "get_privacy",
+        Request::Typing { .. } => "typing",
+        Request::Signal { .. } => "signal",
     }
 }
 
@@ -53,6 +60,13 @@ const REQUESTS: &[&str] = &[
     "conversations",
     "ping",
     "logout",
+    "subscribe_presence",
+    "unsubscribe_presence",
+    "set_presence",
+    "set_privacy",
+    "get_privacy",
+    "typing",
+    "signal",
 ];
 
 fn answer_name(frame: &ServerFrame) -> &'static str {
@@ -78,6 +92,11 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::MustResync { .. } => "must_resync",
         ServerFrame::Goaway { .. } => "goaway",
         ServerFrame::Pong { .. } => "pong",
+        ServerFrame::Done { .. } => "done",
+        ServerFrame::Presence { .. } => "presence",
+        ServerFrame::Privacy { .. } => "privacy",
+        ServerFrame::Typing { .. } => "typing",
+        ServerFrame::Signal { .. } => "signal",
         ServerFrame::Error { .. } => "error",
     }
 }
@@ -101,6 +120,11 @@ const ANSWERS: &[&str] = &[
     "must_resync",
     "goaway",
     "pong",
+    "done",
+    "presence",
+    "privacy",
+    "typing",
+    "signal",
     "error",
 ];
 

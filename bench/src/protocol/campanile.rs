@@ -216,6 +216,12 @@ impl Campanile {
             }
             // The close that follows a goaway counts as a lost connection.
             ServerFrame::ReadMoved { .. } | ServerFrame::Goaway { .. } => {}
+            // Nothing of the moment is asked for.
+            ServerFrame::Done { .. }
+            | ServerFrame::Presence { .. }
+            | ServerFrame::Privacy { .. }
+            | ServerFrame::Typing { .. }
+            | ServerFrame::Signal { .. } => {}
         }
     }
 

@@ -155,6 +155,9 @@ impl Run {
             ClientEvent::MustResync { .. }
             | ClientEvent::ConversationRemoved { .. }
             | ClientEvent::ReadMoved { .. }
+            | ClientEvent::Presence { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::Signal { .. }
             | ClientEvent::Reconnected
             | ClientEvent::Goaway { .. } => {}
         }

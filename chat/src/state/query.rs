@@ -7,8 +7,8 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, 
 use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, ListEntry, Member,
-    Node, OutboxHead, Placement, Record, Roster, Slot,
+    Account, App, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, LastSeen,
+    ListEntry, Member, Node, OutboxHead, Placement, Privacy, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -57,6 +57,17 @@ pub fn devices<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Vec<(Dev
         Some((DeviceId::new(last_part(key, &prefix)?).ok()?, Device::from_bytes(value)))
     };
     Ok(found.iter().filter_map(named).collect())
+}
+
+/// When the user was last there, Unix milliseconds, if that is known.
+pub fn last_seen<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Option<u64>, V::Error> {
+    let seen: Option<LastSeen> = load(view, &key::last_seen(app, user))?;
+    Ok(seen.map(|seen| seen.at_ms))
+}
+
+/// Who may know of the user's presence; everyone, of a user who said nothing or does not exist.
+pub fn privacy<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Privacy, V::Error> {
+    Ok(load(view, &key::privacy(app, user))?.unwrap_or_default())
 }
 
 /// Head, name, member count, digest.

@@ -11,6 +11,7 @@ use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 use crate::limits;
 use crate::retention::Retention;
+use crate::wire::Audience;
 
 /// A value of the state.
 pub trait Record: Serialize + DeserializeOwned {
@@ -40,6 +41,19 @@ pub struct Device {
     pub name: String,
     pub first_seen_ms: u64,
     pub last_login_ms: u64,
+}
+
+/// When the user was last there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSeen {
+    pub at_ms: u64,
+}
+
+/// Who may know of a user's presence. No record: everyone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privacy {
+    pub last_seen: Audience,
+    pub online: Audience,
 }
 
 /// The counters of a user's conversation list.
@@ -285,6 +299,8 @@ macro_rules! records {
 records!(
     Account,
     Device,
+    LastSeen,
+    Privacy,
     ListHead,
     ListEntry,
     ListOrder,

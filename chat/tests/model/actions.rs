@@ -4,6 +4,8 @@ use bytes::Bytes;
 use chat::command::{Command, ConversationCommand, RetentionCommand, UserCommand};
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::state::record::Privacy;
+use chat::wire::Audience;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
@@ -103,6 +105,11 @@ fn somewhere(command: impl Strategy<Value = ConversationCommand>) -> impl Strate
     })
 }
 
+fn privacy() -> impl Strategy<Value = Privacy> {
+    let audience = || prop_oneof![Just(Audience::Everyone), Just(Audience::Nobody)];
+    (audience(), audience()).prop_map(|(last_seen, online)| Privacy { last_seen, online })
+}
+
 fn account() -> impl Strategy<Value = Action> {
     let password = || prop_oneof![2 => Just(None), 1 => "[ab]".prop_map(Some)];
     let device = (0..40u8, any::<bool>()).prop_map(|(device, named)| UserCommand::SeeDevice {
@@ -114,6 +121,8 @@ fn account() -> impl Strategy<Value = Action> {
         1 => password().prop_map(|password| UserCommand::CreateAccount { password }),
         1 => password().prop_map(|password| UserCommand::SetPassword { password }),
         8 => device,
+        2 => (0..9u64).prop_map(|at_ms| UserCommand::SeeUser { at_ms }),
+        2 => privacy().prop_map(|privacy| UserCommand::SetPrivacy { privacy }),
     ];
     (user(), command).prop_map(|(user, command)| Action::Do(Command::User { app: app(), user, command }))
 }

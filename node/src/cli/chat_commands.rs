@@ -92,6 +92,9 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
             return Err(Failure::new(Code::Connect, Exit::Refused, message));
         }
         ClientEvent::ReadMoved { .. }
+        | ClientEvent::Presence { .. }
+        | ClientEvent::Typing { .. }
+        | ClientEvent::Signal { .. }
         | ClientEvent::ConversationAdded { .. }
         | ClientEvent::ConversationRemoved { .. }
         | ClientEvent::Goaway { .. } => {}

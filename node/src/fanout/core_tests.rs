@@ -36,6 +36,9 @@ impl Listener for Ear {
             Live::Listed { .. } => "listed".to_owned(),
             Live::ReadMoved { seq, .. } => format!("read {seq}"),
             Live::Reconnect => "reconnect".to_owned(),
+            Live::PresenceChanged { frame, .. } | Live::PresenceAnswer { frame, .. } | Live::Said { frame, .. } => {
+                frame.to_string()
+            }
         };
         self.0.borrow_mut().push(heard);
     }

@@ -11,16 +11,20 @@ use super::batch::Batch;
 use super::message::{Applied, LookAtOverflow};
 use super::{FanOutHandle, Worker};
 use crate::directory::Directory;
+use crate::presence::PresenceHandle;
+use crate::presence::message::{Input, UserKey};
 
-/// Passes what this node's replicas apply to the fan-out, and changes of leadership to the directory.
+/// Passes what this node's replicas apply to the fan-out, changes of leadership to the directory, and wishes for
+/// privacy to presence.
 pub struct NodeFeed {
     fan_out: FanOutHandle,
     directory: Arc<Directory>,
+    presence: PresenceHandle,
 }
 
 impl NodeFeed {
-    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>) -> Self {
-        Self { fan_out, directory }
+    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>, presence: PresenceHandle) -> Self {
+        Self { fan_out, directory, presence }
     }
 }
 
@@ -64,6 +68,12 @@ impl Worker {
 
 impl cluster::Feed for NodeFeed {
     fn committed(&self, _shard: ShardId, _log_index: u64, events: Arc<[Committed]>) {
+        for event in events.iter() {
+            if let Committed::PrivacySet { app, user } = event {
+                let key = UserKey { app: app.clone(), user: user.clone() };
+                self.presence.say(Input::PrivacySet { key });
+            }
+        }
         self.fan_out.applied(events);
     }
 

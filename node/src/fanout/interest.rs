@@ -41,6 +41,12 @@ impl Interest {
         }
     }
 
+    /// Everybody who follows the conversation.
+    pub(super) fn followers(&self, app: &AppId, conversation: &ConversationId) -> Workers {
+        let apps = self.0.read();
+        apps.get(app).and_then(|audience| audience.conversations.get(conversation)).copied().unwrap_or(0)
+    }
+
     /// Everybody who hears of any of these.
     pub(super) fn of(&self, events: &[Committed]) -> Workers {
         let apps = self.0.read();
@@ -60,7 +66,7 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
             user(app, reader) | conversation.peer_of(reader).map_or(0, |peer| user(app, peer))
         }
         // The event that removed the user says it to the user's sessions.
-        Committed::ConversationUnlisted { .. } => 0,
+        Committed::ConversationUnlisted { .. } | Committed::PrivacySet { .. } => 0,
     }
 }
 

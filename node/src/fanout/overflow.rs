@@ -62,7 +62,7 @@ impl Noted {
                 self.reads.insert((app.clone(), conversation.clone(), user.clone()), *seq);
             }
             // The event that removed the user says it to the user's sessions.
-            Committed::ConversationUnlisted { .. } => {}
+            Committed::ConversationUnlisted { .. } | Committed::PrivacySet { .. } => {}
         }
     }
 }

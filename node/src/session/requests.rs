@@ -4,8 +4,10 @@ use chat::errors::ErrorCode;
 use chat::event::BodyKind;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
+use chat::state::record::Privacy;
 use chat::wire::{Body, ReadMode, Request};
 
+use super::core::aside::AsideAsk;
 use crate::group::{GroupAsk, GroupFailure};
 
 /// A page of something, read on this node after a read barrier, or as it is.
@@ -14,6 +16,7 @@ pub(crate) enum Page {
     History { conversation: ConversationId, after: u64, before: Option<u64>, limit: usize, read: ReadMode },
     Conversations { after: Option<ConversationId>, limit: usize, read: ReadMode },
     Members { group: GroupId, after: Option<UserId>, limit: usize, read: ReadMode },
+    Privacy,
 }
 
 /// A request by who answers it.
@@ -23,6 +26,8 @@ pub(super) enum Sorted {
     Group(ConversationId, GroupAsk),
     /// This node's replica.
     Page(Page),
+    /// Nothing of it goes into the conversation's log.
+    Aside(AsideAsk),
     Ping,
     Logout,
     /// Belongs to an earlier phase.
@@ -64,6 +69,13 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         }
         Request::Ping => Sorted::Ping,
         Request::Logout => Sorted::Logout,
+        Request::SubscribePresence { users } => Sorted::Aside(AsideAsk::Subscribe(users)),
+        Request::UnsubscribePresence { users } => Sorted::Aside(AsideAsk::Unsubscribe(users)),
+        Request::SetPresence { state } => Sorted::Aside(AsideAsk::Appear(state)),
+        Request::SetPrivacy { last_seen, online } => Sorted::Aside(AsideAsk::SetPrivacy(Privacy { last_seen, online })),
+        Request::GetPrivacy => Sorted::Page(Page::Privacy),
+        Request::Typing { conversation } => Sorted::Aside(AsideAsk::Typing(conversation)),
+        Request::Signal { to, body } => Sorted::Aside(AsideAsk::Signal(to.conversation(user), body)),
     })
 }
 

@@ -28,8 +28,9 @@ use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::nodes::{self, NodesDesk};
+use crate::presence::PresenceHandle;
 use crate::room::{Marks, RoomWatch};
-use crate::router::{Desk, Router};
+use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
@@ -71,13 +72,16 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let arbiters: Vec<ArbiterHandle> = (0..threads()).map(|_| Arbiter::new().handle()).collect();
     let encoder = EventEncoder::new(sealer.clone());
     let fan_out = FanOutHandle::default();
+    let beside = Arbiter::new().handle();
     let directory = Directory::new(arbiters, sealer);
-    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone()));
-    let desk = Arc::new(Desk::new(directory.clone()));
+    let presence = PresenceHandle::default();
+    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone(), presence.clone()));
+    let desk = Arc::new(Desk::new(directory.clone(), fan_out.clone(), presence.clone()));
     let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, desk.clone())
         .await
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
+    presence.start(&beside, cluster.clone(), fan_out.clone(), frame_presence);
     tokio::spawn(watch_replicas(cluster.clone()));
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
@@ -101,6 +105,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         security: node.security.clone(),
         sessions: node.sessions.clone(),
         pages: Pages::default(),
+        presence,
         epoch,
     });
     let fan_out = node.fan_out.clone();

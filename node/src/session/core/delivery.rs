@@ -119,6 +119,9 @@ impl Core {
             Live::Moved { conversation, head } => self.moved(conversation, head),
             Live::Listed { conversation } => self.listed(conversation.clone()),
             Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
+            Live::PresenceChanged { user, frame } => self.presence_changed(user, frame),
+            Live::PresenceAnswer { re, frame } => self.presence_answer(re, frame),
+            Live::Said { conversation, frame } => self.overheard(conversation, frame),
             Live::Reconnect => self.reconnect(now_ms),
         }
     }
