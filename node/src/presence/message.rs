@@ -6,9 +6,8 @@
 //! | [`LookAtInbox`] | whoever left something in the inbox | what is in the mailbox looks at the inbox too |
 //! | [`Input`] of a session | sessions: their coming, going and requests, of which each has few unanswered | there is always room |
 //! | [`Input::Told`] | other nodes | dropped, and everything is asked of all nodes anew |
-//! | [`Observe`] | the admin API | the asker waits |
 
-use actix::{Message, MessageResponse};
+use actix::Message;
 use chat::ids::{AppId, NodeId, ShardId, UserId};
 use chat::state::record::Privacy;
 use chat::wire::{Appearance, PresenceState, UserPresence};
@@ -20,12 +19,8 @@ use crate::fanout::message::SessionNumber;
 #[rtype(result = "()")]
 pub(super) struct LookAtInbox;
 
-#[derive(Debug, Message)]
-#[rtype(result = "PresenceInfo")]
-pub(super) struct Observe;
-
 /// What the presence of one node comes to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, MessageResponse)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresenceInfo {
     /// Sessions here, and users whom some of them hear of.
     pub sessions: usize,

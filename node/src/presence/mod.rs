@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use self::core::{Core, Effect, Now, Sight};
-use self::message::{Facts, Input, LookAtInbox, Observe, PresenceNote, UserKey};
+use self::message::{Facts, Input, LookAtInbox, PresenceNote, UserKey};
 pub use message::PresenceInfo;
 
 use crate::fanout::{Aside, FanOutHandle, PresenceNews};
@@ -31,6 +31,8 @@ use crate::socket::now_ms;
 
 /// Between two looks at the cluster and at what time has changed.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two counts of what there is, for the status.
+const SHOW: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Inbox {
@@ -45,6 +47,7 @@ struct Inbox {
 struct Shared {
     inbox: Mutex<Inbox>,
     actor: OnceLock<Addr<Presence>>,
+    info: Mutex<PresenceInfo>,
 }
 
 /// What the rest of the node holds of presence.
@@ -100,11 +103,9 @@ impl PresenceHandle {
         }
     }
 
-    pub async fn observable_state(&self) -> PresenceInfo {
-        match self.0.actor.get() {
-            Some(actor) => actor.send(Observe).await.unwrap_or_default(),
-            None => PresenceInfo::default(),
-        }
+    /// As of a moment ago.
+    pub fn observable_state(&self) -> PresenceInfo {
+        *self.0.info.lock()
     }
 }
 
@@ -233,6 +234,7 @@ impl Actor for Presence {
             presence.catch_up();
             presence.look();
         });
+        context.run_interval(SHOW, |presence, _| *presence.shared.info.lock() = presence.core.info());
     }
 }
 
@@ -241,13 +243,5 @@ impl Handler<LookAtInbox> for Presence {
 
     fn handle(&mut self, _: LookAtInbox, _: &mut Self::Context) {
         self.look();
-    }
-}
-
-impl Handler<Observe> for Presence {
-    type Result = PresenceInfo;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> PresenceInfo {
-        self.core.info()
     }
 }

@@ -54,6 +54,7 @@ struct Node {
     sessions: Sessions,
     backups: BackupDesk,
     duty: Duty,
+    presence: PresenceHandle,
     room: RoomWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
@@ -89,7 +90,8 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let sessions = Sessions::default();
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
-    let node = Node { engine, cluster, fan_out, security, sessions, backups, duty, room, serving: Arc::default() };
+    let node =
+        Node { engine, cluster, fan_out, security, sessions, backups, duty, presence, room, serving: Arc::default() };
     let admin = start_admin(&config, keys, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -105,7 +107,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         security: node.security.clone(),
         sessions: node.sessions.clone(),
         pages: Pages::default(),
-        presence,
+        presence: node.presence.clone(),
         epoch,
     });
     let fan_out = node.fan_out.clone();
@@ -208,6 +210,7 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         passwords,
         security: node.security.clone(),
         duty: node.duty.clone(),
+        presence: node.presence.clone(),
         backups: node.backups.clone(),
         compaction: config.compaction(),
         room: node.room.clone(),

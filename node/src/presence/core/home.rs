@@ -30,6 +30,8 @@ struct Source {
 
 struct Pull {
     number: u64,
+    /// Its first page is here.
+    begun: bool,
     after: Option<UserKey>,
     asked_ms: u64,
 }
@@ -171,7 +173,7 @@ impl Home {
         let Some(source) = self.led.get_mut(&shard).and_then(|led| led.sources.get_mut(&node)) else { return };
         if std::mem::take(&mut source.wanted) {
             self.number += 1;
-            source.pull = Some(Pull { number: self.number, after: None, asked_ms: now.ms });
+            source.pull = Some(Pull { number: self.number, begun: false, after: None, asked_ms: now.ms });
         }
         let Some(pull) = &mut source.pull else { return };
         pull.asked_ms = now.ms;
@@ -211,7 +213,9 @@ impl Home {
             source.wanted |= source.pull.is_none();
             return;
         }
-        let (floor, round) = (source.floor, source.pull.as_ref().map_or(source.round, |pull| pull.number));
+        // Before the first page it belongs to what was pulled before: the page may know better.
+        let pulling = source.pull.as_ref().filter(|pull| pull.begun);
+        let (floor, round) = (source.floor, pulling.map_or(source.round, |pull| pull.number));
         for entry in entries.into_iter().filter(|entry| entry.version > floor) {
             let key = entry.key.clone();
             if self.stand(shard, from, entry, round) {
@@ -227,14 +231,14 @@ impl Home {
         // Of a pull that was begun anew, or asked for twice.
         let Some(pull) = source.pull.as_mut().filter(|pull| pull.number == number) else { return };
         let last = entries.last().map(|entry| entry.key.clone());
-        if pull.after.is_some() && last.is_some() && last <= pull.after {
+        if pull.begun && last.is_some() && last <= pull.after {
             return;
         }
-        if pull.after.is_some() && source.incarnation != Some(incarnation) {
+        if pull.begun && source.incarnation != Some(incarnation) {
             source.wanted = true;
             return;
         }
-        if pull.after.is_none() {
+        if !std::mem::replace(&mut pull.begun, true) {
             (source.floor, source.incarnation) = (version, Some(incarnation));
         }
         pull.after = last.or(pull.after.take());

@@ -453,6 +453,20 @@ fn a_goodbye_that_is_lost_on_the_way_is_found_out() {
 }
 
 #[test]
+fn a_report_that_is_older_than_what_is_pulled_makes_no_ghost() {
+    let (mut world, bob) = watched();
+    let phone = world.come(2, "alice", "ios");
+    let tablet = world.come(2, "alice", "ios");
+    world.run(1_500);
+    world.cut(2, 1);
+    world.go(phone);
+    // The report of one session is on its way, behind the wish to be pulled from anew, and the other one ends.
+    world.go(tablet);
+    world.run(limits::PRESENCE_FADE_MS * 2);
+    assert_eq!(world.heard(bob), [Online, Offline]);
+}
+
+#[test]
 fn more_users_than_a_page_holds_are_pulled_page_by_page() {
     let (mut world, bob) = watched();
     let names: Vec<String> = (0..2 * limits::PRESENCE_PAGE + 9).map(|n| format!("u{n:04}")).collect();
@@ -587,7 +601,7 @@ fn take(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30_000, ..ProptestConfig::default() })]
 
     /// Whatever happened on the way: when all is well again, every client sees what is so.
     #[test]
