@@ -9,6 +9,7 @@ use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 use crate::retention::Retention;
+use crate::state::record::Privacy;
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,13 @@ pub enum UserCommand {
     /// Ends sessions, and refuses tokens that were issued before.
     RevokeLogins {
         which: Revoked,
+    },
+    /// The user's last session ended then, Unix milliseconds. An earlier time than the known one changes nothing.
+    SeeUser {
+        at_ms: u64,
+    },
+    SetPrivacy {
+        privacy: Privacy,
     },
 }
 
@@ -258,6 +266,7 @@ impl Command {
                 }
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
                 UserCommand::RevokeLogins { .. } => 0,
+                UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } => 16,
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, .. } => body.bytes.len(),

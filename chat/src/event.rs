@@ -124,4 +124,6 @@ pub enum Committed {
     ConversationListed { app: AppId, user: UserId, conversation: ConversationId },
     /// A conversation left the user's list (home shard).
     ConversationUnlisted { app: AppId, user: UserId, conversation: ConversationId },
+    /// A user changed who may know of its presence (home shard).
+    PrivacySet { app: AppId, user: UserId },
 }

@@ -88,6 +88,34 @@ pub const SERVER_FRAME_BYTES: usize = 1024 * 1024;
 /// and for this long after retention deleted that.
 pub const DEDUPE_WINDOW_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
+/// Users whose presence one session hears of, and those named in one request.
+pub const PRESENCE_SUBSCRIPTIONS: usize = 500;
+pub const PRESENCE_USERS: usize = 100;
+/// A user who comes back within this was never gone, for others, in milliseconds.
+pub const PRESENCE_FADE_MS: u64 = 5_000;
+/// The sessions of a node that cannot be reached are taken to be there for so long, in milliseconds.
+pub const PRESENCE_LOST_MS: u64 = 5_000;
+/// A node reports one user's comings and goings at most once in this time, in milliseconds.
+pub const PRESENCE_REPORT_MS: u64 = 1_000;
+/// A question between nodes about presence that is not answered within this is asked again, in milliseconds.
+pub const PRESENCE_AGAIN_MS: u64 = 1_000;
+/// How long the answer to a subscription waits for users of whom nothing is known yet, in milliseconds. They follow later.
+pub const PRESENCE_ANSWER_MS: u64 = 8_000;
+/// When a user was last seen is written down at most once in this time, in milliseconds.
+pub const LAST_SEEN_MS: u64 = 60_000;
+/// Users in one message between nodes about presence.
+pub const PRESENCE_PAGE: usize = 256;
+/// Messages from other nodes about presence that wait to be looked at. One more, and everything is asked for anew.
+pub const PRESENCE_INBOX: usize = 8_192;
+/// Members of a group in which it is told who is typing.
+pub const TYPING_GROUP_MEMBERS: u64 = 100;
+/// Somebody who types is told so at most once in this time, per session and conversation, in milliseconds.
+pub const TYPING_EVERY_MS: u64 = 3_000;
+/// Bytes of a signal's JSON.
+pub const SIGNAL_BYTES: usize = 4 * 1024;
+/// Signals of one session in a second.
+pub const SIGNALS_PER_S: u32 = 20;
+
 /// Shortest age at which an operator may have messages deleted, in milliseconds, and the fewest to keep.
 pub const RETENTION_AGE_MS_MIN: u64 = 1_000;
 pub const RETENTION_COUNT_MIN: u64 = 1;
@@ -214,6 +242,10 @@ const _: () = {
     assert!(ENTRY_BYTES < PEER_FRAME_BYTES);
     assert!(LEASE_WAIT_MS < PEER_TIMEOUT_MS, "refused before it is given up");
     assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);
+    assert!(PRESENCE_USERS <= PRESENCE_SUBSCRIPTIONS && PRESENCE_USERS * (ID_BYTES + 8) < FRAME_BYTES);
+    assert!(PRESENCE_LOST_MS < PRESENCE_ANSWER_MS && PRESENCE_ANSWER_MS < REQUEST_TIMEOUT_MS);
+    assert!(PRESENCE_LOST_MS + PRESENCE_FADE_MS + HEARTBEAT_MS < HEARTBEAT_TIMEOUT_MS, "no ghosts");
+    assert!(PRESENCE_PAGE * USER_SESSIONS * (NAME_BYTES + 8) < PEER_FRAME_BYTES / 2, "a page fits a bundle");
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
     assert!(SHED_ABOVE_MS + SHED_AFTER_MS < PEER_TIMEOUT_MS, "refused before those ahead are given up");

@@ -149,6 +149,15 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
         "devices" => Request::Devices,
         "revoke_logins" => Request::RevokeLogins { which: fields.required("which")? },
         "logout" => Request::Logout,
+        "subscribe_presence" => Request::SubscribePresence { users: fields.required("users")? },
+        "unsubscribe_presence" => Request::UnsubscribePresence { users: fields.required("users")? },
+        "set_presence" => Request::SetPresence { state: fields.required("state")? },
+        "set_privacy" => {
+            Request::SetPrivacy { last_seen: fields.required("last_seen")?, online: fields.required("online")? }
+        }
+        "get_privacy" => Request::GetPrivacy,
+        "typing" => Request::Typing { conversation: fields.required("conversation")? },
+        "signal" => Request::Signal { to: fields.required("to")?, body: fields.required("body")? },
         other => match group::request(other, fields)? {
             Some(request) => request,
             None => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
@@ -186,11 +195,18 @@ fn checked(request: Request) -> Result<Request, Problem> {
         Request::Send { body, .. } => label("body", check_body(body))?,
         Request::CreateGroup { name, members, .. } => {
             label("name", check_group_name(name))?;
-            few("members", members)?;
+            few("members", members, limits::INVITE_USERS)?;
         }
         Request::Invite { users, .. } => {
             label("users", if users.is_empty() { Err(TextError::Empty) } else { Ok(()) })?;
-            few("users", users)?;
+            few("users", users, limits::INVITE_USERS)?;
+        }
+        Request::SubscribePresence { users } | Request::UnsubscribePresence { users } => {
+            few("users", users, limits::PRESENCE_USERS)?;
+        }
+        Request::Signal { body, .. } => {
+            let (len, max) = (body.bytes(), limits::SIGNAL_BYTES);
+            label("body", if len > max { Err(TextError::TooLong { len, max }) } else { Ok(()) })?;
         }
         other => group::check(other)?,
     }
@@ -201,8 +217,8 @@ fn label(field: &'static str, checked: Result<(), TextError>) -> Result<(), Prob
     checked.map_err(|error| Problem::Field { field, message: error.to_string() })
 }
 
-fn few(field: &'static str, users: &[UserId]) -> Result<(), Problem> {
-    let (len, max) = (users.len(), limits::INVITE_USERS);
+fn few(field: &'static str, users: &[UserId], max: usize) -> Result<(), Problem> {
+    let len = users.len();
     if len > max { Err(Problem::TooMany { field, len, max }) } else { Ok(()) }
 }
 

@@ -12,6 +12,9 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, 
 use crate::limits;
 
 pub mod group;
+mod presence;
+
+pub use presence::{Appearance, Audience, PresenceState, SignalBody, UserPresence};
 
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
@@ -187,6 +190,32 @@ pub enum Request {
         group: GroupId,
         after: Option<UserId>,
         limit: Option<usize>,
+    },
+    /// From now on the client is told when these users come, go or turn away.
+    SubscribePresence {
+        users: Vec<UserId>,
+    },
+    UnsubscribePresence {
+        users: Vec<UserId>,
+    },
+    /// How this session appears to others.
+    SetPresence {
+        state: Appearance,
+    },
+    /// Who may know when the user is there, and when the user last was.
+    SetPrivacy {
+        last_seen: Audience,
+        online: Audience,
+    },
+    GetPrivacy,
+    /// The user is writing something.
+    Typing {
+        conversation: ConversationId,
+    },
+    /// To whoever is online in the conversation now.
+    Signal {
+        to: Target,
+        body: SignalBody,
     },
 }
 
@@ -425,6 +454,27 @@ pub enum ServerFrame {
     },
     Pong {
         re: u64,
+    },
+    /// Answers `subscribe_presence`, or (without `re`) tells what has changed.
+    Presence {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        re: Option<u64>,
+        users: Vec<UserPresence>,
+    },
+    /// Answers `set_privacy` and `get_privacy`.
+    Privacy {
+        re: u64,
+        last_seen: Audience,
+        online: Audience,
+    },
+    Typing {
+        conversation: ConversationId,
+        user: UserId,
+    },
+    Signal {
+        conversation: ConversationId,
+        from: UserId,
+        body: SignalBody,
     },
     /// A request failed, or (without `re`) the connection did.
     Error {

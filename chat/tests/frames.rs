@@ -50,6 +50,13 @@ fn request_name(request: &Request) -> &'static str {
         Request::Dissolve { .. } => "dissolve",
         Request::JoinRequests { .. } => "join_requests",
         Request::Bans { .. } => "bans",
+        Request::SubscribePresence { .. } => "subscribe_presence",
+        Request::UnsubscribePresence { .. } => "unsubscribe_presence",
+        Request::SetPresence { .. } => "set_presence",
+        Request::SetPrivacy { .. } => "set_privacy",
+        Request::GetPrivacy => "get_privacy",
+        Request::Typing { .. } => "typing",
+        Request::Signal { .. } => "signal",
     }
 }
 
@@ -85,6 +92,13 @@ const REQUESTS: &[&str] = &[
     "dissolve",
     "join_requests",
     "bans",
+    "subscribe_presence",
+    "unsubscribe_presence",
+    "set_presence",
+    "set_privacy",
+    "get_privacy",
+    "typing",
+    "signal",
 ];
 
 fn answer_name(frame: &ServerFrame) -> &'static str {
@@ -124,6 +138,10 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::MustResync { .. } => "must_resync",
         ServerFrame::Goaway { .. } => "goaway",
         ServerFrame::Pong { .. } => "pong",
+        ServerFrame::Presence { .. } => "presence",
+        ServerFrame::Privacy { .. } => "privacy",
+        ServerFrame::Typing { .. } => "typing",
+        ServerFrame::Signal { .. } => "signal",
         ServerFrame::Error { .. } => "error",
     }
 }
@@ -161,6 +179,10 @@ const ANSWERS: &[&str] = &[
     "must_resync",
     "goaway",
     "pong",
+    "presence",
+    "privacy",
+    "typing",
+    "signal",
     "error",
 ];
 

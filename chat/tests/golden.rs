@@ -25,9 +25,10 @@ use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
     Account, App, Ban, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage,
-    InlineEvent, Invite, JoinRequest, JoinToken, ListEntry, ListHead, ListOrder, Member, MutedLeaver, Nickname, Node,
-    NodeState, OutboxHead, Placement, Roster, Slot,
+    InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, MutedLeaver,
+    Nickname, Node, NodeState, OutboxHead, Placement, Privacy, Roster, Slot,
 };
+use chat::wire::Audience;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -86,6 +87,8 @@ fn records_of_the_home_shard() {
     state("account_token", Account { created_ms: TIME_MS, password: None, revoked_ms: TIME_MS });
     let (platform, name) = ("web".to_owned(), "Firefox".to_owned());
     state("device", Device { platform, name, first_seen_ms: TIME_MS, last_login_ms: TIME_MS + 1, revoked_ms: TIME_MS });
+    state("last_seen", LastSeen { at_ms: TIME_MS });
+    state("privacy", Privacy { last_seen: Audience::Everyone, online: Audience::Nobody });
     state("list_head", ListHead { listed: 3, next_order: 500 });
     state("list_entry_listed", ListEntry { conversation: group(), seq: 9, order: Some(4) });
     state("list_entry_gone", ListEntry { conversation: private(), seq: 9, order: None });
@@ -308,6 +311,14 @@ fn later_commands() {
     ];
     let commands = commands.map(Command::Retention).to_vec();
     golden(Kind::Entry, "entry_retention", &EntryBatch { time_ms: TIME_MS, commands });
+}
+
+#[test]
+fn later_commands_of_users() {
+    let privacy = Privacy { last_seen: Audience::Nobody, online: Audience::Everyone };
+    let commands = [UserCommand::SeeUser { at_ms: TIME_MS }, UserCommand::SetPrivacy { privacy }];
+    let commands = commands.map(|command| Command::User { app: app(), user: user("alice"), command }).to_vec();
+    golden(Kind::Entry, "entry_presence", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 /// Outcomes travel between nodes of different builds. New codes go after these.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::connection::{Command, Connection, Ends};
 use crate::core::encode;
+use crate::core::standing::Lasting;
 use crate::error::{ConnectError, RequestError, SendError};
 use crate::event::Events;
 use crate::options::ClientOptions;
@@ -268,7 +269,7 @@ impl Client {
         self.request(request, true).await
     }
 
-    async fn request(&self, request: &Request, repeatable: bool) -> Result<Box<ServerFrame>, RequestError> {
+    pub(crate) async fn request(&self, request: &Request, repeatable: bool) -> Result<Box<ServerFrame>, RequestError> {
         let json = encode(request);
         let bytes = json.len() + ID_FIELD_BYTES;
         if bytes > limits::FRAME_BYTES {
@@ -278,7 +279,9 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         // Full queues hold the caller back, but not beyond the deadline.
         match tokio::time::timeout_at(deadline, self.commands.reserve()).await {
-            Ok(Ok(permit)) => permit.send(Command::Request { json, reply, deadline, repeatable }),
+            Ok(Ok(permit)) => {
+                permit.send(Command::Request { json, lasting: Lasting::of(request), reply, deadline, repeatable })
+            }
             Ok(Err(_)) | Err(_) => return Err(RequestError::NotSent { last: None }),
         }
         match answer.await {

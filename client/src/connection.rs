@@ -10,7 +10,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::core::backoff::{Backoff, Random};
 use crate::core::requests::Failure;
-use crate::core::{Core, Effect};
+use crate::core::standing::Lasting;
+use crate::core::{Core, Effect, Purpose};
 use crate::error::ConnectError;
 use crate::event::ClientEvent;
 use crate::options::{Auth, ClientOptions};
@@ -32,7 +33,13 @@ pub(crate) type Opened = oneshot::Sender<Result<(), ConnectError>>;
 
 /// What client handles ask of the task.
 pub(crate) enum Command {
-    Request { json: String, reply: oneshot::Sender<Answer>, deadline: Instant, repeatable: bool },
+    Request {
+        json: String,
+        lasting: Option<Lasting>,
+        reply: oneshot::Sender<Answer>,
+        deadline: Instant,
+        repeatable: bool,
+    },
     Stats(oneshot::Sender<Stats>),
 }
 
@@ -207,9 +214,10 @@ impl Connection {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Request { json, reply, deadline, repeatable } => {
+            Command::Request { json, lasting, reply, deadline, repeatable } => {
                 let deadline_ms = millis_of(deadline.saturating_duration_since(self.started));
-                self.core.request(json, reply, deadline_ms, repeatable, millis(self.started));
+                let purpose = Purpose::Caller(reply, lasting);
+                self.core.request(json, purpose, deadline_ms, repeatable, millis(self.started));
             }
             Command::Stats(reply) => drop(reply.send(self.core.stats())),
         }

@@ -1,7 +1,7 @@
 //! What a client tells its user unasked.
 
 use chat::ids::{ConversationId, GroupId, UserId};
-use chat::wire::{ResyncReason, WireEvent};
+use chat::wire::{ResyncReason, SignalBody, UserPresence, WireEvent};
 use tokio::sync::mpsc;
 
 /// One item of [`Events`].
@@ -20,6 +20,12 @@ pub enum ClientEvent {
     ConversationRemoved { conversation: ConversationId },
     /// Drop what you hold of this conversation: its events from `next_seq` on follow.
     MustResync { conversation: ConversationId, reason: ResyncReason, next_seq: u64 },
+    /// How users appear now whom the client hears of: those that have changed, or all of them after a reconnect.
+    Presence { users: Vec<UserPresence> },
+    /// A member is typing. Of those who say so more than once, once in a while.
+    Typing { conversation: ConversationId, user: UserId },
+    /// What a member's app said to whoever is online. May be left out while this side reads slowly.
+    Signal { conversation: ConversationId, from: UserId, body: SignalBody },
     /// The connection is gone; the client connects again by itself.
     Disconnected { why: String },
     /// Connected again and resumed: nothing was missed.

@@ -133,6 +133,11 @@ impl Cluster {
         self.inner.replica(shard).and_then(Replica::leader)
     }
 
+    /// The members of the cluster, this node included, and whether it is connected to them.
+    pub fn reached(&self) -> Vec<(NodeId, bool)> {
+        self.inner.table().ids().map(|node| (node, self.inner.connected(node))).collect()
+    }
+
     /// Proposes on this node, which must lead the shard.
     pub async fn propose(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
         self.inner.propose(shard, command).await

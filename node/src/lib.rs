@@ -15,6 +15,7 @@ pub mod init;
 pub mod local;
 pub mod nodes;
 pub mod page;
+pub mod presence;
 pub mod room;
 pub mod router;
 pub mod security;

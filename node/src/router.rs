@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use chat::codec::{self, Kind};
 use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
@@ -19,7 +20,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::directory::Directory;
+use crate::fanout::{Aside, FanOutHandle};
 use crate::group::{GroupAnswer, GroupAsk, GroupFailure, GroupKey, GroupRequest, Reply, Turn};
+use crate::presence::PresenceHandle;
+use crate::presence::message::{Input, PresenceNote};
 
 /// Before a leader is looked for again.
 const RETRY: Duration = Duration::from_millis(25);
@@ -43,6 +47,19 @@ enum Note {
         number: u64,
         answer: GroupAnswer,
     },
+    Presence(PresenceNote),
+    /// Said in a conversation beside the log: a client's frame for those who follow it, but for one user.
+    Said {
+        app: AppId,
+        conversation: ConversationId,
+        but: Option<UserId>,
+        frame: String,
+    },
+}
+
+/// A note about presence, as other nodes' desks take it.
+pub(crate) fn frame_presence(note: PresenceNote) -> Bytes {
+    encode(&Note::Presence(note))
 }
 
 /// A request of a user to a conversation's group actor.
@@ -77,6 +94,8 @@ impl Pending {
 /// What other nodes reach, and where their answers arrive.
 pub struct Desk {
     directory: Arc<Directory>,
+    fan_out: FanOutHandle,
+    presence: PresenceHandle,
     pending: Mutex<Pending>,
 }
 
@@ -116,6 +135,18 @@ impl Router {
             CallError::Overloaded => GroupFailure::Overloaded { retry_after_ms: limits::FULL_RETRY_MS },
             CallError::Unreachable | CallError::NoAnswer => GroupFailure::NotLeader { leader: None },
         }));
+    }
+
+    /// Says something in a conversation, on all nodes, to whoever follows it now. What does not get there is lost.
+    pub(crate) fn say_aside(&self, app: AppId, conversation: ConversationId, but: Option<UserId>, frame: ByteString) {
+        let (own, text) = (self.cluster.node(), frame.to_string());
+        let note = Note::Said { app: app.clone(), conversation: conversation.clone(), but: but.clone(), frame: text };
+        let note = encode(&note);
+        for (node, _) in self.cluster.reached().into_iter().filter(|(node, reached)| *node != own && *reached) {
+            // Full or gone meanwhile: it is worth nothing later.
+            let _ = self.cluster.tell(node, note.clone());
+        }
+        self.desk.say(Aside::Said { app, conversation, but, frame });
     }
 
     /// Asks again and again, while nothing can have happened or asking again changes nothing, until `deadline`.
@@ -164,8 +195,14 @@ pub(crate) fn soften(failure: GroupFailure, maybe_happened: bool) -> GroupFailur
 }
 
 impl Desk {
-    pub fn new(directory: Arc<Directory>) -> Self {
-        Self { directory, pending: Mutex::default() }
+    pub fn new(directory: Arc<Directory>, fan_out: FanOutHandle, presence: PresenceHandle) -> Self {
+        Self { directory, fan_out, presence, pending: Mutex::default() }
+    }
+
+    fn say(&self, aside: Aside) {
+        if !self.fan_out.tell(&Arc::new(aside)) {
+            tracing::debug!("a worker was too busy for what was said beside the log");
+        }
     }
 
     fn asked(&self, from: NodeId, number: u64, key: GroupKey, request: impl FnOnce(Reply) -> GroupRequest) {
@@ -194,11 +231,16 @@ impl cluster::PeerService for Desk {
                     reply.send(answer);
                 }
             }
+            Ok(Note::Presence(note)) => self.presence.say(Input::Told { from, note }),
+            Ok(Note::Said { app, conversation, but, frame }) => {
+                self.say(Aside::Said { app, conversation, but, frame: frame.into() });
+            }
             Err(error) => tracing::warn!(peer = from, %error, "a note from a peer is of another version"),
         }
     }
 
     fn lost(&self, peer: NodeId) {
+        self.presence.say(Input::Lost { peer });
         let lost: Vec<_> = self.pending.lock().replies.extract_if(|_, (node, _)| *node == peer).collect();
         for (_, (_, reply)) in lost {
             reply.send(Err(GroupFailure::Unknown));

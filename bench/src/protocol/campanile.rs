@@ -222,6 +222,11 @@ impl Campanile {
             }
             // The close that follows a goaway counts as a lost connection.
             ServerFrame::ReadMoved { .. } | ServerFrame::JoinAsked { .. } | ServerFrame::Goaway { .. } => {}
+            // Nothing of the moment is asked for.
+            ServerFrame::Presence { .. }
+            | ServerFrame::Privacy { .. }
+            | ServerFrame::Typing { .. }
+            | ServerFrame::Signal { .. } => {}
         }
     }
 

@@ -156,6 +156,9 @@ impl Run {
             | ClientEvent::ConversationRemoved { .. }
             | ClientEvent::ReadMoved { .. }
             | ClientEvent::JoinAsked { .. }
+            | ClientEvent::Presence { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::Signal { .. }
             | ClientEvent::Reconnected
             | ClientEvent::Goaway { .. } => {}
         }

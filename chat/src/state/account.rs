@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Account, Device, Record};
-use super::{View, done, key};
+use super::{View, done, key, presence};
 use crate::command::{Outcome, Revoked, UserCommand};
 use crate::errors::ErrorCode;
 use crate::event::Committed;
@@ -21,6 +21,8 @@ pub(super) fn apply<V: View>(
         UserCommand::SetPassword { password } => set_password(work, app, user, password.as_deref()),
         UserCommand::SeeDevice { device, platform, name } => see_device(work, app, user, device, platform, name),
         UserCommand::RevokeLogins { which } => revoke(work, app, user, which),
+        UserCommand::SeeUser { at_ms } => presence::see_user(work, app, user, *at_ms),
+        UserCommand::SetPrivacy { privacy } => presence::set_privacy(work, app, user, *privacy),
     }
 }
 

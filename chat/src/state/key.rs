@@ -33,6 +33,8 @@ enum Space {
     JoinRequest = 21,
     Invite = 22,
     MutedLeaver = 23,
+    LastSeen = 24,
+    Privacy = 25,
     ClusterSettings = 32,
     App = 33,
     OutboxHead = 34,
@@ -119,6 +121,14 @@ pub(crate) fn devices(app: &AppId, user: &UserId) -> Bytes {
 
 pub(crate) fn device(app: &AppId, user: &UserId, device: &DeviceId) -> Bytes {
     of_app(app, Space::Device, &[user.as_str().as_bytes()], device.as_str().as_bytes())
+}
+
+pub(crate) fn last_seen(app: &AppId, user: &UserId) -> Bytes {
+    of_app(app, Space::LastSeen, &[], user.as_str().as_bytes())
+}
+
+pub(crate) fn privacy(app: &AppId, user: &UserId) -> Bytes {
+    of_app(app, Space::Privacy, &[], user.as_str().as_bytes())
 }
 
 pub(crate) fn list_head(app: &AppId, user: &UserId) -> Bytes {

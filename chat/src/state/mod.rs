@@ -1,8 +1,8 @@
 //! The replicated state machine of a shard: pure and deterministic.
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
-//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`list`], [`group`], [`membership`],
-//! [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
+//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`presence`], [`list`], [`group`],
+//! [`membership`], [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -26,6 +26,7 @@ mod message;
 mod moderation;
 mod nodes;
 mod overlay;
+mod presence;
 pub mod query;
 mod read;
 pub mod record;

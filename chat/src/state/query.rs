@@ -9,7 +9,7 @@ use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
     Account, App, Ban, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, JoinRequest,
-    ListEntry, Member, Nickname, Node, OutboxHead, Placement, Record, Roster, Slot,
+    LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Placement, Privacy, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -58,6 +58,17 @@ pub fn devices<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Vec<(Dev
         Some((DeviceId::new(last_part(key, &prefix)?).ok()?, Device::from_bytes(value)))
     };
     Ok(found.iter().filter_map(named).collect())
+}
+
+/// When the user was last there, Unix milliseconds, if that is known.
+pub fn last_seen<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Option<u64>, V::Error> {
+    let seen: Option<LastSeen> = load(view, &key::last_seen(app, user))?;
+    Ok(seen.map(|seen| seen.at_ms))
+}
+
+/// Who may know of the user's presence; everyone, of a user who said nothing or does not exist.
+pub fn privacy<V: View>(view: &V, app: &AppId, user: &UserId) -> Result<Privacy, V::Error> {
+    Ok(load(view, &key::privacy(app, user))?.unwrap_or_default())
 }
 
 /// Head, name, member count, digest.

@@ -11,6 +11,7 @@ use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 use crate::limits;
 use crate::retention::Retention;
+use crate::wire::Audience;
 
 /// A value of the state.
 pub trait Record: Serialize + DeserializeOwned {
@@ -44,6 +45,19 @@ pub struct Device {
     pub last_login_ms: u64,
     /// Tokens that were issued before are good for no login of this device.
     pub revoked_ms: u64,
+}
+
+/// When the user was last there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSeen {
+    pub at_ms: u64,
+}
+
+/// Who may know of a user's presence. No record: everyone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privacy {
+    pub last_seen: Audience,
+    pub online: Audience,
 }
 
 /// The counters of a user's conversation list.
@@ -334,6 +348,8 @@ macro_rules! records {
 records!(
     Account,
     Device,
+    LastSeen,
+    Privacy,
     ListHead,
     ListEntry,
     ListOrder,

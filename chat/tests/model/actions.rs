@@ -5,6 +5,8 @@ use chat::command::{Command, ConversationCommand, RetentionCommand, Revoked, Use
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::group::GroupKind;
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
+use chat::state::record::Privacy;
+use chat::wire::Audience;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
@@ -117,6 +119,11 @@ fn revoked(n: u8) -> Revoked {
     }
 }
 
+fn privacy() -> impl Strategy<Value = Privacy> {
+    let audience = || prop_oneof![Just(Audience::Everyone), Just(Audience::Nobody)];
+    (audience(), audience()).prop_map(|(last_seen, online)| Privacy { last_seen, online })
+}
+
 fn account() -> impl Strategy<Value = Action> {
     let password = || prop_oneof![2 => Just(None), 1 => "[ab]".prop_map(Some)];
     let device = (0..40u8, any::<bool>()).prop_map(|(device, named)| UserCommand::SeeDevice {
@@ -129,6 +136,8 @@ fn account() -> impl Strategy<Value = Action> {
         1 => password().prop_map(|password| UserCommand::SetPassword { password }),
         1 => (0..40u8).prop_map(|n| UserCommand::RevokeLogins { which: revoked(n) }),
         8 => device,
+        2 => (0..9u64).prop_map(|at_ms| UserCommand::SeeUser { at_ms }),
+        2 => privacy().prop_map(|privacy| UserCommand::SetPrivacy { privacy }),
     ];
     (user(), command).prop_map(|(user, command)| Action::Do(Command::User { app: app(), user, command }))
 }

@@ -116,6 +116,9 @@ fn agree(cluster: &Cluster, twin: &Twin) -> Result<(), TestCaseError> {
         let devices = query::devices(&cluster.shard, &app(), &user).unwrap();
         let devices: Vec<_> = devices.into_iter().map(|(id, device)| (id, device.last_login_ms)).collect();
         prop_assert_eq!(devices, twin.devices(&user));
+        let seen = query::last_seen(&cluster.shard, &app(), &user).unwrap();
+        let privacy = query::privacy(&cluster.shard, &app(), &user).unwrap();
+        prop_assert_eq!((seen, privacy), twin.presence(&user));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use chat::errors::ErrorCode;
 use chat::event::{Committed, Event, Role, SequencedEvent};
 use chat::ids::{ClientMsgId, ConversationId, DeviceId, UserId};
 use chat::limits;
+use chat::state::record::Privacy;
 
 use crate::actions::{app, conversations};
 
@@ -27,6 +28,8 @@ pub(crate) struct Twin {
     talks: HashMap<ConversationId, Talk>,
     passwords: HashMap<UserId, Option<String>>,
     devices: HashMap<UserId, BTreeMap<DeviceId, u64>>,
+    seen: HashMap<UserId, u64>,
+    privacy: HashMap<UserId, Privacy>,
     events: Vec<Committed>,
 }
 
@@ -191,6 +194,11 @@ impl Twin {
         all
     }
 
+    /// When the user was last there, and who may know.
+    pub(crate) fn presence(&self, user: &UserId) -> (Option<u64>, Privacy) {
+        (self.seen.get(user).copied(), self.privacy.get(user).copied().unwrap_or_default())
+    }
+
     pub(crate) fn devices(&self, user: &UserId) -> Vec<(DeviceId, u64)> {
         self.devices.get(user).map_or_else(Vec::new, |devices| devices.clone().into_iter().collect())
     }
@@ -321,17 +329,18 @@ impl Twin {
         match (command, present) {
             (UserCommand::CreateAccount { password: None }, Some(None)) => repeated(0),
             (UserCommand::CreateAccount { .. }, Some(_)) => Err(ErrorCode::AccountExists),
-            (
-                UserCommand::SetPassword { .. } | UserCommand::SeeDevice { .. } | UserCommand::RevokeLogins { .. },
-                None,
-            ) => Err(ErrorCode::UserNotFound),
+            (UserCommand::CreateAccount { password: first }, None) => {
+                self.passwords.insert(user.clone(), first.clone());
+                fresh(0)
+            }
+            (_, None) => Err(ErrorCode::UserNotFound),
             (UserCommand::RevokeLogins { which }, Some(_)) => {
                 let (app, user, which) = (app(), user.clone(), which.clone());
                 self.events.push(Committed::LoginsRevoked { app, user, which });
                 fresh(0)
             }
             (UserCommand::SetPassword { password }, Some(present)) if present == password => repeated(0),
-            (UserCommand::CreateAccount { password } | UserCommand::SetPassword { password }, _) => {
+            (UserCommand::SetPassword { password }, _) => {
                 self.passwords.insert(user.clone(), password.clone());
                 fresh(0)
             }
@@ -343,6 +352,20 @@ impl Twin {
                     let oldest = others.min_by_key(|(id, last)| (**last, (*id).clone())).unwrap().0.clone();
                     devices.remove(&oldest);
                 }
+                fresh(0)
+            }
+            (UserCommand::SeeUser { at_ms }, _) => {
+                let before = self.seen.get(user).copied();
+                let newest = before.map_or(*at_ms, |before| before.max(*at_ms));
+                self.seen.insert(user.clone(), newest);
+                if before == Some(newest) { repeated(0) } else { fresh(0) }
+            }
+            (UserCommand::SetPrivacy { privacy }, _) => {
+                let before = self.privacy.insert(user.clone(), *privacy).unwrap_or_default();
+                if before == *privacy {
+                    return repeated(0);
+                }
+                self.events.push(Committed::PrivacySet { app: app(), user: user.clone() });
                 fresh(0)
             }
         }

@@ -71,6 +71,8 @@ impl Delivery {
         let momentary = matches!(
             event,
             ClientEvent::ReadMoved { .. }
+                | ClientEvent::Typing { .. }
+                | ClientEvent::Signal { .. }
                 | ClientEvent::Disconnected { .. }
                 | ClientEvent::Reconnected
                 | ClientEvent::Goaway { .. }

@@ -4,6 +4,7 @@
 pub(crate) mod backoff;
 pub(crate) mod delivery;
 pub(crate) mod requests;
+pub(crate) mod standing;
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,7 @@ use chat::wire::{ClientFrame, Credentials, Device, Position, ReadMode, Request, 
 
 use self::delivery::Delivery;
 use self::requests::{Failure, Pending, Requests, Settled};
+use self::standing::{Lasting, Standing};
 use crate::event::ClientEvent;
 use crate::session::{Session, Stats};
 
@@ -26,8 +28,11 @@ const RESUME_BYTES: usize = limits::FRAME_BYTES - 1_024;
 /// Whom an answer is for: a caller with its ticket, or the core itself.
 #[derive(Debug)]
 pub(crate) enum Purpose<T> {
-    Caller(T),
+    /// With what holds from then on, if the answer is no error.
+    Caller(T, Option<Lasting>),
     Backfill(ConversationId),
+    /// What held on the last connection is to hold on this one.
+    Again,
 }
 
 /// What the shell has to do.
@@ -56,6 +61,7 @@ pub(crate) struct Core<T> {
     next_id: u64,
     requests: Requests<Purpose<T>>,
     delivery: Delivery,
+    standing: Standing,
     effects: VecDeque<Effect<T>>,
     session: Option<Session>,
     /// When something last came from the node.
@@ -72,6 +78,7 @@ impl<T> Core<T> {
             next_id: 1,
             requests: Requests::new(limits::SESSION_IN_FLIGHT),
             delivery: Delivery::new(have),
+            standing: Standing::default(),
             effects: VecDeque::new(),
             session: None,
             heard_ms: 0,
@@ -106,8 +113,15 @@ impl<T> Core<T> {
         self.delivery.congested()
     }
 
-    pub(crate) fn request(&mut self, json: String, ticket: T, deadline_ms: u64, repeatable: bool, now_ms: u64) {
-        self.requests.push(Pending::new(json, Purpose::Caller(ticket), deadline_ms, repeatable));
+    pub(crate) fn request(
+        &mut self,
+        json: String,
+        purpose: Purpose<T>,
+        deadline_ms: u64,
+        repeatable: bool,
+        now_ms: u64,
+    ) {
+        self.requests.push(Pending::new(json, purpose, deadline_ms, repeatable));
         self.pump(now_ms);
     }
 
@@ -127,7 +141,7 @@ impl<T> Core<T> {
         }
         self.phase = Phase::Offline;
         self.delivery.disconnected();
-        self.requests.retain(|purpose| matches!(purpose, Purpose::Caller(_)));
+        self.requests.retain(|purpose| matches!(purpose, Purpose::Caller(..)));
         for (purpose, failure) in self.requests.disconnected() {
             self.answer(purpose, Err(failure));
         }
@@ -170,6 +184,13 @@ impl<T> Core<T> {
                 self.leave_ms = Some(now_ms + reconnect_after_ms);
                 self.delivery.notice(ClientEvent::Goaway { reconnect_after_ms });
             }
+            ServerFrame::Presence { re: None, users } => self.delivery.notice(ClientEvent::Presence { users }),
+            ServerFrame::Typing { conversation, user } => {
+                self.delivery.notice(ClientEvent::Typing { conversation, user });
+            }
+            ServerFrame::Signal { conversation, from, body } => {
+                self.delivery.notice(ClientEvent::Signal { conversation, from, body });
+            }
             ServerFrame::Hello { re, .. } if self.phase == (Phase::LoggingIn { id: re }) => self.hello(frame),
             ServerFrame::Resumed { re, conversations } if self.phase == (Phase::Resuming { id: re }) => {
                 conversations.into_iter().for_each(|resumption| self.delivery.resumed(resumption));
@@ -188,6 +209,8 @@ impl<T> Core<T> {
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
             | ServerFrame::Pong { re }
+            | ServerFrame::Presence { re: Some(re), .. }
+            | ServerFrame::Privacy { re, .. }
             | ServerFrame::Hello { re, .. }
             | ServerFrame::Resumed { re, .. } => {
                 let settled = self.requests.answered(re, frame);
@@ -257,6 +280,10 @@ impl<T> Core<T> {
         if self.connections > 1 {
             self.delivery.notice(ClientEvent::Reconnected);
         }
+        // Before whatever waits, in their order.
+        for request in self.standing.requests().iter().rev() {
+            self.requests.push_front(Pending::new(encode(request), Purpose::Again, u64::MAX, true));
+        }
         if let Some(session) = &self.session {
             self.effects.push_back(Effect::Online(Box::new(session.clone())));
         }
@@ -283,7 +310,19 @@ impl<T> Core<T> {
 
     fn answer(&mut self, purpose: Purpose<T>, answer: Result<Box<ServerFrame>, Failure>) {
         match (purpose, answer) {
-            (Purpose::Caller(ticket), answer) => self.effects.push_back(Effect::Answer(ticket, answer)),
+            (Purpose::Caller(ticket, lasting), answer) => {
+                if let Some(lasting) = lasting.filter(|_| answer.is_ok()) {
+                    self.standing.keep(lasting);
+                }
+                self.effects.push_back(Effect::Answer(ticket, answer));
+            }
+            (Purpose::Again, Ok(frame)) => {
+                if let ServerFrame::Presence { users, .. } = *frame {
+                    self.delivery.notice(ClientEvent::Presence { users });
+                }
+            }
+            // It was accepted once; the next connection asks again.
+            (Purpose::Again, Err(_)) => {}
             (Purpose::Backfill(conversation), Ok(frame)) => {
                 if let ServerFrame::History { events, head, .. } = *frame {
                     self.delivery.backfilled(&conversation, events, head);

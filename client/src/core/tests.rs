@@ -56,6 +56,7 @@ fn hello(re: u64, epoch: u32) -> ServerFrame {
         node: 1,
         epoch,
         time_ms: 0,
+        expires_ms: None,
         limits: Limits { in_flight: 2, ..Limits::default() },
     }
 }
@@ -81,7 +82,7 @@ fn go_online(core: &mut Core<Ticket>, epoch: u32, now_ms: u64) -> (Vec<Position>
 fn requests_wait_for_login_and_resume_and_keep_the_announced_window() {
     let mut core = Core::new(vec![]);
     for n in 0..3 {
-        core.request(encode(&send_request(n)), "ann", 1_000, true, 0);
+        core.request(encode(&send_request(n)), Purpose::Caller("ann", None), 1_000, true, 0);
     }
     assert!(frames(&mut core).is_empty());
     let (_, sent) = go_online(&mut core, 1, 0);
@@ -95,7 +96,7 @@ fn requests_wait_for_login_and_resume_and_keep_the_announced_window() {
 #[test]
 fn a_send_keeps_its_id_over_reconnects_until_the_ack() {
     let mut core = Core::new(vec![]);
-    core.request(encode(&send_request(7)), "ann", 100_000, true, 0);
+    core.request(encode(&send_request(7)), Purpose::Caller("ann", None), 100_000, true, 0);
     go_online(&mut core, 1, 0);
     core.disconnected("cut");
     assert_eq!(core.poll_event(0), Some(ClientEvent::Disconnected { why: "cut".into() }));
@@ -156,7 +157,7 @@ fn a_silent_node_is_given_up_and_a_leaving_one_is_left() {
 fn the_end_answers_everybody_and_comes_last() {
     let mut core = Core::new(vec![]);
     for n in 0..3 {
-        core.request(encode(&send_request(n)), "ann", 1_000, true, 0);
+        core.request(encode(&send_request(n)), Purpose::Caller("ann", None), 1_000, true, 0);
     }
     go_online(&mut core, 1, 0);
     core.closed(4507, "logged out");

@@ -4,6 +4,8 @@ use chat::ids::{AppId, ShardId, UserId};
 use cluster::{ClusterStatus, Room};
 use serde::{Deserialize, Serialize};
 
+use crate::presence::PresenceInfo;
+
 /// `GET /v1/status`: the cluster as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -15,6 +17,8 @@ pub struct NodeStatus {
     #[serde(default)]
     pub draining: bool,
     pub storage: StorageStatus,
+    #[serde(default)]
+    pub presence: PresenceInfo,
     #[serde(flatten)]
     pub cluster: ClusterStatus,
 }

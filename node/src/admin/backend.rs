@@ -20,6 +20,7 @@ use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
+use crate::presence::PresenceHandle;
 use crate::room::RoomWatch;
 use crate::security::SecurityLog;
 
@@ -30,6 +31,7 @@ pub struct NodeBackend {
     pub passwords: Passwords,
     pub security: SecurityLog,
     pub duty: Duty,
+    pub presence: PresenceHandle,
     pub backups: BackupDesk,
     pub compaction: Compaction,
     pub room: RoomWatch,
@@ -60,6 +62,7 @@ impl Backend for NodeBackend {
                 room: seen.room,
                 free_bytes: seen.free_bytes,
             },
+            presence: self.presence.observable_state(),
             cluster: self.cluster.status(),
         }
     }

@@ -9,6 +9,7 @@ use cluster::{ClusterStatus, ScrubProgress};
 use super::*;
 use crate::admin::{AdminClient, AdminError, Policy, StorageStatus};
 use crate::init::{InitOptions, Layout, create};
+use crate::presence::PresenceInfo;
 
 const TOKEN: &str = "the-right-token";
 
@@ -22,6 +23,7 @@ impl Backend for Fixed {
             sessions: 2,
             draining: false,
             storage: StorageStatus::default(),
+            presence: PresenceInfo::default(),
             cluster: ClusterStatus {
                 cluster: "c".into(),
                 node: 7,

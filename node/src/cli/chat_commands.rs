@@ -96,6 +96,9 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
             complain(format_args!("{user} asks to join {}: {}", ConversationId::from(group), printable(&text)));
         }
         ClientEvent::ReadMoved { .. }
+        | ClientEvent::Presence { .. }
+        | ClientEvent::Typing { .. }
+        | ClientEvent::Signal { .. }
         | ClientEvent::ConversationAdded { .. }
         | ClientEvent::ConversationRemoved { .. }
         | ClientEvent::Goaway { .. } => {}

@@ -4,6 +4,7 @@ use cluster::{ClusterStatus, PeerStatus, ScrubProgress, ShardStatus};
 
 use super::*;
 use crate::admin::StorageStatus;
+use crate::presence::PresenceInfo;
 
 fn node(id: NodeId, applied: u64) -> Answer {
     let peers = [(1, true), (2, false)].map(|(node, connected)| PeerStatus {
@@ -39,6 +40,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         sessions: 3,
         draining: false,
         storage: StorageStatus { bytes_on_disk: 3 << 20, ..StorageStatus::default() },
+        presence: PresenceInfo::default(),
         cluster: ClusterStatus {
             cluster: "c".into(),
             node: id,

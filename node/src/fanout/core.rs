@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use chat::event::Committed;
 use chat::ids::{AppId, ConversationId, UserId};
 
@@ -130,7 +131,10 @@ impl Core {
                     admins.iter().for_each(|admin| tell(self.sessions_of(app, admin), now_ms, live));
                 }
                 // The event that removed the user says it to the user's sessions.
-                Committed::Sequenced(_) | Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } => {}
+                Committed::Sequenced(_)
+                | Committed::ConversationUnlisted { .. }
+                | Committed::LoginsRevoked { .. }
+                | Committed::PrivacySet { .. } => {}
             }
         }
         self.delivered += delivered;
@@ -169,6 +173,29 @@ impl Core {
         tell(self.sessions_of(app, user), now_ms, live);
         if let Some(peer) = at.peer_of(user).filter(|peer| *peer != user) {
             tell(self.sessions_of(app, peer), now_ms, live);
+        }
+    }
+
+    pub(super) fn hear(&self, session: SessionNumber, now_ms: u64, live: Live<'_>) {
+        if let Some(entry) = self.sessions.get(&session) {
+            entry.listener.hear(now_ms, live);
+        }
+    }
+
+    /// To whoever follows the conversation, except the sessions of `but`.
+    pub(super) fn said(
+        &self,
+        now_ms: u64,
+        app: &AppId,
+        conversation: &ConversationId,
+        but: Option<&UserId>,
+        frame: &ByteString,
+    ) {
+        for (session, listener) in self.followers(app, conversation) {
+            let user = self.sessions.get(session).map(|entry| &entry.user);
+            if but.is_none() || user != but {
+                listener.hear(now_ms, Live::Said { conversation, frame });
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use chat::event::{Event, SequencedEvent};
 use chat::ids::GroupId;
 use uuid::Uuid;
 
+use super::super::aside::{Aside, PresenceNews};
 use super::super::interest::bit;
 use super::super::overflow::Overflow;
 use super::*;
@@ -37,6 +38,9 @@ impl Listener for Ear {
             Live::ReadMoved { seq, .. } => format!("read {seq}"),
             Live::JoinAsked { user, .. } => format!("{user} asks"),
             Live::Reconnect => "reconnect".to_owned(),
+            Live::PresenceChanged { frame, .. } | Live::PresenceAnswer { frame, .. } | Live::Said { frame, .. } => {
+                frame.to_string()
+            }
         };
         self.0.borrow_mut().push(heard);
     }
@@ -165,6 +169,29 @@ fn when_too_much_was_missed_everybody_resumes() {
     overflow.note(&[left(1, 5, "x")]);
     stage.core.overflowed(0, overflow.take().unwrap());
     assert_eq!(stage.heard(), ["reconnect", "reconnect", "reconnect"]);
+}
+
+#[test]
+fn what_is_said_beside_the_log_reaches_those_it_is_for() {
+    let stage = Stage::new();
+    let said = |but: Option<&str>, n| Aside::Said {
+        app: app(),
+        conversation: group(n),
+        but: but.map(user),
+        frame: "typing".into(),
+    };
+    stage.core.told(0, &said(Some("alice"), 1));
+    assert_eq!(stage.heard(), ["", "", "typing"]);
+    stage.core.told(0, &said(None, 2));
+    assert_eq!(stage.heard(), ["typing", "", ""]);
+    // Numbers of sessions on other workers, or that are gone, are passed over.
+    let news = PresenceNews::Change { sessions: vec![2, 3, 9], user: user("carol"), frame: "here".into() };
+    stage.core.told(0, &Aside::Presence(news));
+    assert_eq!(stage.heard(), ["", "here", "here"]);
+    stage.core.told(0, &Aside::Presence(PresenceNews::Answer { session: 1, re: 4, frame: "all".into() }));
+    assert_eq!(stage.heard(), ["all", "", ""]);
+    assert_eq!(stage.interest.followers(&app(), &group(2)), bit(0));
+    assert_eq!(stage.interest.followers(&app(), &group(9)), 0);
 }
 
 #[test]

@@ -12,17 +12,21 @@ use super::message::{Applied, LookAtOverflow};
 use super::{FanOutHandle, Worker};
 use crate::auth::Identity;
 use crate::directory::{Directory, Sessions};
+use crate::presence::PresenceHandle;
+use crate::presence::message::{Input, UserKey};
 
-/// Passes what this node's replicas apply to the fan-out, and changes of leadership to the directory.
+/// Passes what this node's replicas apply to the fan-out, changes of leadership to the directory, and wishes for
+/// privacy to presence.
 pub struct NodeFeed {
     fan_out: FanOutHandle,
     directory: Arc<Directory>,
     sessions: Sessions,
+    presence: PresenceHandle,
 }
 
 impl NodeFeed {
-    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>, sessions: Sessions) -> Self {
-        Self { fan_out, directory, sessions }
+    pub fn new(fan_out: FanOutHandle, directory: Arc<Directory>, sessions: Sessions, presence: PresenceHandle) -> Self {
+        Self { fan_out, directory, sessions, presence }
     }
 }
 
@@ -69,6 +73,10 @@ impl cluster::Feed for NodeFeed {
         for event in events.iter() {
             if let Committed::LoginsRevoked { app, user, which } = event {
                 self.sessions.revoke(&Identity { app: app.clone(), user: user.clone() }, which);
+            }
+            if let Committed::PrivacySet { app, user } = event {
+                let key = UserKey { app: app.clone(), user: user.clone() };
+                self.presence.say(Input::PrivacySet { key });
             }
         }
         self.fan_out.applied(events);

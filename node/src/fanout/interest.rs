@@ -41,6 +41,12 @@ impl Interest {
         }
     }
 
+    /// Everybody who follows the conversation.
+    pub(super) fn followers(&self, app: &AppId, conversation: &ConversationId) -> Workers {
+        let apps = self.0.read();
+        apps.get(app).and_then(|audience| audience.conversations.get(conversation)).copied().unwrap_or(0)
+    }
+
     /// Everybody who hears of any of these.
     pub(super) fn of(&self, events: &[Committed]) -> Workers {
         let apps = self.0.read();
@@ -61,8 +67,8 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
         }
         Committed::JoinAsked { app, admins, .. } => admins.iter().fold(0, |workers, admin| workers | user(app, admin)),
         // The event that removed the user says it to the user's sessions.
-        // Sessions hear of it from the directory.
-        Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } => 0,
+        // Others hear of it: sessions from the directory, the presence actor.
+        Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => 0,
     }
 }
 

@@ -4,6 +4,7 @@
 //! | message | from | mailbox full |
 //! |---|---|---|
 //! | [`Applied`] | [`super::NodeFeed`] | noted in the worker's overflow: sessions read from history |
+//! | [`super::aside::Tell`] | the presence actor, the router | not heard; presence is told again |
 //! | [`LookAtOverflow`] | [`super::NodeFeed`] | what is in the mailbox looks at the overflow too |
 //! | [`Reconnect`] | the node, before it stops or rests | the node waits |
 //! | [`Observe`] | tests, admin API | the asker waits |

@@ -3,8 +3,10 @@
 //! direct call. Nothing is asked of other nodes: they apply the same entries and serve their own sessions.
 //!
 //! - [`message`]: what it may be told. `core`: who hears of what. `batch`: an entry's events, encoded once.
+//! - `aside`: what is said beside the log.
 //! - `interest`: which workers are told at all. `overflow`: what a queue had no room for. `feed`: the replicas' side.
 
+mod aside;
 mod batch;
 mod core;
 mod feed;
@@ -26,6 +28,7 @@ use chat::limits;
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 
+pub(crate) use self::aside::{Aside, PresenceNews};
 use self::batch::Encode;
 use self::core::Core;
 pub(crate) use self::core::Listener;

@@ -65,8 +65,8 @@ impl Noted {
             Committed::ConversationUnlisted { .. } => {}
             // It is in the list of those who ask.
             Committed::JoinAsked { .. } => {}
-            // Sessions hear of it from the directory.
-            Committed::LoginsRevoked { .. } => {}
+            // Others hear of it: sessions from the directory, the presence actor.
+            Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => {}
         }
     }
 }

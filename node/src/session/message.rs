@@ -59,6 +59,21 @@ pub(crate) enum Live<'a> {
         user: &'a UserId,
         text: &'a str,
     },
+    /// Somebody whom the session hears of came, went or turned away.
+    PresenceChanged {
+        user: &'a UserId,
+        frame: &'a ByteString,
+    },
+    /// Answers the session's `subscribe_presence`.
+    PresenceAnswer {
+        re: u64,
+        frame: &'a ByteString,
+    },
+    /// Said in a conversation beside the log.
+    Said {
+        conversation: &'a ConversationId,
+        frame: &'a ByteString,
+    },
     /// This node cannot say what happened since, or will stop: the client must connect again and resume.
     Reconnect,
 }

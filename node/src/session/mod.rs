@@ -4,9 +4,10 @@
 //! - `core`: what it does, pure. `cursors`: where it is in each conversation. `requests`: what is asked of whom.
 //! - `seat`: what the actor, its tasks and the fan-out of its thread share. `roster`: a thread's sessions and
 //!   their one clock. `answers`: where the group actors' answers arrive.
-//! - [`message`]: what it may be told. `login`, `resume`, `reads`: what it waits for.
+//! - [`message`]: what it may be told. `aside`: what it does beside the log. `login`, `resume`, `reads`: what it waits for.
 
 mod answers;
+mod aside;
 mod core;
 mod cursors;
 mod group_reads;
@@ -34,6 +35,7 @@ use crate::auth::Authenticator;
 use crate::directory::{Sessions, Slot};
 use crate::fanout::{FanOutHandle, LocalFanOut};
 use crate::history::{EventEncoder, History};
+use crate::presence::PresenceHandle;
 use crate::router::Router;
 use crate::security::SecurityLog;
 use crate::socket::{Connection, Inbound};
@@ -52,6 +54,7 @@ pub struct Services {
     pub security: SecurityLog,
     pub sessions: Sessions,
     pub pages: Pages,
+    pub presence: PresenceHandle,
     /// Changes when the service was restored from a backup.
     pub epoch: u32,
 }

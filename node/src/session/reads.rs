@@ -131,6 +131,7 @@ impl Reader {
                 self.reach(&listed, read).await?;
                 blocking(move || self.conversations(re, listed, more, read)).await.map(|frame| vec![frame])
             }
+            Page::Privacy => self.privacy(re).await,
             Page::Members { group, after, limit, read } => {
                 self.reach(&[group.into()], read).await?;
                 blocking(move || self.members(re, group, after, limit, read)).await.map(|frame| vec![frame])
@@ -153,6 +154,18 @@ impl Reader {
                 blocking(move || self.bans(re, group, after, limit)).await.map(|frame| vec![frame])
             }
         }
+    }
+
+    async fn privacy(self, re: u64) -> Result<Vec<ByteString>, ErrorCode> {
+        let Identity { app, user } = self.who.clone();
+        let home = self.cluster().home_shard(&app, &user);
+        barriers(self.cluster(), [home].into()).await?;
+        let view = self.view(home)?;
+        blocking(move || {
+            let record::Privacy { last_seen, online } = query::privacy(&view, &app, &user).map_err(internal)?;
+            Ok(vec![encode(&ServerFrame::Privacy { re, last_seen, online })])
+        })
+        .await
     }
 
     fn history(

@@ -6,8 +6,10 @@ use chat::event::BodyKind;
 use chat::group::code_hash;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
+use chat::state::record::Privacy;
 use chat::wire::{Body, ReadMode, Request, Token};
 
+use super::core::aside::AsideAsk;
 use crate::group::{GroupAsk, GroupFailure};
 
 /// A page of something, read on this node after a read barrier, or as it is.
@@ -20,6 +22,7 @@ pub(crate) enum Page {
     Group { group: GroupId, read: ReadMode },
     JoinRequests { group: GroupId, after: Option<UserId>, limit: usize },
     Bans { group: GroupId, after: Option<UserId>, limit: usize },
+    Privacy,
 }
 
 /// A request by who answers it.
@@ -32,6 +35,8 @@ pub(super) enum Sorted {
     /// The user's own account.
     Account(UserCommand),
     Refresh(Token),
+    /// Nothing of it goes into the conversation's log.
+    Aside(AsideAsk),
     Ping,
     Logout,
     /// Belongs to an earlier phase.
@@ -99,6 +104,13 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         Request::Bans { group, after, limit } => {
             Sorted::Page(Page::Bans { group, after, limit: page(limit, limits::LIST_PAGE)? })
         }
+        Request::SubscribePresence { users } => Sorted::Aside(AsideAsk::Subscribe(users)),
+        Request::UnsubscribePresence { users } => Sorted::Aside(AsideAsk::Unsubscribe(users)),
+        Request::SetPresence { state } => Sorted::Aside(AsideAsk::Appear(state)),
+        Request::SetPrivacy { last_seen, online } => Sorted::Aside(AsideAsk::SetPrivacy(Privacy { last_seen, online })),
+        Request::GetPrivacy => Sorted::Page(Page::Privacy),
+        Request::Typing { conversation } => Sorted::Aside(AsideAsk::Typing(conversation)),
+        Request::Signal { to, body } => Sorted::Aside(AsideAsk::Signal(to.conversation(user), body)),
     })
 }
 

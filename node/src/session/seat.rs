@@ -14,15 +14,17 @@ use chat::wire::{Credentials, Device};
 use uuid::Uuid;
 
 use super::answers::Answers;
+use super::core::aside::AsideAsk;
 use super::core::{Core, Effect, Identified, Service};
 use super::login::Place;
 use super::message::{Live, SessionState};
 use super::reads::{Reader, within_deadline};
-use super::{Floor, Services, Session, login, resume};
+use super::{Floor, Services, Session, aside, login, resume};
 use crate::auth::{Identity, Login};
 use crate::directory::{Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
 use crate::group::Turn;
+use crate::presence::message::{Input, UserKey};
 use crate::router::Letter;
 use crate::security::{EndReason, Visitor};
 use crate::socket::{Connection, Ended, Inbound, now_ms};
@@ -215,7 +217,21 @@ impl Seat {
                 let read = within_deadline(reader.backfill(conversation.clone(), after));
                 self.when(read, move |core, now, events| core.backfilled(now, &conversation, events));
             }
+            Effect::Aside(re, ask) => self.aside(reader, re, ask),
             _ => {}
+        }
+    }
+
+    fn aside(self: &Rc<Self>, reader: Reader, re: u64, ask: AsideAsk) {
+        let (session, presence) = (self.slot.number, &self.services.presence);
+        match ask {
+            AsideAsk::Subscribe(users) => presence.say(Input::Subscribe { session, re, users }),
+            AsideAsk::Unsubscribe(users) => presence.say(Input::Unsubscribe { session, users }),
+            AsideAsk::Appear(appearance) => presence.say(Input::Appears { session, appearance }),
+            ask => {
+                let done = within_deadline(aside::done(reader, ask));
+                self.when(done, |core, _, done| core.aside_done(done));
+            }
         }
     }
 
@@ -260,6 +276,9 @@ impl Seat {
         let expires_ms = token.map(|token| token.ends_ms);
         let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms };
         let id = device.id.clone();
+        let key = UserKey { app: identity.app.clone(), user: identity.user.clone() };
+        let (session, platform) = (self.slot.number, device.platform.clone());
+        self.services.presence.say(Input::Came { session, key, platform });
         actix::spawn(login::see_device(self.services.clone(), identity.clone(), device, unix_ms()));
         *self.user.borrow_mut() = Some(User { identity, since_ms: now_ms(), device: id, slot });
         self.step(|core, now| core.logged_in(now, re, who, unix_ms()));
@@ -280,6 +299,7 @@ impl Seat {
     pub(super) fn close(&self) {
         self.over.set(true);
         self.fan_out.unregister(self.slot.number);
+        self.services.presence.say(Input::Gone { session: self.slot.number });
         if let Some(user) = self.user.borrow_mut().take() {
             let duration_ms = now_ms().saturating_sub(user.since_ms);
             let counters = self.core.borrow().counters();

@@ -28,8 +28,9 @@ use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::nodes::{self, NodesDesk};
+use crate::presence::PresenceHandle;
 use crate::room::{Marks, RoomWatch};
-use crate::router::{Desk, Router};
+use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
@@ -53,6 +54,7 @@ struct Node {
     sessions: Sessions,
     backups: BackupDesk,
     duty: Duty,
+    presence: PresenceHandle,
     room: RoomWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
@@ -71,21 +73,25 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let arbiters: Vec<ArbiterHandle> = (0..threads()).map(|_| Arbiter::new().handle()).collect();
     let encoder = EventEncoder::new(sealer.clone());
     let fan_out = FanOutHandle::default();
+    let beside = Arbiter::new().handle();
     let directory = Directory::new(arbiters, sealer);
-    let sessions = Sessions::default();
-    let feed = Arc::new(NodeFeed::new(fan_out.clone(), directory.clone(), sessions.clone()));
-    let desk = Arc::new(Desk::new(directory.clone()));
+    let (sessions, presence) = (Sessions::default(), PresenceHandle::default());
+    let feed = NodeFeed::new(fan_out.clone(), directory.clone(), sessions.clone(), presence.clone());
+    let feed = Arc::new(feed);
+    let desk = Arc::new(Desk::new(directory.clone(), fan_out.clone(), presence.clone()));
     let cluster = Cluster::start(cluster_options(&config, &engine)?, feed, desk.clone())
         .await
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
+    presence.start(&beside, cluster.clone(), fan_out.clone(), frame_presence);
     tokio::spawn(watch_replicas(cluster.clone()));
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
-    let node = Node { engine, cluster, fan_out, security, sessions, backups, duty, room, serving: Arc::default() };
+    let node =
+        Node { engine, cluster, fan_out, security, sessions, backups, duty, presence, room, serving: Arc::default() };
     let admin = start_admin(&config, keys, &node, passwords)?;
 
     let epoch = tokio::select! {
@@ -101,6 +107,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         security: node.security.clone(),
         sessions: node.sessions.clone(),
         pages: Pages::default(),
+        presence: node.presence.clone(),
         epoch,
     });
     let fan_out = node.fan_out.clone();
@@ -203,6 +210,7 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         passwords,
         security: node.security.clone(),
         duty: node.duty.clone(),
+        presence: node.presence.clone(),
         backups: node.backups.clone(),
         compaction: config.compaction(),
         room: node.room.clone(),

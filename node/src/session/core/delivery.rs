@@ -120,6 +120,9 @@ impl Core {
             Live::Listed { conversation } => self.listed(conversation.clone()),
             Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
             Live::JoinAsked { conversation, user, text } => self.join_asked(conversation, user, text),
+            Live::PresenceChanged { user, frame } => self.presence_changed(user, frame),
+            Live::PresenceAnswer { re, frame } => self.presence_answer(re, frame),
+            Live::Said { conversation, frame } => self.overheard(conversation, frame),
             Live::Reconnect => self.reconnect(now_ms),
         }
     }

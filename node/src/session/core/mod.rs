@@ -1,6 +1,7 @@
 //! What a session does, decided without a clock, a socket or a cluster. Every method is one input; what it wants done
 //! is collected as [`Effect`]s, in order.
 
+pub(super) mod aside;
 pub(super) mod asked;
 mod delivery;
 mod login;
@@ -15,6 +16,7 @@ use chat::limits;
 use chat::render::parse_frame;
 use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ServerFrame, Token, WireError};
 
+use self::aside::{AsideAsk, Asides};
 use self::asked::Asked;
 use super::cursors::Cursors;
 use super::encode;
@@ -87,6 +89,7 @@ pub(super) enum Effect {
         re: u64,
         command: UserCommand,
     },
+    Aside(u64, AsideAsk),
     LoggedOut,
 }
 
@@ -166,6 +169,7 @@ pub(super) struct Core {
     reads: BTreeMap<(ConversationId, UserId), u64>,
     /// At most [`limits::SESSION_IN_FLIGHT`], with the pages.
     asked: Asked,
+    asides: Asides,
     bad_frames: u32,
     /// Bytes in the pipe, as the shell says before every input, and what was written since.
     waiting_bytes: usize,
@@ -196,6 +200,7 @@ impl Core {
             early_listed: BTreeSet::new(),
             reads: BTreeMap::new(),
             asked: Asked::default(),
+            asides: Asides::default(),
             bad_frames: 0,
             waiting_bytes: 0,
             pages: VecDeque::new(),
@@ -210,6 +215,7 @@ impl Core {
     /// What is to be done now. `waiting_bytes` of the pipe decide whether more may be read for the client.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         self.flush_reads();
+        self.flush_news();
         self.read_on();
         std::mem::take(&mut self.effects)
     }
@@ -232,7 +238,7 @@ impl Core {
     /// Something waits for room in the pipe.
     pub(super) fn starved(&self) -> bool {
         let waiting = self.cursors.lagging() > 0 || !self.pages.is_empty() || !self.reads.is_empty();
-        waiting && !self.reading && !self.room() && !self.closing()
+        (waiting || self.asides.has_news()) && !self.reading && !self.room() && !self.closing()
     }
 
     // --- the client's frames -------------------------------------------------------------------------------------
@@ -311,13 +317,14 @@ impl Core {
                 self.counters.sends += u64::from(matches!(ask, GroupAsk::Send { .. }));
                 self.effects.extend(self.asked.ask(now_ms, re, conversation, ask));
             }
+            Ok(Sorted::Aside(ask)) => self.aside(now_ms, re, ask),
             Ok(Sorted::Page(page)) => self.pages.push_back((re, page)),
         }
     }
 
     /// Requests without an answer.
     fn in_flight(&self) -> usize {
-        self.asked.len() + self.pages.len() + usize::from(self.reading_page)
+        self.asked.len() + self.asides.in_flight() + self.pages.len() + usize::from(self.reading_page)
     }
 
     // --- answers to effects --------------------------------------------------------------------------------------

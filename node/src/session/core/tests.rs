@@ -9,11 +9,11 @@ use crate::group::GroupFailure;
 use crate::session::message::{Live, LiveEvent};
 use crate::session::reads::Backfill;
 
-fn group(n: u128) -> ConversationId {
+pub(super) fn group(n: u128) -> ConversationId {
     ConversationId::Group(GroupId(Uuid::from_u128(n)))
 }
 
-fn user(name: &str) -> UserId {
+pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn login_frame(id: u64) -> String {
     json!({"id": id, "type": "login", "auth": auth, "device": {"id": "d", "platform": "web"}}).to_string()
 }
 
-fn ready() -> Core {
+pub(super) fn ready() -> Core {
     let mut core = connected();
     core.text(0, &login_frame(1));
     core.logged_in(0, 1, Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: None }, 0);
@@ -40,7 +40,7 @@ fn kept(events: Vec<LiveEvent>) -> Backfill {
 }
 
 /// Live in group 1 with `live_after` as its last event.
-fn live(live_after: u64) -> Core {
+pub(super) fn live(live_after: u64) -> Core {
     let mut core = ready();
     core.text(0, r#"{"id":2,"type":"resume"}"#);
     core.effects();
@@ -68,7 +68,7 @@ fn hear_all(core: &mut Core, n: u128, seqs: std::ops::RangeInclusive<u64>) {
 }
 
 /// What is written, as `type`, `type:name` for errors or `type:seq` for events; and what else is asked of the shell.
-fn told(core: &mut Core) -> (Vec<String>, Vec<Effect>) {
+pub(super) fn told(core: &mut Core) -> (Vec<String>, Vec<Effect>) {
     let mut written = Vec::new();
     let mut others = Vec::new();
     for effect in core.effects() {

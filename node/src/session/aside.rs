@@ -1,0 +1,68 @@
+//! What a session does beside the log: its user's membership is looked up on this node, and the frame goes to every node.
+
+use chat::command::{Command, Outcome, UserCommand};
+use chat::errors::ErrorCode;
+use chat::ids::ConversationId;
+use chat::limits;
+use chat::state::query;
+use chat::state::record::Privacy;
+use chat::wire::ServerFrame;
+use cluster::ProposeError;
+
+use super::core::aside::{AsideAsk, AsideDone};
+use super::encode;
+use super::reads::{Reader, blocking, internal};
+use crate::auth::Identity;
+
+/// What is answered by `aside_done`.
+pub(super) async fn done(reader: Reader, ask: AsideAsk) -> Result<AsideDone, ErrorCode> {
+    let Identity { app, user } = reader.who.clone();
+    match ask {
+        AsideAsk::Typing(conversation) => {
+            let members = members(&reader, &conversation).await?;
+            if members > limits::TYPING_GROUP_MEMBERS {
+                return Err(ErrorCode::LimitReached);
+            }
+            let frame = ServerFrame::Typing { conversation: conversation.clone(), user: user.clone() };
+            reader.services.router.say_aside(app, conversation, Some(user), encode(&frame));
+            Ok(AsideDone::Said)
+        }
+        AsideAsk::Signal(conversation, body) => {
+            members(&reader, &conversation).await?;
+            let frame = ServerFrame::Signal { conversation: conversation.clone(), from: user, body };
+            reader.services.router.say_aside(app, conversation, None, encode(&frame));
+            Ok(AsideDone::Said)
+        }
+        AsideAsk::SetPrivacy(privacy) => set_privacy(&reader, privacy).await,
+        AsideAsk::Subscribe(_) | AsideAsk::Unsubscribe(_) | AsideAsk::Appear(_) => Ok(AsideDone::Said),
+    }
+}
+
+/// How many members the conversation has; the user must be one, as far as this node knows.
+async fn members(reader: &Reader, conversation: &ConversationId) -> Result<u64, ErrorCode> {
+    let view = reader.view(reader.shard(conversation))?;
+    let (Identity { app, user }, conversation) = (reader.who.clone(), conversation.clone());
+    blocking(move || {
+        let member = query::member(&view, &app, &conversation, &user).map_err(internal)?;
+        let found = query::conversation(&view, &app, &conversation).map_err(internal)?;
+        match (member, found) {
+            (Some(_), Some(found)) => Ok(found.members),
+            _ => Err(ErrorCode::NotAMember),
+        }
+    })
+    .await
+}
+
+async fn set_privacy(reader: &Reader, privacy: Privacy) -> Result<AsideDone, ErrorCode> {
+    let (cluster, Identity { app, user }) = (&reader.services.cluster, reader.who.clone());
+    let home = cluster.home_shard(&app, &user);
+    let command = Command::User { app, user, command: UserCommand::SetPrivacy { privacy } };
+    match cluster.submit(home, command).await.map(|proposed| proposed.outcome) {
+        Ok(Outcome::Applied { .. }) => Ok(AsideDone::Privacy(privacy)),
+        Ok(Outcome::Rejected(code)) => Err(code),
+        Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
+        Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable) => Err(ErrorCode::Unavailable),
+        Err(ProposeError::Unknown) => Err(ErrorCode::OutcomeUnknown),
+        Err(ProposeError::Storage) => Err(ErrorCode::Internal),
+    }
+}
