@@ -103,6 +103,8 @@ catalogue! {
     OutcomeUnknown = 1503, "outcome_unknown", true, Unknown;
     /// A fault of the service.
     Internal = 1504, "internal", true, Unknown;
+    /// The cluster's feature level does not allow it yet: an operator switches it on.
+    NotSwitchedOn = 1505, "not_switched_on", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

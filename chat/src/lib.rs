@@ -5,6 +5,7 @@
 //! - [`parse`], [`render`]: from a client's text to a request, and from committed events to frames.
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
+//! - [`level`]: feature levels: which of the commands a cluster's log may hold.
 //! - [`retention`]: how long messages are kept.
 //! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
@@ -14,6 +15,7 @@ pub mod command;
 pub mod errors;
 pub mod event;
 pub mod ids;
+pub mod level;
 pub mod limits;
 pub mod parse;
 pub mod render;

@@ -105,6 +105,7 @@ impl Stage {
             joined: false,
             housekeeping: Housekeeping::default(),
             versions: Versions::default(),
+            level: chat::level::NEWEST,
             shards: SHARDS,
             listen: self.peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: PeerTls {

@@ -180,6 +180,10 @@ pub(crate) fn not_proposed(error: ProposeError) -> Refused {
         ProposeError::NotLeader { .. } | ProposeError::Unavailable => ErrorCode::Unavailable,
         ProposeError::Unknown => ErrorCode::OutcomeUnknown,
         ProposeError::Storage => ErrorCode::Internal,
+        ProposeError::NotSwitchedOn { .. } => {
+            let what = format!("{error} in this cluster: campanile cluster upgrade does that");
+            return Refused::new(ErrorCode::NotSwitchedOn, what);
+        }
     };
     Refused::new(code, error.to_string())
 }

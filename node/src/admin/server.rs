@@ -236,7 +236,7 @@ fn problem(status: StatusCode, code: u16, name: &str, message: &str) -> HttpResp
 fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::MalformedFrame | ErrorCode::InvalidField => StatusCode::BAD_REQUEST,
-        ErrorCode::AccountExists | ErrorCode::IdConflict => StatusCode::CONFLICT,
+        ErrorCode::AccountExists | ErrorCode::IdConflict | ErrorCode::NotSwitchedOn => StatusCode::CONFLICT,
         ErrorCode::UserNotFound => StatusCode::NOT_FOUND,
         ErrorCode::BadCredentials | ErrorCode::TokenExpired | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::LimitReached | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,

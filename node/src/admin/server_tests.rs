@@ -25,6 +25,8 @@ impl Backend for Fixed {
             cluster: ClusterStatus {
                 cluster: "c".into(),
                 node: 7,
+                level: 2,
+                supported: 2,
                 peers: Vec::new(),
                 shards: Vec::new(),
                 scrub: ScrubProgress::default(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat::ids::{NodeId, ShardId};
-use cluster::{Integrity, Room, ShardDigest};
+use cluster::{ClusterStatus, Integrity, Room, ShardDigest};
 use serde::Serialize;
 
 use super::args::{NodesArgs, StatusArgs};
@@ -133,8 +133,12 @@ fn report(answers: &[Answer]) -> String {
     if let Some((_, first)) = known.first() {
         let cluster = &first.cluster;
         parts.push(format!(
-            "cluster {}, as node {} sees it (campanile {})",
-            cluster.cluster, cluster.node, first.version
+            "cluster {}, as node {} sees it (campanile {}), feature level {}{}",
+            cluster.cluster,
+            cluster.node,
+            first.version,
+            cluster.level,
+            upgrade(cluster)
         ));
         parts.push(nodes(answers, first));
         parts.push(shards(&known));
@@ -144,6 +148,14 @@ fn report(answers: &[Answer]) -> String {
         parts.push(digests(&known));
     }
     parts.join("\n\n")
+}
+
+/// What all nodes support beyond what is switched on.
+fn upgrade(cluster: &ClusterStatus) -> String {
+    if cluster.supported <= cluster.level {
+        return String::new();
+    }
+    format!("\nupgrade available, to feature level {}: run campanile cluster upgrade", cluster.supported)
 }
 
 fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {

@@ -14,7 +14,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, Timing, Versions};
+use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, StartError, Timing, Versions};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine, EngineOptions};
@@ -91,6 +91,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let epoch = tokio::select! {
         founded = founding::found(&node.cluster, &config) => founded?,
         () = node.cluster.expelled() => return removed(node, vec![admin]).await,
+        level = node.cluster.outgrown() => return outgrown(node, vec![admin], level).await,
         () = stop_signal() => return stop(node, vec![admin]).await,
     };
     let services = Arc::new(Services {
@@ -108,10 +109,12 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
+    tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
     tokio::select! {
         () = stop_signal() => stop(node, vec![clients, admin]).await,
         () = leave(&node) => removed(node, vec![clients, admin]).await,
+        level = node.cluster.outgrown() => outgrown(node, vec![clients, admin], level).await,
     }
 }
 
@@ -133,6 +136,14 @@ async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()>
         "node {id} was removed from the cluster: its directory is of no use any more, and its id is never used again; \
          campanile cluster join-token and campanile node join make this machine another node"
     )
+}
+
+/// The cluster has switched on what this build does not know.
+async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<()> {
+    let (id, supports) = (node.cluster.node(), chat::level::NEWEST);
+    tracing::error!(event = "node_outgrown", node = id, supports, level, "this release is too old for the cluster");
+    stop(node, listeners).await?;
+    Err(StartError::Outgrown { node: id, supports, level }.into())
 }
 
 /// Opens what is stored, and begins to watch the disk that it is on.
@@ -189,6 +200,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             collect_every: config.retention.collect_every,
             log_keep_entries: config.retention.log_keep_entries,
         },
+        level: chat::level::NEWEST,
         versions: Versions::default(),
         engine: engine.clone(),
         scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },
