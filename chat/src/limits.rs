@@ -35,6 +35,8 @@ pub const TOKEN_LIFETIME_S: u64 = 24 * 3_600;
 pub const TOKEN_LEEWAY_S: u64 = 60;
 /// Bytes of a user agent in the security log, after escaping.
 pub const USER_AGENT_BYTES: usize = 512;
+/// Bytes of what an act of administration was about, in the security log, after escaping.
+pub const ACT_SUBJECT_BYTES: usize = 512;
 
 /// Members of one group.
 pub const GROUP_MEMBERS: usize = 10_000;

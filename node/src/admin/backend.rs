@@ -21,7 +21,7 @@ use super::server::{Backend, Refused};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
 use crate::room::RoomWatch;
-use crate::security::SecurityLog;
+use crate::security::{Administration, NotRecorded, SecurityLog};
 
 /// Everything is asked of the parts that own it; nothing is kept here.
 pub struct NodeBackend {
@@ -154,6 +154,10 @@ impl Backend for NodeBackend {
 
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
         Box::pin(retention::set(&self.cluster, change))
+    }
+
+    fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>> {
+        Box::pin(self.security.administration(administration))
     }
 
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {

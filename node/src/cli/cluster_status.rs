@@ -213,7 +213,7 @@ fn damage(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
     for (_, status) in known {
         let node = status.cluster.node;
         for shard in &status.cluster.shards {
-            let Integrity { found, repaired, pending, quarantined, last, stuck } = &shard.integrity;
+            let Integrity { found, repaired, dropped, pending, quarantined, last, stuck } = &shard.integrity;
             if *found == 0 {
                 continue;
             }
@@ -223,10 +223,15 @@ fn damage(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
                 (false, 0) => String::new(),
                 (false, pending) => format!(", {pending} being repaired"),
             };
+            let removed = match dropped {
+                0 => String::new(),
+                dropped => format!(", {dropped} removed that nobody needed"),
+            };
             let last = last.as_ref().map_or_else(String::new, |last| format!("; last: {last}"));
             let stuck = stuck.as_ref().map_or_else(String::new, |why| format!("; not repaired yet: {why}"));
-            lines
-                .push(format!("DAMAGE on node {node}, {name}: {found} found, {repaired} repaired{state}{last}{stuck}"));
+            lines.push(format!(
+                "DAMAGE on node {node}, {name}: {found} found, {repaired} repaired{removed}{state}{last}{stuck}"
+            ));
         }
         let scrub = &status.cluster.scrub;
         if scrub.began_ms > 0 {

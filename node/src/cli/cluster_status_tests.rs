@@ -101,6 +101,7 @@ fn damage_and_scrubs_are_shown_once_there_are_any() {
     status.cluster.shards[1].integrity = Integrity {
         found: 3,
         repaired: 2,
+        dropped: 0,
         pending: 1,
         quarantined: false,
         last: Some("corrupt log record 4 of shard 1".to_owned()),

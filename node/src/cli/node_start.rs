@@ -45,7 +45,11 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
         };
         let causes = error.chain().skip(1).map(ToString::to_string);
         let next = if is_damaged(&error) {
-            "what this node promised the others is lost: replace it, as docs/OPERATIONS.md says under \"Damaged records\"".to_owned()
+            format!(
+                "after a bad read, {again}; else what this node promised the others is lost, replace it: campanile node \
+                 remove {node} --config FILE of another node, then campanile cluster join-token and node join \
+                 (docs/OPERATIONS.md, \"Damaged records\")"
+            )
         } else if is_outgrown(&error) {
             format!("install the release that the other nodes run (campanile --version), then {again}")
         } else {

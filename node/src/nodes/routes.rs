@@ -1,13 +1,13 @@
 //! The admin listener's resources for nodes and placement.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, middleware, web};
 use chat::errors::ErrorCode;
 use chat::ids::NodeId;
 use serde_json::json;
 
 use super::NodesDesk;
 use super::api::{Join, NewJoinToken, Place, Raise, Rebalance};
-use crate::admin::{Refused, answer};
+use crate::admin::{Refused, answer, recorded};
 
 type Desk = web::Data<NodesDesk>;
 
@@ -25,7 +25,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 
 /// Behind a join token's secret alone.
 pub(crate) fn join_route(config: &mut web::ServiceConfig) {
-    config.route("/v1/join", web::post().to(join));
+    let join = web::resource("/v1/join").wrap(middleware::from_fn(recorded)).route(web::post().to(join));
+    config.service(join);
 }
 
 async fn join_token(desk: Desk, wanted: web::Json<NewJoinToken>) -> HttpResponse {

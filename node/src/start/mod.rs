@@ -3,6 +3,7 @@
 mod compacted;
 pub(crate) mod disk;
 mod founding;
+mod standing;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::router::{Desk, Router};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
+use standing::Standing;
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -78,7 +80,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         .await
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
-    tokio::spawn(watch_replicas(cluster.clone()));
+    tokio::spawn(watch_replicas(cluster.clone(), security.clone()));
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
@@ -243,11 +245,16 @@ fn say_ready(config: &NodeConfig) {
     tracing::info!(event = "node_ready", node, %client, %admin, "serving");
 }
 
-/// A replica whose consensus has ended cannot be revived inside the process.
-async fn watch_replicas(cluster: Cluster) {
+/// Notes who comes and goes. A replica whose consensus has ended cannot be revived inside the process.
+async fn watch_replicas(cluster: Cluster, security: SecurityLog) {
+    let mut standing = Standing::default();
     loop {
         tokio::time::sleep(WATCH).await;
-        if let Some(failed) = cluster.status().shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
+        let status = cluster.status();
+        for (node, state) in standing.look(&status.peers) {
+            security.membership(node, state);
+        }
+        if let Some(failed) = status.shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
             let (shard, why) = failed;
             tracing::error!(event = "replica_failed", %shard, why, "a replica cannot go on: ending");
             std::process::exit(i32::from(Exit::Replica as u8));
