@@ -84,6 +84,14 @@ pub enum ClusterCommand {
     Rebalance { wanted: bool, replicas: u8 },
     /// First entry of a cluster that was made from a backup: what the settings say from now on.
     Restored { cluster: String, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
+    /// First entry of the life of a cluster that begins at a later feature level than the first.
+    FoundAt { cluster: String, shards: u16, stream_epoch: u32, nodes: Vec<(NodeId, String)>, level: u16 },
+    /// Which release a node runs, and the highest feature level that it supports.
+    DescribeBuild { node: NodeId, level: u16, version: String },
+    /// Switches a feature level on, for good: every node that is not gone must have said that it supports it.
+    SetLevel { level: u16 },
+    /// Feature level 2: no join token lets anybody in any more.
+    WithdrawJoinTokens,
 }
 
 /// What a node says of itself to the others.
@@ -252,12 +260,15 @@ impl Command {
         let users = |users: &[UserId]| users.iter().map(|user| user.as_str().len() + 4).sum::<usize>();
         IDS + match self {
             Self::Cluster(
-                ClusterCommand::Found { cluster, nodes, .. } | ClusterCommand::Restored { cluster, nodes, .. },
+                ClusterCommand::Found { cluster, nodes, .. }
+                | ClusterCommand::FoundAt { cluster, nodes, .. }
+                | ClusterCommand::Restored { cluster, nodes, .. },
             ) => cluster.len() + nodes.iter().map(|(_, address)| address.len() + 16).sum::<usize>(),
             Self::Cluster(ClusterCommand::RegisterApp { token_public_key_pem, .. }) => token_public_key_pem.len(),
             Self::Cluster(ClusterCommand::JoinNode { facts, .. } | ClusterCommand::DescribeNode { facts, .. }) => {
                 facts.bytes()
             }
+            Self::Cluster(ClusterCommand::DescribeBuild { version, .. }) => version.len() + 16,
             Self::Cluster(ClusterCommand::Place { voters, .. }) => voters.len() * 16,
             Self::Cluster(_) => 64,
             Self::User { command, .. } => match command {

@@ -117,6 +117,8 @@ catalogue! {
     // 12xx, later ones
     /// The token was issued before the user's logins were revoked.
     LoginRevoked = 1206, "login_revoked", false, None;
+    /// The cluster's feature level does not allow it yet: an operator switches it on.
+    NotSwitchedOn = 1505, "not_switched_on", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

@@ -6,6 +6,7 @@
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
 //! - [`group`]: what groups are like and who may do what in them.
+//! - [`level`]: feature levels: which of the commands a cluster's log may hold.
 //! - [`retention`]: how long messages are kept.
 //! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
@@ -16,6 +17,7 @@ pub mod errors;
 pub mod event;
 pub mod group;
 pub mod ids;
+pub mod level;
 pub mod limits;
 pub mod parse;
 pub mod render;

@@ -35,6 +35,8 @@ pub const TOKEN_LIFETIME_S: u64 = 24 * 3_600;
 pub const TOKEN_LEEWAY_S: u64 = 60;
 /// Bytes of a user agent in the security log, after escaping.
 pub const USER_AGENT_BYTES: usize = 512;
+/// Bytes of what an act of administration was about, in the security log, after escaping.
+pub const ACT_SUBJECT_BYTES: usize = 512;
 
 /// Members of one group, and of a community or a channel.
 pub const GROUP_MEMBERS: usize = 10_000;
@@ -191,6 +193,8 @@ pub const REPLICAS_DEFAULT: u8 = 3;
 pub const META_REPLICAS: u8 = 5;
 /// Bytes of what a node says of itself.
 pub const NODE_FACTS_BYTES: usize = 1024;
+/// Bytes of the release that a node names as its own.
+pub const VERSION_BYTES: usize = 64;
 /// Join tokens that wait to be used, and how long one is valid at most, in milliseconds (7 days).
 pub const JOIN_TOKENS: usize = 64;
 pub const JOIN_TOKEN_LIFETIME_MS: u64 = 7 * 24 * 3_600 * 1_000;

@@ -24,9 +24,9 @@ use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, Ban, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor, FloorMark, IndexPage,
-    InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, MutedLeaver,
-    Nickname, Node, NodeState, OutboxHead, Placement, Privacy, Roster, Slot,
+    Account, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor,
+    FloorMark, IndexPage, InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder,
+    Member, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Placement, Privacy, Roster, Slot,
 };
 use chat::wire::Audience;
 use serde::Serialize;
@@ -214,6 +214,8 @@ fn records_of_the_metadata_group() {
     }
     state("placement", Placement { voters: vec![3, 1, 300] });
     state("join_token", JoinToken { expires_ms: TIME_MS, uses: 2 });
+    state("level", ClusterLevel { level: 300, since_ms: TIME_MS });
+    state("build", Build { level: 300, version: "0.2.0".into() });
 }
 
 fn facts() -> NodeFacts {
@@ -299,6 +301,15 @@ fn later_commands() {
     ];
     let commands = commands.into_iter().map(Command::Cluster).collect();
     golden(Kind::Entry, "entry_nodes", &EntryBatch { time_ms: TIME_MS, commands });
+    let (cluster, version, level) = ("3f0c7c1e".to_owned(), "0.2.0".to_owned(), 300);
+    let commands = [
+        ClusterCommand::FoundAt { cluster, shards: 16, stream_epoch: 1, nodes: vec![(1, "one".to_owned())], level },
+        ClusterCommand::DescribeBuild { node: 300, level, version },
+        ClusterCommand::SetLevel { level },
+        ClusterCommand::WithdrawJoinTokens,
+    ];
+    let commands = commands.map(Command::Cluster).to_vec();
+    golden(Kind::Entry, "entry_level", &EntryBatch { time_ms: TIME_MS, commands });
     let conversation = private();
     let place = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     let retention = Retention { max_age_ms: Some(86_400_000), max_count: Some(10_000) };
@@ -327,6 +338,7 @@ fn outcomes() {
     let mut outcomes = vec![Outcome::Applied { seq: 300, duplicate: true }];
     outcomes.extend(ErrorCode::ALL[..25].iter().map(|code| Outcome::Rejected(*code)));
     golden(Kind::Peer, "outcomes", &outcomes);
+    golden(Kind::Peer, "outcome_not_switched_on", &Outcome::Rejected(ErrorCode::NotSwitchedOn));
 }
 
 /// Every key and value that a short history leaves behind, as hexadecimal text. Replicas of different builds apply the

@@ -157,6 +157,8 @@ impl From<ProposeError> for Failure {
         match error {
             ProposeError::NotLeader { leader } => Self::NotLeader { leader },
             ProposeError::Overloaded => Self::Overloaded,
+            // Whoever asked has heard of the level, this node is about to.
+            ProposeError::NotSwitchedOn { .. } => Self::Unavailable,
             ProposeError::Unavailable | ProposeError::Storage => Self::Unavailable,
             ProposeError::Unknown => Self::Unknown,
         }

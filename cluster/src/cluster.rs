@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::consensus::state_machine::ShardView;
 use crate::leave::Leaving;
+use crate::level::{self, Level};
 use crate::peer::PEER_TIMEOUT;
 use crate::peer::lane::{CallError, Lane};
 use crate::peer::message::{Failure, Request, Response};
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) reach: Reach,
     pub(crate) scrub: Scrub,
     pub(crate) room: Gauge,
+    pub(crate) level: Arc<Level>,
 }
 
 /// A handle on this node's part of the cluster. Cheap to clone.
@@ -293,12 +295,15 @@ async fn start(
     service: Arc<dyn PeerService>,
 ) -> Result<Arc<Inner>, StartError> {
     check(&options)?;
+    level::check(&options.engine, options.node, options.level)?;
     let (client_tls, server_tls) = options.tls.configs()?;
     let listener =
         server::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
     let expelled = Arc::new(watch::channel(false).0);
     let (cluster, versions) = (options.cluster.clone(), options.versions);
-    let lanes = Arc::new(Lanes::new(cluster, options.node, versions, client_tls, expelled.clone()));
+    let level = Arc::new(Level::new(options.level));
+    let lanes = Lanes::new(cluster, options.node, versions, level.clone(), client_tls, expelled.clone());
+    let lanes = Arc::new(lanes);
     let table = Table::configured(&options.members);
     lanes.follow(&table);
     let founders: BTreeSet<NodeId> = table.ids().collect();
@@ -311,6 +316,7 @@ async fn start(
             timing: options.timing,
             engine: &options.engine,
             lanes: lanes.clone(),
+            level: level.clone(),
             feed: feed.clone(),
         });
         replicas.push(replica.await?);
@@ -332,13 +338,18 @@ async fn start(
         reach: Reach::default(),
         scrub: Scrub::default(),
         room: Gauge::default(),
+        level: level.clone(),
     });
     inner.read_table();
     if *inner.expelled.borrow() {
         return Err(StartError::Removed { node: options.node });
     }
+    if let Some(needed) = level.outgrown() {
+        return Err(StartError::Outgrown { node: options.node, supports: options.level, level: needed });
+    }
     let accept = ServerOptions {
         versions,
+        level,
         cluster: options.cluster,
         node: options.node,
         members: inner.table.clone(),
@@ -391,6 +402,8 @@ impl Inner {
     }
 
     pub(crate) async fn submit(&self, shard: ShardId, command: Command) -> Result<Proposed, ProposeError> {
+        // Before a leader is asked that may not even be able to read it.
+        self.level.gate(&command)?;
         let started = Instant::now();
         let repeatable = command.repeatable();
         let mut last = ProposeError::Unavailable;

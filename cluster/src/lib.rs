@@ -16,6 +16,7 @@ mod failover;
 mod heartbeat;
 mod housekeeping;
 mod leave;
+mod level;
 mod outbox;
 mod peer;
 mod placement;
@@ -97,6 +98,8 @@ pub struct ClusterOptions {
     pub tls: PeerTls,
     pub timing: Timing,
     pub housekeeping: Housekeeping,
+    /// The highest feature level ([`chat::level`]) that this node supports: what its build does.
+    pub level: u16,
     /// Of the peer protocol; the default is what this build speaks.
     pub versions: Versions,
     pub engine: Engine,
@@ -125,6 +128,11 @@ pub trait PeerService: Send + Sync + 'static {
 pub enum StartError {
     #[error("node {node} was removed from the cluster: its id is never used again")]
     Removed { node: NodeId },
+    #[error(
+        "node {node} supports feature level {supports}, the cluster is at {level}: install the release that the other \
+         nodes run, and start it again"
+    )]
+    Outgrown { node: NodeId, supports: u16, level: u16 },
     #[error("node {node} is not in the list of members")]
     NotAMember { node: NodeId },
     #[error("{shards} shards, 1 to {max} are allowed", max = chat::limits::SHARDS_MAX)]

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::admission::{Core as Admission, Gate};
+use crate::level::Level;
 
 /// Between two attempts to write while the leader's lease has run out.
 const LEASE_PAUSE: Duration = Duration::from_millis(5);
@@ -44,6 +45,9 @@ pub enum ProposeError {
     /// It may or may not have happened.
     #[error("the outcome is not known")]
     Unknown,
+    /// Nothing happened: the cluster's log may not hold the command before its feature level is switched on.
+    #[error("feature level {level} is not switched on")]
+    NotSwitchedOn { level: u16 },
     /// This replica cannot go on.
     #[error("the replica has failed")]
     Storage,
@@ -115,14 +119,15 @@ pub(crate) struct Proposer {
     fence: Arc<AtomicU64>,
     /// Whether new messages are taken; asked by who has them, before they cost anything.
     pub(crate) gate: Arc<Gate>,
+    level: Arc<Level>,
 }
 
 impl Proposer {
-    pub(crate) fn start(shard: ShardId, log: impl EntryLog) -> Self {
+    pub(crate) fn start(shard: ShardId, log: impl EntryLog, level: Arc<Level>) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSER_QUEUE);
         let (fence, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Gate::default()));
         tokio::spawn(run(shard, log, waiting, fence.clone(), gate.clone()));
-        Self { queue, fence, gate }
+        Self { queue, fence, gate, level }
     }
 
     /// The one that holds now.
@@ -144,6 +149,7 @@ impl Proposer {
         command: Command,
         reply: ProposeReply,
     ) -> Result<(), ProposeError> {
+        self.level.gate(&command)?;
         let pending = Pending { since: Instant::now(), command, fence, reply: Reply(Some(reply)) };
         let refused = match self.queue.try_send(pending) {
             Ok(()) => return Ok(()),
@@ -315,7 +321,7 @@ mod tests {
             let script = Script::default();
             script.refusals.lock().extend(refusals);
             let (answer, answers) = mpsc::unbounded_channel();
-            Self { proposer: Proposer::start(SHARD, script.clone()), script, answer, answers }
+            Self { proposer: Proposer::start(SHARD, script.clone(), Arc::new(Level::new(1))), script, answer, answers }
         }
 
         fn propose(&self, number: u64, fence: Fence) {

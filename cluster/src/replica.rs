@@ -20,6 +20,7 @@ use crate::consensus::network::Network;
 use crate::consensus::serve::{Raft, Spool};
 use crate::consensus::state_machine::{Chores, ShardState, ShardView, Shared};
 use crate::consensus::types::{Proposal, Types, VoteRecord};
+use crate::level::Level;
 use crate::proposer::{EntryLog, ProposeError, Proposer, WriteRefused, Written};
 use crate::repair::{Health, LogRepair, Source};
 use crate::roster::Lanes;
@@ -71,6 +72,7 @@ pub(crate) struct ReplicaOptions<'a> {
     pub(crate) timing: Timing,
     pub(crate) engine: &'a Engine,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) level: Arc<Level>,
     pub(crate) feed: Arc<dyn Feed>,
 }
 
@@ -148,7 +150,7 @@ impl Replica {
             }
         }
         health.peers(!options.lanes.is_empty());
-        let proposer = Proposer::start(shard, RaftLog(raft.clone()));
+        let proposer = Proposer::start(shard, RaftLog(raft.clone()), options.level);
         let promised_until = remembers.then(|| Instant::now() + options.timing.election_max);
         Ok(Self {
             shard,

@@ -96,6 +96,12 @@ impl RestoredShard {
 /// Reads of a state that no replica runs on.
 pub struct RestoredView(StateStore);
 
+impl RestoredView {
+    pub(crate) fn of(state: StateStore) -> Self {
+        Self(state)
+    }
+}
+
 impl View for RestoredView {
     type Error = StorageError;
 

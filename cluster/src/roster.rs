@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use chat::command::NodeFacts;
 use chat::ids::{NodeId, ShardId};
+use chat::level;
 use chat::limits::SHARDS_MAX;
 use chat::state::query;
-use chat::state::record::{NodeState, Roster};
+use chat::state::record::{Build, NodeState, Roster};
 use parking_lot::RwLock;
 use rustls::ClientConfig;
 use storage::StorageError;
@@ -18,6 +19,7 @@ use tokio::task::AbortHandle;
 use crate::Peer;
 use crate::cluster::Inner;
 use crate::consensus::state_machine::ShardView;
+use crate::level::Level;
 use crate::peer::hello::Versions;
 use crate::peer::lane::{Lane, LaneOptions};
 
@@ -43,6 +45,10 @@ pub(crate) struct Table {
     pub(crate) placements: BTreeMap<ShardId, Vec<NodeId>>,
     /// None before the cluster's founding.
     pub(crate) roster: Option<Roster>,
+    /// The feature level on record; 0 before the cluster's founding.
+    pub(crate) level: u16,
+    /// What each member runs, as far as it has said so.
+    pub(crate) builds: BTreeMap<NodeId, Build>,
 }
 
 impl Table {
@@ -78,6 +84,8 @@ impl Table {
             removed: gone.into_iter().map(|(id, _)| id).collect(),
             placements: query::placements(view, usize::from(SHARDS_MAX) + 1)?.into_iter().collect(),
             roster,
+            level: query::level(view)?,
+            builds: query::builds(view)?.into_iter().collect(),
         })
     }
 
@@ -91,6 +99,12 @@ impl Table {
 
     pub(crate) fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.id == node)
+    }
+
+    /// The highest feature level that every member has said that it supports.
+    pub(crate) fn supported(&self) -> u16 {
+        let said = |node| self.builds.get(&node).map_or(level::OLDEST, |build| build.level);
+        self.ids().map(said).min().unwrap_or(level::OLDEST)
     }
 
     /// Why the node is no peer, if it is none.
@@ -114,6 +128,7 @@ pub(crate) struct Lanes {
     cluster: String,
     node: NodeId,
     versions: Versions,
+    level: Arc<Level>,
     tls: Arc<ClientConfig>,
     /// Told when a peer says that this node was removed.
     expelled: Arc<tokio::sync::watch::Sender<bool>>,
@@ -138,10 +153,11 @@ impl Lanes {
         cluster: String,
         node: NodeId,
         versions: Versions,
+        level: Arc<Level>,
         tls: Arc<ClientConfig>,
         expelled: Arc<tokio::sync::watch::Sender<bool>>,
     ) -> Self {
-        Self { cluster, node, versions, tls, expelled, to: RwLock::default() }
+        Self { cluster, node, versions, level, tls, expelled, to: RwLock::default() }
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<Lane> {
@@ -168,6 +184,7 @@ impl Lanes {
             to.entry(member.id).or_insert_with(|| {
                 let lane = Lane::start(LaneOptions {
                     versions: self.versions,
+                    level: self.level.clone(),
                     cluster: self.cluster.clone(),
                     node: self.node,
                     peer: member.id,
@@ -206,6 +223,7 @@ impl Inner {
         let Some(meta) = self.replica(ShardId::META) else { return };
         match Table::read(&meta.view(), &self.configured) {
             Ok(table) => {
+                self.level.raise(table.level);
                 let mut present = self.table.write();
                 if **present != table {
                     *present = Arc::new(table);
@@ -269,7 +287,7 @@ impl Lanes {
             .expect("the provider has them")
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        Self::new(String::new(), 1, Versions::default(), Arc::new(tls), Arc::default())
+        Self::new(String::new(), 1, Versions::default(), Arc::new(Level::new(1)), Arc::new(tls), Arc::default())
     }
 }
 
@@ -283,6 +301,10 @@ mod tests {
         let table = Table::configured(&peers);
         assert_eq!(table.ids().collect::<Vec<_>>(), [1, 2]);
         assert_eq!((table.stranger(1), table.stranger(3)), (None, Some(Stranger::Unknown)));
+        assert_eq!(table.supported(), level::OLDEST, "they have said nothing");
+        let build = |level| Build { level, version: String::new() };
+        let said = |first, second| Table { builds: [(1, build(first)), (2, build(second))].into(), ..table.clone() };
+        assert_eq!((said(3, 2).supported(), said(2, 4).supported()), (2, 2));
         let gone = Table { removed: BTreeSet::from([4]), ..table };
         assert_eq!(gone.stranger(4), Some(Stranger::Removed));
     }

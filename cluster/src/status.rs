@@ -1,6 +1,7 @@
 //! What an operator can see of the cluster from one node.
 
 use chat::ids::{NodeId, ShardId};
+use chat::level;
 use chat::state::record::NodeState;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,11 @@ use crate::scrub::ScrubProgress;
 pub struct ClusterStatus {
     pub cluster: String,
     pub node: NodeId,
+    /// The feature level that is switched on, and the highest that every member has said that it supports.
+    #[serde(default = "oldest")]
+    pub level: u16,
+    #[serde(default = "oldest")]
+    pub supported: u16,
     pub peers: Vec<PeerStatus>,
     pub shards: Vec<ShardStatus>,
     #[serde(default)]
@@ -46,6 +52,9 @@ pub struct PeerStatus {
     pub version: Option<u16>,
     #[serde(default)]
     pub release: Option<String>,
+    /// The highest feature level that it supports, if it has said so.
+    #[serde(default)]
+    pub supports: Option<u16>,
     /// Why the two did not understand each other, if so.
     #[serde(default)]
     pub refused: Option<String>,
@@ -95,6 +104,7 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
     let table = inner.table();
     let peer = |member: &Member| {
         let heard = inner.lane(member.id).map(|lane| lane.heard()).unwrap_or_default();
+        let build = table.builds.get(&member.id);
         PeerStatus {
             node: member.id,
             address: member.addresses.first().map_or_else(|| member.facts.peer.clone(), ToString::to_string),
@@ -105,17 +115,24 @@ pub(crate) fn of(inner: &Inner) -> ClusterStatus {
             client: member.facts.client.clone(),
             admin: member.facts.admin.clone(),
             version: heard.version,
-            release: heard.release,
+            supports: build.map(|build| build.level),
+            release: heard.release.or_else(|| build.map(|build| build.version.clone())),
             refused: heard.refused,
         }
     };
     ClusterStatus {
         cluster: inner.cluster.clone(),
         node: inner.node,
+        level: inner.level.on(),
+        supported: table.supported(),
         peers: table.members.iter().map(peer).collect(),
         shards: inner.replicas.iter().map(|replica| shard(inner, replica)).collect(),
         scrub: inner.scrub.progress(),
     }
+}
+
+fn oldest() -> u16 {
+    level::OLDEST
 }
 
 fn state(state: NodeState) -> &'static str {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chat::command::{Command, ConversationCommand, UserCommand};
+use chat::command::{Command, ConversationCommand, RetentionCommand, UserCommand};
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
+use chat::retention::Retention;
 use chat::state::View;
 use cluster::{
     Cluster, ClusterOptions, Feed, Housekeeping, Integrity, Peer, PeerService, PeerTls, Scrubbing, ShardStatus,
@@ -54,10 +55,16 @@ struct Stage {
     peers: Vec<Peer>,
     nodes: Vec<Node>,
     sent: u128,
+    /// Of the nodes that are never damaged; the damaged one removes nothing by itself.
+    housekeeping: Housekeeping,
 }
 
 impl Stage {
     async fn start() -> Self {
+        Self::with(Housekeeping::default()).await
+    }
+
+    async fn with(housekeeping: Housekeeping) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -66,7 +73,7 @@ impl Stage {
         let peers = listeners.iter().zip(1..).map(|(listener, id)| Peer { id, address: address(listener) }).collect();
         drop(listeners);
         let dir = tempfile::tempdir().unwrap();
-        let mut stage = Self { dir, issuer, peers, nodes: Vec::new(), sent: 0 };
+        let mut stage = Self { dir, issuer, peers, nodes: Vec::new(), sent: 0, housekeeping };
         for node in 1..=3 {
             Engine::create(&stage.engine_options(node)).unwrap();
             let node = stage.open(node).await.unwrap();
@@ -103,8 +110,12 @@ impl Stage {
             cluster: CLUSTER.to_owned(),
             members: self.peers.clone(),
             joined: false,
-            housekeeping: Housekeeping::default(),
+            housekeeping: match node {
+                DAMAGED => Housekeeping { collect_every: DEADLINE * 1_000, ..self.housekeeping },
+                _ => self.housekeeping,
+            },
             versions: Versions::default(),
+            level: chat::level::NEWEST,
             shards: SHARDS,
             listen: self.peers.iter().find(|peer| peer.id == node).unwrap().address,
             tls: PeerTls {
@@ -397,5 +408,41 @@ async fn a_state_that_differs_is_quarantined_and_rebuilt_from_one_that_most_have
     assert_eq!((status.integrity.found, status.integrity.repaired), (1, 1));
     stage.send(5).await;
     stage.scrubbed_and_equal("a state that differed").await;
+    stage.stop().await;
+}
+
+/// Retention deleted what was in them, the others removed theirs: nobody can give them back, and nobody needs to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_that_nobody_needs_any_more_is_removed() {
+    let often = Duration::from_millis(100);
+    let housekeeping =
+        Housekeeping { sweep_every: often, purge_every: often, collect_every: often, ..Housekeeping::default() };
+    let mut stage = Stage::with(housekeeping).await;
+    stage.send(200).await;
+    let retention = Some(Retention { max_age_ms: None, max_count: Some(20) });
+    let keep = RetentionCommand::SetConversation { app: app(), conversation: conversation(), retention };
+    stage.nodes[0].cluster.submit(SHARD, Command::Retention(keep)).await.unwrap();
+    // Only what is let go of is removed, a good piece at a time.
+    stage.send(200).await;
+    let first = |node: usize| stage.nodes[node].engine.log(SHARD).unwrap().first_stored().unwrap();
+    until("the others have removed theirs", || [0, 1].into_iter().all(|node| first(node) > Some(100))).await;
+    until("the third has let go of them", || stage.status().purged > 100).await;
+    assert!(first(2) < Some(10), "it removes nothing by itself");
+
+    stage.stop_damaged().await;
+    let indexes = 20..60u64;
+    let among = |record: &StoredRecord| record.key.parse().is_ok_and(|index| indexes.contains(&index));
+    let flipped = stage.flip(|record| is("log", "")(record) && among(record)).len() as u64;
+    assert_eq!(flipped, 40);
+    // And one that is needed.
+    let kept = stage.nodes[0].engine.log(SHARD).unwrap().bounds().last.unwrap().index.to_string();
+    stage.flip(|record| is("log", "")(record) && record.key == kept);
+    stage.start_damaged().await;
+    stage.send(5).await;
+    stage.scrubbed_and_equal("needless records").await;
+    let integrity = stage.integrity();
+    assert_eq!((integrity.dropped, integrity.found - integrity.repaired, integrity.stuck), (flipped, flipped, None));
+    let log = stage.nodes[2].engine.log(SHARD).unwrap();
+    assert!(indexes.clone().all(|index| log.get(index).unwrap().is_none()));
     stage.stop().await;
 }

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chat::command::{ClusterCommand, Command, ConversationCommand, NodeFacts, Outcome, UserCommand};
+use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Committed, SealedBody};
 use chat::ids::{AppId, ClientMsgId, ConversationId, NodeId, ShardId, UserId, peer_name};
 use cluster::{
-    Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, Scrubbing, ShardStatus, Timing, Versions,
+    Cluster, ClusterOptions, Feed, Housekeeping, Peer, PeerService, PeerTls, ProposeError, Scrubbing, ShardStatus,
+    StartError, Timing, Versions,
 };
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -92,6 +94,8 @@ enum Kind {
     Founder,
     Joiner,
     Speaking(Versions),
+    /// Of a build that supports feature levels up to this one.
+    Supporting(u16),
 }
 
 struct Node {
@@ -133,6 +137,17 @@ impl Node {
         timing: Timing,
         kind: Kind,
     ) -> Self {
+        Self::try_begin(dir, authority, peers, node, timing, kind).await.unwrap()
+    }
+
+    async fn try_begin(
+        dir: &Path,
+        authority: &Authority,
+        peers: &[Peer],
+        node: NodeId,
+        timing: Timing,
+        kind: Kind,
+    ) -> Result<Self, StartError> {
         if !dir.join(format!("node-{node}")).exists() {
             Engine::create(&engine_options(dir, node)).unwrap();
         }
@@ -149,12 +164,18 @@ impl Node {
             timing,
             housekeeping: Housekeeping::default(),
             versions: if let Kind::Speaking(versions) = kind { versions } else { Versions::default() },
+            level: if let Kind::Supporting(level) = kind { level } else { chat::level::NEWEST },
             engine: engine.clone(),
             scrub: Scrubbing::default(),
         };
         let notes = Arc::new(Notes::default());
-        let cluster = Cluster::start(options, heard.clone(), notes.clone()).await.unwrap();
-        Self { cluster, engine, heard, notes }
+        match Cluster::start(options, heard.clone(), notes.clone()).await {
+            Ok(cluster) => Ok(Self { cluster, engine, heard, notes }),
+            Err(error) => {
+                tokio::task::spawn_blocking(move || engine.close()).await.unwrap();
+                Err(error)
+            }
+        }
     }
 
     async fn stop(self) {
@@ -509,4 +530,67 @@ async fn nodes_of_two_releases_speak_what_both_know_or_say_who_is_to_be_upgraded
     assert!(!seen(&old, 2).connected && !seen(&newer, 1).connected);
     old.stop().await;
     newer.stop().await;
+}
+
+/// One of three nodes runs an earlier release: the level waits for it, and once it is on there is no way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feature_level_waits_for_every_release_and_lets_none_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, peers) = (Authority::new(), free_peers(3));
+    let start =
+        |node, level| Node::try_begin(dir.path(), &authority, &peers, node, Timing::default(), Kind::Supporting(level));
+    let mut nodes = Vec::new();
+    for (node, level) in [(1, 2), (2, 2), (3, 1)] {
+        nodes.push(start(node, level).await.unwrap());
+    }
+    until("leaders", || leaders_known(&nodes.iter().collect::<Vec<_>>())).await;
+    let founders = peers.iter().map(|peer| (peer.id, peer.address.to_string())).collect();
+    let found = ClusterCommand::Found { cluster: CLUSTER.to_owned(), shards: SHARDS, stream_epoch: 1, nodes: founders };
+    of_cluster(&nodes[0], found).await;
+    let describe = async |by: &Node, node, level| {
+        of_cluster(by, ClusterCommand::DescribeBuild { node, level, version: format!("0.{level}.0") }).await
+    };
+    for (node, level) in [(1, 2), (2, 2), (3, 1)] {
+        describe(&nodes[0], node, level).await;
+    }
+    let withdraw = async |by: &Node| {
+        let command = Command::Cluster(ClusterCommand::WithdrawJoinTokens);
+        by.cluster.submit(ShardId::META, command).await.map(|proposed| proposed.outcome)
+    };
+    for node in &nodes {
+        assert_eq!(withdraw(node).await, Err(ProposeError::NotSwitchedOn { level: 2 }));
+    }
+    let raise = ClusterCommand::SetLevel { level: 2 };
+    assert_eq!(of_cluster(&nodes[1], raise.clone()).await, Outcome::Rejected(ErrorCode::Forbidden));
+    assert_eq!(nodes[0].cluster.status().supported, 1);
+
+    // The third is upgraded, says so, and is gone when the level rises.
+    describe(&nodes[0], 3, 2).await;
+    nodes.pop().unwrap().stop().await;
+    assert_eq!(of_cluster(&nodes[0], raise.clone()).await, Outcome::Applied { seq: 0, duplicate: false });
+    until("both have heard", || nodes.iter().all(|node| node.cluster.level() == 2)).await;
+
+    // It comes back with the earlier release, and knows nothing of it: the others tell it.
+    let behind = start(3, 1).await.unwrap();
+    let outgrown = tokio::time::timeout(DEADLINE, behind.cluster.outgrown()).await;
+    assert_eq!(outgrown.unwrap(), 2);
+    let refused = || nodes[0].cluster.status().peers.into_iter().find_map(|peer| peer.refused);
+    until("it is refused", || refused().is_some()).await;
+    let why = refused().unwrap();
+    assert!(why.contains("supports feature level 1, the cluster is at 2; upgrade node 3"), "{why}");
+    behind.stop().await;
+
+    // With the later one it is one of them; then there is no way back at all.
+    nodes.push(start(3, 2).await.unwrap());
+    until("the third has heard", || nodes[2].cluster.level() == 2).await;
+    for node in &nodes {
+        assert!(matches!(withdraw(node).await, Ok(Outcome::Applied { .. })));
+    }
+    equal_digests(&nodes.iter().collect::<Vec<_>>()).await;
+    nodes.pop().unwrap().stop().await;
+    let refused = start(3, 1).await.err().unwrap();
+    assert!(matches!(refused, StartError::Outgrown { node: 3, supports: 1, level: 2 }), "{refused}");
+    for node in nodes {
+        node.stop().await;
+    }
 }

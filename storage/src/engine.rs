@@ -93,7 +93,7 @@ impl Engine {
             fs::remove_dir_all(&creating).map_err(io_error("removing", &creating))?;
         }
         create_database(&creating, options).map_err(write_failed)?;
-        Wal::create(dir).map_err(|error| wal_failed(dir, error))?;
+        Wal::create(dir).map_err(wal_failed)?;
         fs::rename(&creating, dir.join(DATABASE)).map_err(io_error("naming", &creating))?;
         identity::write(dir, &options.identity, &options.node_key)?;
         match dir.parent() {
@@ -123,7 +123,7 @@ impl Engine {
         let open = |path: &Path| Disk::open(path, options.cache_bytes, sealer.clone());
         let disk = open(&database).map_err(write_failed)?;
         check_identity_record(&disk, &options.identity).map_err(|what| corrupt(&database, what))?;
-        let wal = Wal::open(dir, &disk).map_err(|error| wal_failed(dir, error))?;
+        let wal = Wal::open(dir, &disk).map_err(wal_failed)?;
         recover::recover(&disk).map_err(|error| match error {
             RecoverError::Storage(error) => corrupt(&database, error.to_string()),
             RecoverError::Write(error) => write_failed(error),
@@ -321,10 +321,10 @@ fn compact_failed(place: &Path, source: compact::CompactError) -> OpenError {
     OpenError::Compact { place: place.into(), source: Box::new(source) }
 }
 
-fn wal_failed(dir: &Path, error: WalError) -> OpenError {
+fn wal_failed(error: WalError) -> OpenError {
     match error {
         WalError::Io(path, source) => io_error("opening", &path)(source),
-        WalError::Corrupt(what) => corrupt(dir, what),
+        WalError::Corrupt { place, what } => corrupt(&place, what),
         WalError::Write(error) => write_failed(error),
     }
 }

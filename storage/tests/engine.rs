@@ -339,7 +339,7 @@ fn a_write_ahead_log_that_was_emptied_or_removed_is_noticed() {
         std::fs::write(emptied.path().join(file), []).unwrap();
     }
     let error = Engine::open(options(emptied.path())).err().unwrap();
-    assert!(matches!(&error, OpenError::Corrupt { what, .. } if what.contains("is empty")), "{error}");
+    assert!(matches!(&error, OpenError::Corrupt { what, .. } if what.contains("neither holds one")), "{error}");
     for file in files {
         let removed = copy(dir.path());
         std::fs::remove_file(removed.path().join(file)).unwrap();

@@ -2,16 +2,20 @@
 
 use super::overlay::{Overlay, Step, require};
 use super::record::{App, ClusterSettings};
-use super::{View, done, key, nodes};
+use super::{View, done, key, level, nodes};
 use crate::command::{ClusterCommand, Outcome};
 use crate::errors::ErrorCode;
 use crate::ids::{AppId, NodeId};
+use crate::level::OLDEST;
 use crate::limits;
 
 pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand) -> Step<Outcome, V> {
     match command {
         ClusterCommand::Found { cluster, shards, stream_epoch, nodes } => {
-            found(work, cluster, *shards, *stream_epoch, nodes)
+            found(work, cluster, *shards, *stream_epoch, nodes, OLDEST)
+        }
+        ClusterCommand::FoundAt { cluster, shards, stream_epoch, nodes, level } => {
+            found(work, cluster, *shards, *stream_epoch, nodes, *level)
         }
         ClusterCommand::RegisterApp { app, token_public_key_pem } => register(work, app, token_public_key_pem),
         ClusterCommand::AddJoinToken { .. }
@@ -21,7 +25,10 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         | ClusterCommand::RemoveNode { .. }
         | ClusterCommand::ForgetNode { .. }
         | ClusterCommand::Place { .. }
-        | ClusterCommand::Rebalance { .. } => nodes::apply(work, command),
+        | ClusterCommand::Rebalance { .. }
+        | ClusterCommand::DescribeBuild { .. }
+        | ClusterCommand::SetLevel { .. }
+        | ClusterCommand::WithdrawJoinTokens => nodes::apply(work, command),
         ClusterCommand::Restored { cluster, stream_epoch, nodes } => restored(work, cluster, *stream_epoch, nodes),
     }
 }
@@ -52,7 +59,9 @@ fn found<V: View>(
     shards: u16,
     stream_epoch: u32,
     nodes: &[(NodeId, String)],
+    level: u16,
 ) -> Step<Outcome, V> {
+    require(level >= OLDEST, ErrorCode::InvalidField)?;
     require((1..=limits::SHARDS_MAX).contains(&shards), ErrorCode::InvalidField)?;
     require((1..=limits::NODES_MAX).contains(&nodes.len()), ErrorCode::InvalidField)?;
     let (cluster, nodes, founded_ms) = (cluster.to_owned(), nodes.to_vec(), work.time_ms);
@@ -63,6 +72,9 @@ fn found<V: View>(
         return Ok(done(true));
     }
     work.store(key::cluster_settings(), &wanted);
+    if level > OLDEST {
+        level::found(work, level);
+    }
     Ok(done(false))
 }
 

@@ -44,6 +44,8 @@ enum Space {
     Placement = 38,
     JoinToken = 39,
     AppRetention = 40,
+    Level = 41,
+    Build = 42,
 }
 
 /// Slots of one index page.
@@ -267,6 +269,18 @@ pub(crate) fn join_tokens() -> Bytes {
 
 pub(crate) fn join_token(secret: &[u8; 32]) -> Bytes {
     of_cluster(Space::JoinToken, secret)
+}
+
+pub(crate) fn level() -> Bytes {
+    of_cluster(Space::Level, b"")
+}
+
+pub(crate) fn builds() -> Bytes {
+    of_cluster(Space::Build, b"")
+}
+
+pub(crate) fn build(node: NodeId) -> Bytes {
+    of_cluster(Space::Build, &node.to_be_bytes())
 }
 
 /// A walk over one kind of key in all apps of a shard.

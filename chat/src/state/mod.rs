@@ -1,8 +1,9 @@
 //! The replicated state machine of a shard: pure and deterministic.
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
-//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`presence`], [`list`], [`group`],
-//! [`membership`], [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
+//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
+//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events
+//! their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -19,6 +20,7 @@ mod admission;
 mod cluster;
 mod group;
 mod key;
+mod level;
 mod list;
 mod membership;
 pub mod memory;
@@ -78,6 +80,7 @@ pub fn apply<V: View>(view: &V, log_index: u64, batch: &EntryBatch) -> Result<De
 }
 
 fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<Outcome, V> {
+    level::gate(work, command)?;
     match command {
         Command::Cluster(command) => cluster::apply(work, command),
         Command::User { app, user, command } => account::apply(work, app, user, command),

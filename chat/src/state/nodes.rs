@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{ClusterSettings, JoinToken, Node, NodeState, Placement, Record, Roster};
-use super::{View, done, key, made};
+use super::{View, done, key, level, made};
 use crate::command::{ClusterCommand, NodeFacts, Outcome};
 use crate::errors::ErrorCode;
 use crate::ids::{NodeId, ShardId};
@@ -19,9 +19,13 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         ClusterCommand::ForgetNode { node } => forget(work, *node),
         ClusterCommand::Place { shard, voters } => place(work, *shard, voters),
         ClusterCommand::Rebalance { wanted, replicas } => rebalance(work, *wanted, *replicas),
-        ClusterCommand::Found { .. } | ClusterCommand::RegisterApp { .. } | ClusterCommand::Restored { .. } => {
-            Err(Stop::Rejected(ErrorCode::Internal))
-        }
+        ClusterCommand::DescribeBuild { node, level, version } => level::describe(work, *node, *level, version),
+        ClusterCommand::SetLevel { level } => level::set(work, *level),
+        ClusterCommand::WithdrawJoinTokens => withdraw_tokens(work),
+        ClusterCommand::Found { .. }
+        | ClusterCommand::FoundAt { .. }
+        | ClusterCommand::RegisterApp { .. }
+        | ClusterCommand::Restored { .. } => Err(Stop::Rejected(ErrorCode::Internal)),
     }
 }
 
@@ -41,7 +45,7 @@ fn establish<V: View>(work: &mut Overlay<'_, V>) -> Step<(), V> {
 /// Forgets the nodes of the cluster that a backup was made of. Their ids are not given again either.
 pub(super) fn begin_anew<V: View>(work: &mut Overlay<'_, V>, settings: &ClusterSettings) -> Step<(), V> {
     let before = work.load::<Roster>(&key::roster())?;
-    for prefix in [key::nodes(), key::placements(), key::join_tokens()] {
+    for prefix in [key::nodes(), key::placements(), key::join_tokens(), key::builds()] {
         for (key, _) in work.scan(&prefix, usize::MAX)? {
             work.remove(key);
         }
@@ -78,7 +82,7 @@ fn node<V: View>(work: &Overlay<'_, V>, id: NodeId) -> Step<Option<Node>, V> {
 }
 
 /// The node, if it is in one of these states.
-fn node_in<V: View>(work: &Overlay<'_, V>, id: NodeId, states: &[NodeState]) -> Step<Node, V> {
+pub(super) fn node_in<V: View>(work: &Overlay<'_, V>, id: NodeId, states: &[NodeState]) -> Step<Node, V> {
     match node(work, id)? {
         Some(node) if states.contains(&node.state) => Ok(node),
         Some(_) => Err(Stop::Rejected(ErrorCode::Forbidden)),
@@ -87,7 +91,7 @@ fn node_in<V: View>(work: &Overlay<'_, V>, id: NodeId, states: &[NodeState]) -> 
 }
 
 /// Every node that is not gone.
-fn present<V: View>(work: &Overlay<'_, V>) -> Step<Vec<(NodeId, Node)>, V> {
+pub(super) fn present<V: View>(work: &Overlay<'_, V>) -> Step<Vec<(NodeId, Node)>, V> {
     let next = roster(work)?.next;
     let mut present = Vec::new();
     for id in 0..next {
@@ -115,6 +119,15 @@ fn add_token<V: View>(work: &mut Overlay<'_, V>, secret: &[u8; 32], expires_ms: 
     }
     work.store(key::join_token(secret), &JoinToken { expires_ms, uses });
     Ok(done(false))
+}
+
+fn withdraw_tokens<V: View>(work: &mut Overlay<'_, V>) -> Step<Outcome, V> {
+    let tokens = work.scan(&key::join_tokens(), limits::JOIN_TOKENS)?;
+    let none = tokens.is_empty();
+    for (key, _) in tokens {
+        work.remove(key);
+    }
+    Ok(done(none))
 }
 
 fn join<V: View>(

@@ -8,8 +8,9 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, 
 use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, Ban, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage, InlineEvent, JoinRequest,
-    LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Placement, Privacy, Record, Roster, Slot,
+    Account, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage,
+    InlineEvent, JoinRequest, LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Placement, Privacy, Record,
+    Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -373,6 +374,23 @@ pub fn placements<V: View>(view: &V, limit: usize) -> Result<Vec<(ShardId, Vec<N
     let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
         let shard = key.strip_prefix(&prefix[..])?.try_into().ok().map(u16::from_be_bytes)?;
         Some((ShardId(shard), Placement::from_bytes(value).voters))
+    };
+    Ok(found.iter().filter_map(named).collect())
+}
+
+/// The cluster's feature level (metadata group).
+pub fn level<V: View>(view: &V) -> Result<u16, V::Error> {
+    Ok(load::<V, ClusterLevel>(view, &key::level())?.map_or(crate::level::OLDEST, |record| record.level))
+}
+
+/// What each node that has said so runs (metadata group), by id.
+pub fn builds<V: View>(view: &V) -> Result<Vec<(NodeId, Build)>, V::Error> {
+    let Some(roster) = roster(view)? else { return Ok(Vec::new()) };
+    let prefix = key::builds();
+    let found = view.scan(&prefix, None, usize::try_from(roster.next).unwrap_or(usize::MAX))?;
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        let id = key.strip_prefix(&prefix[..])?.try_into().ok().map(NodeId::from_be_bytes)?;
+        Some((id, Build::from_bytes(value)))
     };
     Ok(found.iter().filter_map(named).collect())
 }

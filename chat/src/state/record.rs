@@ -328,6 +328,22 @@ pub struct JoinToken {
     pub uses: u32,
 }
 
+/// The feature level that is switched on. None on record: the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterLevel {
+    pub level: u16,
+    pub since_ms: u64,
+}
+
+/// What a node runs; its id is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The highest feature level that it supports.
+    pub level: u16,
+    /// Its release.
+    pub version: String,
+}
+
 /// The numbers of a shard's outbox: items `first..next` wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxHead {
@@ -366,6 +382,8 @@ records!(
     Node,
     Placement,
     JoinToken,
+    ClusterLevel,
+    Build,
     Floor,
     Retention,
     crate::command::ListChange,

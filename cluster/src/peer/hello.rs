@@ -2,6 +2,7 @@
 //! their length, and whatever a later version appends is passed over. docs/adr/0019.
 
 use chat::ids::NodeId;
+use chat::level;
 
 const MAGIC: [u8; 4] = *b"CMPN";
 /// The reason that a node is given which was a member and is none any more: it ends then.
@@ -31,6 +32,18 @@ impl Versions {
     }
 }
 
+/// Feature levels ([`chat::level`]): what a node's build supports, and what the cluster is at as far as the node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Levels {
+    pub(crate) supports: u16,
+    pub(crate) on: u16,
+}
+
+impl Levels {
+    /// Of a build that says nothing of levels.
+    const UNSAID: Self = Self { supports: level::OLDEST, on: level::OLDEST };
+}
+
 /// How a node introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
@@ -39,6 +52,7 @@ pub(crate) struct Hello {
     pub(crate) release: String,
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
+    pub(crate) levels: Levels,
 }
 
 /// The accepting side's answer: who it is, and the version that is spoken from now on or why there is none.
@@ -49,19 +63,28 @@ pub(crate) struct Welcome {
 }
 
 impl Hello {
-    pub(crate) fn new(versions: Versions, cluster: &str, node: NodeId) -> Self {
-        Self { versions, release: env!("CARGO_PKG_VERSION").to_owned(), cluster: cluster.to_owned(), node }
+    pub(crate) fn new(versions: Versions, levels: Levels, cluster: &str, node: NodeId) -> Self {
+        Self { versions, release: env!("CARGO_PKG_VERSION").to_owned(), cluster: cluster.to_owned(), node, levels }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        self.put(&mut bytes);
+        let mut bytes = self.begin();
+        self.levels.put(&mut bytes);
         bytes
     }
 
     /// `None` if it is no greeting of this form.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        Self::take(&mut bytes.strip_prefix(&MAGIC)?)
+        let mut rest = bytes.strip_prefix(&MAGIC)?;
+        let hello = Self::take(&mut rest)?;
+        Some(Self { levels: Levels::take(rest), ..hello })
+    }
+
+    /// What both greetings begin with.
+    fn begin(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        self.put(&mut bytes);
+        bytes
     }
 
     fn put(&self, to: &mut Vec<u8>) {
@@ -77,7 +100,7 @@ impl Hello {
         let (release, cluster) = (take_text(from)?, take_text(from)?);
         let (node, rest) = from.split_first_chunk()?;
         *from = rest;
-        Some(Self { versions, release, cluster, node: NodeId::from_be_bytes(*node) })
+        Some(Self { versions, release, cluster, node: NodeId::from_be_bytes(*node), levels: Levels::UNSAID })
     }
 
     /// Why the two do not understand each other, and what to do about it.
@@ -96,11 +119,37 @@ impl Hello {
             ahead.versions.oldest,
         )
     }
+
+    /// Why one of the two may not work with the other, if so: it does not support what the cluster is at.
+    pub(crate) fn outgrown(&self, other: &Self) -> Option<String> {
+        let on = self.levels.on.max(other.levels.on);
+        let behind = [self, other].into_iter().find(|hello| hello.levels.supports < on)?;
+        Some(format!(
+            "node {} (release {}) supports feature level {}, the cluster is at {on}; upgrade node {} to a release that \
+             supports it",
+            behind.node, behind.release, behind.levels.supports, behind.node,
+        ))
+    }
+}
+
+impl Levels {
+    fn put(self, to: &mut Vec<u8>) {
+        to.extend(self.supports.to_be_bytes());
+        to.extend(self.on.to_be_bytes());
+    }
+
+    /// They came after the greeting had its form: at its end, or not there.
+    fn take(mut from: &[u8]) -> Self {
+        match (take_number(&mut from), take_number(&mut from)) {
+            (Some(supports), Some(on)) => Self { supports, on },
+            _ => Self::UNSAID,
+        }
+    }
 }
 
 impl Welcome {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.by.encode();
+        let mut bytes = self.by.begin();
         match &self.verdict {
             Ok(version) => {
                 bytes.extend(version.to_be_bytes());
@@ -111,6 +160,7 @@ impl Welcome {
                 put_text(&mut bytes, reason);
             }
         }
+        self.by.levels.put(&mut bytes);
         bytes
     }
 
@@ -118,6 +168,7 @@ impl Welcome {
         let mut rest = bytes.strip_prefix(&MAGIC)?;
         let by = Hello::take(&mut rest)?;
         let (version, reason) = (take_number(&mut rest)?, take_text(&mut rest)?);
+        let by = Hello { levels: Levels::take(rest), ..by };
         Some(Self { by, verdict: if version > 0 { Ok(version) } else { Err(reason) } })
     }
 }
@@ -148,20 +199,26 @@ mod tests {
 
     fn hello(oldest: u16, newest: u16) -> Hello {
         let versions = Versions { oldest, newest };
-        Hello { versions, release: "1.2.3".to_owned(), cluster: "c".to_owned(), node: 7 }
+        let levels = Levels { supports: 9, on: 8 };
+        Hello { versions, release: "1.2.3".to_owned(), cluster: "c".to_owned(), node: 7, levels }
     }
 
     #[test]
     fn the_first_words_have_this_form_for_ever() {
         let golden = b"CMPN\x00\x03\x00\x05\x00\x051.2.3\x00\x01c\x00\x00\x00\x00\x00\x00\x00\x07";
-        assert_eq!(hello(3, 5).encode(), golden);
-        let later = [golden.as_slice(), b"what a later version adds"].concat();
+        let levels = b"\x00\x09\x00\x08";
+        assert_eq!(hello(3, 5).encode(), [golden.as_slice(), levels].concat());
+        let later = [golden.as_slice(), levels, b"what a later version adds"].concat();
         assert_eq!(Hello::decode(&later), Some(hello(3, 5)));
+        let earlier = Hello { levels: Levels::UNSAID, ..hello(3, 5) };
+        assert_eq!(Hello::decode(golden), Some(earlier.clone()));
         for length in 0..golden.len() {
             assert_eq!(Hello::decode(&golden[..length]), None);
         }
         let welcome = Welcome { by: hello(3, 5), verdict: Ok(4) };
-        assert_eq!(welcome.encode(), [golden.as_slice(), b"\x00\x04\x00\x00"].concat());
+        assert_eq!(welcome.encode(), [golden.as_slice(), b"\x00\x04\x00\x00", levels].concat());
+        let unsaid = Welcome::decode(&[golden.as_slice(), b"\x00\x04\x00\x00"].concat());
+        assert_eq!(unsaid, Some(Welcome { by: earlier, verdict: Ok(4) }));
         let refused = Welcome { by: hello(3, 5), verdict: Err("no".to_owned()) };
         let later = [&refused.encode()[..], b"more"].concat();
         assert_eq!((Welcome::decode(&later), Welcome::decode(&welcome.encode())), (Some(refused), Some(welcome)));
@@ -173,6 +230,18 @@ mod tests {
         assert_eq!(common((3, 3), (3, 3)), Some(3));
         assert_eq!((common((3, 5), (4, 9)), common((4, 9), (3, 5))), (Some(5), Some(5)));
         assert_eq!((common((3, 4), (5, 6)), common((5, 6), (3, 4))), (None, None));
+    }
+
+    #[test]
+    fn who_does_not_support_the_clusters_level_is_named() {
+        let at = |node, supports, on| Hello { node, levels: Levels { supports, on }, ..hello(3, 3) };
+        assert_eq!(at(1, 2, 1).outgrown(&at(2, 1, 1)), None, "nothing is switched on");
+        assert_eq!(at(1, 2, 2).outgrown(&at(2, 3, 1)), None);
+        for why in [at(1, 2, 2).outgrown(&at(2, 1, 1)), at(2, 1, 1).outgrown(&at(1, 2, 2))] {
+            let expected = "node 2 (release 1.2.3) supports feature level 1, the cluster is at 2; \
+                            upgrade node 2 to a release that supports it";
+            assert_eq!(why.as_deref(), Some(expected));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::hello::{GREETING_BYTES, Hello, REMOVED, Versions, Welcome};
 use super::message::{Bundle, Message, Request, Response};
 use super::{frame, tls};
+use crate::level::Level;
 
 /// Messages in one bundle at most; bytes are bounded by [`BUNDLE_BYTES`].
 const BUNDLE_MESSAGES: usize = 256;
@@ -78,6 +79,7 @@ pub(crate) struct LaneOptions {
     /// Tried one after the other.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) level: Arc<Level>,
     /// Told when the peer says that this node was removed from the cluster.
     pub(crate) expelled: Arc<watch::Sender<bool>>,
 }
@@ -194,7 +196,7 @@ async fn connect(options: &LaneOptions, address: SocketAddr, heard: &Mutex<Heard
     tcp.set_nodelay(true)?;
     let name = tls::server_name(&options.cluster, options.peer)?;
     let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
-    let hello = Hello::new(options.versions, &options.cluster, options.node);
+    let hello = Hello::new(options.versions, options.level.greeting(), &options.cluster, options.node);
     frame::write_bytes(&mut stream, &hello.encode()).await?;
     // With TLS 1.3 the connection stands before the peer has judged our certificate: its first answer is the verdict.
     let answer = frame::read_bytes(&mut stream, GREETING_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -210,6 +212,10 @@ fn accepted(own: &Hello, options: &LaneOptions, answer: Option<Welcome>) -> Resu
     let Welcome { by, verdict } = answer.ok_or("it does not greet as this release does: one of the two is too old")?;
     if by.node != options.peer || by.cluster != options.cluster {
         return Err(format!("it is node {} of {}", by.node, by.cluster));
+    }
+    options.level.needed(by.levels.on);
+    if let Some(why) = own.outgrown(&by) {
+        return Err(why);
     }
     let version = verdict.map_err(|reason| {
         if reason == REMOVED {

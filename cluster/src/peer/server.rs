@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use super::hello::{GREETING_BYTES, Hello, REMOVED, Versions, Welcome};
 use super::message::{Bundle, Message, Request, Response};
 use super::{frame, tls};
+use crate::level::Level;
 use crate::roster::{Stranger, Table};
 
 /// Connections that have not yet proved who they are.
@@ -45,6 +46,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
 pub(crate) struct ServerOptions {
     pub(crate) versions: Versions,
+    pub(crate) level: Arc<Level>,
     pub(crate) cluster: String,
     pub(crate) node: NodeId,
     pub(crate) members: Arc<RwLock<Arc<Table>>>,
@@ -85,7 +87,7 @@ async fn greet(tcp: TcpStream, options: &ServerOptions) -> io::Result<(TlsStream
     tcp.set_nodelay(true)?;
     let mut stream = TlsAcceptor::from(options.tls.clone()).accept(tcp).await?;
     let words = frame::read_bytes(&mut stream, GREETING_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let by = Hello::new(options.versions, &options.cluster, options.node);
+    let by = Hello::new(options.versions, options.level.greeting(), &options.cluster, options.node);
     let old = || io::Error::new(io::ErrorKind::InvalidData, "it does not greet as this release does: it is too old");
     let hello = Hello::decode(&words).ok_or_else(old)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -118,6 +120,10 @@ fn judge(
     }
     if !named {
         return Err(format!("its certificate does not name node {}", hello.node));
+    }
+    options.level.needed(hello.levels.on);
+    if let Some(why) = own.outgrown(hello) {
+        return Err(why);
     }
     own.versions.common(hello.versions).ok_or_else(|| own.no_common(hello))
 }
@@ -182,6 +188,7 @@ async fn serve<H: Handler>(stream: TlsStream<TcpStream>, peer: NodeId, options: 
 
 #[cfg(test)]
 mod tests {
+    use super::super::hello::Levels;
     use super::*;
 
     #[test]
@@ -193,15 +200,19 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
         let versions = Versions { oldest: 3, newest: 4 };
-        let (cluster, members) = ("c".to_owned(), Arc::default());
-        let options = ServerOptions { versions, cluster, node: 1, members, tls: Arc::new(tls) };
-        let own = Hello::new(versions, "c", 1);
-        let hello = |newest, cluster, node| Hello::new(Versions { oldest: newest, newest }, cluster, node);
+        let (cluster, members, level) = ("c".to_owned(), Arc::default(), Arc::new(Level::new(2)));
+        level.raise(2);
+        let levels = level.greeting();
+        let options = ServerOptions { versions, level, cluster, node: 1, members, tls: Arc::new(tls) };
+        let own = Hello::new(versions, levels, "c", 1);
+        let hello = |newest, cluster, node| Hello::new(Versions { oldest: newest, newest }, levels, cluster, node);
+        let behind = Hello { levels: Levels { supports: 1, on: 1 }, ..hello(4, "c", 2) };
         assert_eq!(judge(&hello(4, "c", 2), true, None, &options, &own), Ok(4));
         assert_eq!(judge(&hello(3, "c", 2), true, None, &options, &own), Ok(3));
         let removed = judge(&hello(3, "c", 4), true, Some(Stranger::Removed), &options, &own);
         assert_eq!(removed, Err(REMOVED.to_owned()));
         for (bad, named, stranger) in [
+            (behind, true, None),
             (hello(5, "c", 2), true, None),
             (hello(2, "c", 2), true, None),
             (hello(3, "d", 2), true, None),

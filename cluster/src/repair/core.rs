@@ -13,6 +13,8 @@ pub(super) struct Book {
     pending: BTreeSet<Damage>,
     pub(super) found: u64,
     pub(super) repaired: u64,
+    /// Nobody needed them.
+    pub(super) dropped: u64,
     /// What was found last, and where.
     pub(super) last: Option<String>,
     /// Why the last attempt came to nothing, until one succeeds.
@@ -43,6 +45,22 @@ impl Book {
         let was_pending = self.pending.remove(&damage);
         if was_pending {
             self.repaired += 1;
+            self.stuck = None;
+        }
+        was_pending
+    }
+
+    /// Log records up to `through` that wait.
+    pub(super) fn records(&self, through: u64) -> BTreeSet<u64> {
+        let index = |damage: &Damage| if let Damage::Log { index } = damage { Some(*index) } else { None };
+        self.pending.iter().filter_map(index).filter(|index| *index <= through).collect()
+    }
+
+    /// Nobody needs it any more. Whether it was pending.
+    pub(super) fn dropped(&mut self, damage: Damage) -> bool {
+        let was_pending = self.pending.remove(&damage);
+        if was_pending {
+            self.dropped += 1;
             self.stuck = None;
         }
         was_pending

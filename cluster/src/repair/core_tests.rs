@@ -22,6 +22,19 @@ fn known() -> Known {
 }
 
 #[test]
+fn what_nobody_needs_is_counted_apart() {
+    let mut book = Book::default();
+    for damage in [Damage::Log { index: 3 }, Damage::Log { index: 30 }, Damage::State] {
+        assert!(book.report(damage, String::new()));
+    }
+    assert_eq!((book.records(29), book.records(30)), (BTreeSet::from([3]), BTreeSet::from([3, 30])));
+    book.failed("nobody has it");
+    assert!(book.dropped(Damage::Log { index: 3 }));
+    assert!(!book.dropped(Damage::Log { index: 3 }) && !book.repaired(Damage::Log { index: 3 }));
+    assert_eq!((book.found, book.repaired, book.dropped, book.pending(), book.stuck), (3, 0, 1, 2, None));
+}
+
+#[test]
 fn one_member_that_knows_the_entry_committed_is_enough() {
     assert_eq!(decide(&known(), &[held(Some(3), 9)], 3), Verdict::Take(record(3, 9)));
     assert_eq!(decide(&known(), &[held(Some(5), 8), held(Some(3), 12)], 5), Verdict::Take(record(3, 9)));

@@ -1,5 +1,6 @@
 //! What a replica knows of its own damage, and who waits for its repair.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub struct Integrity {
     /// Damaged records found; a state that differs from the others counts as one.
     pub found: u64,
     pub repaired: u64,
+    /// Removed instead: log records that nobody needed any more.
+    #[serde(default)]
+    pub dropped: u64,
     /// Not yet repaired.
     pub pending: u64,
     /// The state differs from the other replicas': nothing of it is shown until it is rebuilt.
@@ -170,6 +174,20 @@ impl Health {
         self.mended.notify_waiters();
     }
 
+    /// Damaged log records up to `through`.
+    pub(super) fn damaged_records(&self, through: u64) -> BTreeSet<u64> {
+        self.book.lock().records(through)
+    }
+
+    /// Nobody needs it any more, and it is removed.
+    pub(super) fn dropped(&self, damage: Damage) {
+        if self.book.lock().dropped(damage) {
+            let shard = self.shard;
+            tracing::warn!(event = "record_dropped", %shard, ?damage, "nobody needs it any more: removed");
+        }
+        self.mended.notify_waiters();
+    }
+
     pub(super) fn failed(&self, damage: Damage, why: String) {
         if self.book.lock().failed(&why) {
             let shard = self.shard;
@@ -182,6 +200,7 @@ impl Health {
         Integrity {
             found: book.found,
             repaired: book.repaired,
+            dropped: book.dropped,
             pending: book.pending() as u64,
             quarantined: self.is_quarantined(),
             last: book.last.clone(),

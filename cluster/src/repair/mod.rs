@@ -1,11 +1,12 @@
 //! Damage is repaired from the other members while the node serves (docs/adr/0016).
 //!
 //! Whoever meets a record that does not open says so to the replica's [`Health`]; one task per replica ([`run`]) looks after it.
-//! A log record is taken from the others' logs ([`LogRepair`]), a state from another replica that agrees with the rest,
+//! A log record is taken from the others' logs ([`LogRepair`]) or, if nobody needs it any more, removed, a state from another replica that agrees with the rest,
 //! and a named record is written again from memory.
 
 mod core;
 mod health;
+mod needless;
 mod records;
 mod source;
 mod state;

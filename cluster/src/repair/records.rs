@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(REPAIR_RETRY_MS);
 /// Repairs the log of one replica, also before its consensus runs.
 pub(crate) struct LogRepair {
     shard: ShardId,
-    log: LogStore,
-    state: StateStore,
+    pub(super) log: LogStore,
+    pub(super) state: StateStore,
     lanes: Arc<Lanes>,
     pub(crate) health: Arc<Health>,
     /// One record at a time.
@@ -95,6 +95,10 @@ impl LogRepair {
                 }
                 Verdict::Wait => "not enough of them answered".to_owned(),
             };
+            // What cannot be read now to judge by is repaired first; this is tried again.
+            if !ends_log && self.drop_needless(index).await.unwrap_or(false) {
+                return Ok(());
+            }
             self.health.failed(Damage::Log { index }, why.clone());
             return Err(NotRepaired::Undecided { shard: self.shard, index, why });
         }

@@ -164,6 +164,8 @@ mod tests {
         ClusterStatus {
             cluster: "c".into(),
             node: 1,
+            level: 1,
+            supported: 1,
             peers: Vec::new(),
             shards,
             scrub: cluster::ScrubProgress::default(),

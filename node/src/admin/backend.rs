@@ -22,7 +22,7 @@ use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
 use crate::presence::PresenceHandle;
 use crate::room::RoomWatch;
-use crate::security::SecurityLog;
+use crate::security::{Administration, NotRecorded, SecurityLog};
 
 /// Everything is asked of the parts that own it; nothing is kept here.
 pub struct NodeBackend {
@@ -159,6 +159,10 @@ impl Backend for NodeBackend {
         Box::pin(retention::set(&self.cluster, change))
     }
 
+    fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>> {
+        Box::pin(self.security.administration(administration))
+    }
+
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {
         Box::pin(async move {
             let internal = |error: &dyn std::error::Error| Refused::new(ErrorCode::Internal, error.to_string());
@@ -183,6 +187,10 @@ pub(crate) fn not_proposed(error: ProposeError) -> Refused {
         ProposeError::NotLeader { .. } | ProposeError::Unavailable => ErrorCode::Unavailable,
         ProposeError::Unknown => ErrorCode::OutcomeUnknown,
         ProposeError::Storage => ErrorCode::Internal,
+        ProposeError::NotSwitchedOn { .. } => {
+            let what = format!("{error} in this cluster: campanile cluster upgrade does that");
+            return Refused::new(ErrorCode::NotSwitchedOn, what);
+        }
     };
     Refused::new(code, error.to_string())
 }

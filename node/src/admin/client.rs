@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
 use super::retention::{RetentionChange, RetentionOf, RetentionStatus};
-use crate::nodes::api::{Join, Joined, MadeJoinToken, NewJoinToken, Place, Plan, Rebalance};
+use crate::nodes::api::{Join, Joined, MadeJoinToken, NewJoinToken, Place, Plan, Raise, Rebalance};
 
 /// How long one request may take, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,6 +127,16 @@ impl AdminClient {
     /// Makes what lets nodes join.
     pub async fn join_token(&self, wanted: &NewJoinToken) -> Result<MadeJoinToken, AdminError> {
         self.exact(Method::POST, "/v1/join-tokens", wanted).await
+    }
+
+    /// No join token lets anybody in any more.
+    pub async fn withdraw_join_tokens(&self) -> Result<(), AdminError> {
+        self.order(Method::DELETE, "/v1/join-tokens", None::<&()>).await
+    }
+
+    /// Switches feature levels on, for good.
+    pub async fn raise(&self, raise: &Raise) -> Result<(), AdminError> {
+        self.order(Method::PUT, "/v1/level", Some(raise)).await
     }
 
     /// Joins, by a token's secret; needs no admin token.

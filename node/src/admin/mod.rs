@@ -1,5 +1,6 @@
 //! The admin listener: health, status and user administration for operators, and the client that asks it.
 
+mod acts;
 mod api;
 mod backend;
 mod backup;
@@ -8,6 +9,7 @@ mod retention;
 mod server;
 mod stream;
 
+pub(crate) use acts::recorded;
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
 pub use backend::NodeBackend;
 pub(crate) use backend::not_proposed;

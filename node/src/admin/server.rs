@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::nodes::{self, NodesDesk};
+use crate::security::{Administration, NotRecorded, fingerprint};
 
+use super::acts::{Told, recorded};
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
 use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 
@@ -64,6 +66,8 @@ pub trait Backend: Send + Sync + 'static {
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
+    /// Writes an act down, durably; whatever cannot be written down is not done.
+    fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>>;
     /// The newest records of this node's security log, oldest first, as JSON.
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>>;
 }
@@ -71,6 +75,8 @@ pub trait Backend: Send + Sync + 'static {
 /// What the handlers share.
 pub(super) struct Shared {
     pub(super) backend: Arc<dyn Backend>,
+    /// How the security log names whoever has the token.
+    pub(super) admin: String,
     /// Of the token: hashes compare in constant time and have one length.
     token: blake3::Hash,
 }
@@ -83,7 +89,8 @@ pub fn serve(
     backend: Arc<dyn Backend>,
     nodes: Option<NodesDesk>,
 ) -> std::io::Result<Server> {
-    let shared = web::Data::new(Shared { backend, token: blake3::hash(token.as_bytes()) });
+    let admin = format!("admin token {}", fingerprint(token));
+    let shared = web::Data::new(Shared { backend, admin, token: blake3::hash(token.as_bytes()) });
     let nodes = nodes.map(web::Data::new);
     let app = move || {
         let app = App::new().app_data(shared.clone());
@@ -109,10 +116,13 @@ fn routes(config: &mut web::ServiceConfig) {
     });
     config
         .app_data(json)
+        .app_data(web::PayloadConfig::new(BODY_BYTES))
         .route("/healthz", web::get().to(health))
         .route("/readyz", web::get().to(ready))
         .service(
             web::scope("/v1")
+                .wrap(middleware::from_fn(recorded))
+                // The last one is asked first.
                 .wrap(middleware::from_fn(authorized))
                 .route("/status", web::get().to(status))
                 .route("/digests", web::get().to(digests))
@@ -224,9 +234,11 @@ pub(crate) fn answer<T: serde::Serialize>(result: Result<T, Refused>) -> HttpRes
     }
 }
 
-fn refusal(refused: &Refused) -> HttpResponse {
+pub(super) fn refusal(refused: &Refused) -> HttpResponse {
     let code = refused.code;
-    problem(http_status(code), code.number(), code.name(), &refused.message)
+    let mut answer = problem(http_status(code), code.number(), code.name(), &refused.message);
+    answer.extensions_mut().insert(Told(code));
+    answer
 }
 
 fn problem(status: StatusCode, code: u16, name: &str, message: &str) -> HttpResponse {
@@ -236,7 +248,7 @@ fn problem(status: StatusCode, code: u16, name: &str, message: &str) -> HttpResp
 fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::MalformedFrame | ErrorCode::InvalidField => StatusCode::BAD_REQUEST,
-        ErrorCode::AccountExists | ErrorCode::IdConflict => StatusCode::CONFLICT,
+        ErrorCode::AccountExists | ErrorCode::IdConflict | ErrorCode::NotSwitchedOn => StatusCode::CONFLICT,
         ErrorCode::UserNotFound => StatusCode::NOT_FOUND,
         ErrorCode::BadCredentials | ErrorCode::TokenExpired | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::LimitReached | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,

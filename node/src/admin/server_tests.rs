@@ -2,18 +2,29 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chat::ids::{AppId, ShardId, UserId};
 use cluster::{ClusterStatus, ScrubProgress};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::admin::{AdminClient, AdminError, Policy, StorageStatus};
 use crate::init::{InitOptions, Layout, create};
 use crate::presence::PresenceInfo;
+use crate::security::record::AdministrationResult;
 
 const TOKEN: &str = "the-right-token";
 
-struct Fixed;
+/// What was recorded, and whether more can be.
+#[derive(Default)]
+struct Journal {
+    acts: Mutex<Vec<Administration>>,
+    broken: AtomicBool,
+}
+
+#[derive(Default)]
+struct Fixed(Arc<Journal>);
 
 impl Backend for Fixed {
     fn status(&self) -> NodeStatus {
@@ -27,6 +38,8 @@ impl Backend for Fixed {
             cluster: ClusterStatus {
                 cluster: "c".into(),
                 node: 7,
+                level: 2,
+                supported: 2,
                 peers: Vec::new(),
                 shards: Vec::new(),
                 scrub: ScrubProgress::default(),
@@ -90,6 +103,16 @@ impl Backend for Fixed {
         })
     }
 
+    fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>> {
+        Box::pin(async move {
+            if self.0.broken.load(Ordering::Relaxed) {
+                return Err(NotRecorded::Failed);
+            }
+            self.0.acts.lock().push(administration);
+            Ok(())
+        })
+    }
+
     fn security_log(&self, limit: usize) -> BoxFuture<'_, Result<serde_json::Value, Refused>> {
         Box::pin(async move { Ok(serde_json::json!({ "limit": limit })) })
     }
@@ -101,12 +124,20 @@ fn free_address() -> SocketAddr {
 
 /// A listener with a node's real certificate, and what a client needs to reach it.
 fn start(dir: &Path) -> (SocketAddr, Vec<u8>) {
+    let (address, ca, _) = recording(dir);
+    (address, ca)
+}
+
+/// The same, and what is recorded.
+fn recording(dir: &Path) -> (SocketAddr, Vec<u8>, Arc<Journal>) {
+    let journal = Arc::new(Journal::default());
     let layout: Layout = create(&InitOptions::local(dir.join("cluster"), 1, 1, 7400)).unwrap().layout;
     let node = layout.node_dir(1);
     let tls = crate::tls::server_config(&node.join("node.pem"), &node.join("node.key")).unwrap();
     let address = free_address();
-    actix_web::rt::spawn(serve(address, tls, TOKEN, Arc::new(Fixed), None).unwrap());
-    (address, std::fs::read(layout.ca()).unwrap())
+    let backend = Arc::new(Fixed(journal.clone()));
+    actix_web::rt::spawn(serve(address, tls, TOKEN, backend, None).unwrap());
+    (address, std::fs::read(layout.ca()).unwrap(), journal)
 }
 
 fn client(address: SocketAddr, ca: &[u8], token: &str) -> AdminClient {
@@ -122,7 +153,7 @@ async fn an_operator_with_the_token_sees_and_does_everything() {
     let temp = tempfile::tempdir().unwrap();
     let (address, ca) = start(temp.path());
     let admin = client(address, &ca, TOKEN);
-    assert_eq!(admin.status().await.unwrap(), Fixed.status());
+    assert_eq!(admin.status().await.unwrap(), Fixed::default().status());
     assert_eq!(admin.digests().await.unwrap()[0].applied, 9);
     admin.add_user(&user("bob")).await.unwrap();
     let refused = admin.add_user(&user("alice")).await.unwrap_err();
@@ -146,7 +177,7 @@ async fn without_the_token_only_health_and_readiness_are_told() {
     let (address, ca) = start(temp.path());
     for token in ["", "the-right-toke", "the-right-token2"] {
         let stranger = client(address, &ca, token);
-        assert_eq!(stranger.ready().await.unwrap(), Fixed.readiness());
+        assert_eq!(stranger.ready().await.unwrap(), Fixed::default().readiness());
         assert!(matches!(stranger.status().await, Err(AdminError::Unauthorized { .. })));
         let drained = stranger.drain(&Drain { spread_ms: 0 }).await;
         assert!(matches!(drained, Err(AdminError::Unauthorized { .. })));
@@ -197,4 +228,36 @@ async fn retention_is_asked_and_set_for_any_conversation() {
     assert_eq!(Some(client.set_retention(&change).await.unwrap().holds()), policy);
     let refused = client.set_retention(&RetentionChange { policy: None, ..change }).await.unwrap_err();
     assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1003), "{refused}");
+}
+
+#[actix_web::test]
+async fn what_changes_something_is_recorded_before_and_after_and_refused_if_it_cannot_be() {
+    let temp = tempfile::tempdir().unwrap();
+    let (address, ca, journal) = recording(temp.path());
+    let admin = client(address, &ca, TOKEN);
+    admin.status().await.unwrap();
+    admin.add_user(&user("bob")).await.unwrap();
+    admin.add_user(&user("alice")).await.unwrap_err();
+    client(address, &ca, "wrong").add_user(&user("carol")).await.unwrap_err();
+    let acts = std::mem::take(&mut *journal.acts.lock());
+    let said: Vec<_> = acts.iter().map(|act| (act.verb.as_str(), act.subject.as_str(), act.result.clone())).collect();
+    let refused = AdministrationResult::Refused { code: 1309, name: "account_exists".to_owned() };
+    let expected = [
+        ("user.add", "app=main user=bob", AdministrationResult::Asked),
+        ("user.add", "app=main user=bob", AdministrationResult::Done),
+        ("user.add", "app=main user=alice", AdministrationResult::Asked),
+        ("user.add", "app=main user=alice", refused),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!((acts[0].act, acts[0].ip), (acts[1].act, Ipv4Addr::LOCALHOST.into()));
+    assert_ne!(acts[0].act, acts[2].act);
+    assert_eq!(acts[0].by, format!("admin token {}", fingerprint(TOKEN)));
+
+    // Looking is still possible, doing is not: with this spread the backend would panic.
+    journal.broken.store(true, Ordering::Relaxed);
+    admin.status().await.unwrap();
+    let refused = admin.drain(&Drain { spread_ms: 77 }).await.unwrap_err();
+    assert!(refused.to_string().contains("what is not recorded is not done"), "{refused}");
+    assert!(matches!(&refused, AdminError::Refused { problem } if problem.code == 1502), "{refused:?}");
+    assert!(journal.acts.lock().is_empty());
 }

@@ -102,7 +102,7 @@ async fn fresh_view(cluster: &Cluster, shard: ShardId) -> Result<ShardView, Acco
 fn unanswered(error: ProposeError) -> AccountsError {
     match error {
         ProposeError::Overloaded => AccountsError::Overloaded,
-        ProposeError::Storage => AccountsError::Internal,
+        ProposeError::Storage | ProposeError::NotSwitchedOn { .. } => AccountsError::Internal,
         // Not known to be done is as good as not done: making the same account again changes nothing.
         ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Unknown => {
             AccountsError::Unavailable

@@ -7,7 +7,7 @@ use chat::ids::{AppId, ConversationId, UserId};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs, ShardCommand};
+use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs, ShardCommand, UpgradeArgs};
 use super::backup_args::BackupCommand;
 
 const EXIT_CODES: &str = "\
@@ -186,6 +186,8 @@ Examples:
     Status(StatusArgs),
     /// Make a token that lets nodes join
     JoinToken(JoinTokenArgs),
+    /// Show which release each node runs, and switch on what all of them support
+    Upgrade(UpgradeArgs),
     /// Compare all replicas of every shard, each after one and the same entry of its log
     #[command(after_help = "\
 Succeeds if every replica was compared and all are equal; exit code 1 if some differ, 4 if some gave no answer. Reads the
@@ -223,6 +225,10 @@ pub(crate) struct InitArgs {
     /// Address of the nodes: one for all, or one for each
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     pub(crate) host: Vec<IpAddr>,
+    /// Feature level to begin at: an earlier one for a cluster that must be able to go back to that release
+    #[arg(long, default_value_t = chat::level::NEWEST,
+          value_parser = clap::value_parser!(u16).range(i64::from(chat::level::OLDEST)..=i64::from(chat::level::NEWEST)))]
+    pub(crate) level: u16,
     /// Print what was made as JSON
     #[arg(long)]
     pub(crate) json: bool,

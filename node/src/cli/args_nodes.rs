@@ -15,13 +15,17 @@ everything. It is valid for the given time, for the given number of nodes.
 
 Examples:
   campanile cluster join-token --dir chat
-  campanile cluster join-token --config chat/node-1/campanile.toml --uses 2 --valid 24 > join.token")]
+  campanile cluster join-token --config chat/node-1/campanile.toml --uses 2 --valid 24 > join.token
+  campanile cluster join-token --dir chat --withdraw      none that was made lets anybody in any more")]
 pub(crate) struct JoinTokenArgs {
     #[command(flatten)]
     pub(crate) node: NodesArgs,
     /// Nodes that may join with it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=7))]
     pub(crate) uses: u32,
+    /// Make none: withdraw all that were made and not used
+    #[arg(long, conflicts_with_all = ["uses", "valid"])]
+    pub(crate) withdraw: bool,
     /// How long it is valid
     #[arg(long, value_name = "HOURS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=168))]
     pub(crate) valid: u64,
@@ -74,6 +78,31 @@ pub(crate) struct NodeRemoveArgs {
     pub(crate) id: NodeId,
     #[command(flatten)]
     pub(crate) node: NodesArgs,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A new release of the nodes changes nothing that an earlier one cannot read until this is done: so each node can go back.
+Afterwards none can. First install the release on every node, one after the other (docs/OPERATIONS.md, \"Upgrades\").
+
+Examples:
+  campanile cluster upgrade --dir chat --dry-run
+  campanile cluster upgrade --config chat/node-1/campanile.toml --yes")]
+pub(crate) struct UpgradeArgs {
+    #[command(flatten)]
+    pub(crate) node: NodesArgs,
+    /// Feature level to switch on [default: the highest that every node supports]
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<u16>,
+    /// Show what would be switched on, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

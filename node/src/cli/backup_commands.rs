@@ -267,6 +267,7 @@ fn restore_now(args: &RestoreArgs, interrupted: &AtomicBool) -> Result<(), Failu
         port: args.port,
         hosts: args.host.clone(),
         client_tls: true,
+        level: chat::level::NEWEST,
     };
     if args.dry_run {
         let addresses = crate::init::check(&init).map_err(|error| restore_failure(&error.into()))?;

@@ -17,6 +17,7 @@ pub(super) fn run(args: InitArgs) -> Result<(), Failure> {
         port: args.port,
         hosts: args.host,
         client_tls: true,
+        level: args.level,
     };
     let created = create(&options).map_err(|error| failure(&error, &options.dir))?;
     if args.json {

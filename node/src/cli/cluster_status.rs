@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat::ids::{NodeId, ShardId};
-use cluster::{Integrity, Room, ShardDigest};
+use cluster::{ClusterStatus, Integrity, Room, ShardDigest};
 use serde::Serialize;
 
 use super::args::{NodesArgs, StatusArgs};
@@ -133,8 +133,12 @@ fn report(answers: &[Answer]) -> String {
     if let Some((_, first)) = known.first() {
         let cluster = &first.cluster;
         parts.push(format!(
-            "cluster {}, as node {} sees it (campanile {})",
-            cluster.cluster, cluster.node, first.version
+            "cluster {}, as node {} sees it (campanile {}), feature level {}{}",
+            cluster.cluster,
+            cluster.node,
+            first.version,
+            cluster.level,
+            upgrade(cluster)
         ));
         parts.push(nodes(answers, first));
         parts.push(shards(&known));
@@ -144,6 +148,14 @@ fn report(answers: &[Answer]) -> String {
         parts.push(digests(&known));
     }
     parts.join("\n\n")
+}
+
+/// What all nodes support beyond what is switched on.
+fn upgrade(cluster: &ClusterStatus) -> String {
+    if cluster.supported <= cluster.level {
+        return String::new();
+    }
+    format!("\nupgrade available, to feature level {}: run campanile cluster upgrade", cluster.supported)
 }
 
 fn nodes(answers: &[Answer], seen_by: &NodeStatus) -> String {
@@ -201,7 +213,7 @@ fn damage(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
     for (_, status) in known {
         let node = status.cluster.node;
         for shard in &status.cluster.shards {
-            let Integrity { found, repaired, pending, quarantined, last, stuck } = &shard.integrity;
+            let Integrity { found, repaired, dropped, pending, quarantined, last, stuck } = &shard.integrity;
             if *found == 0 {
                 continue;
             }
@@ -211,10 +223,15 @@ fn damage(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
                 (false, 0) => String::new(),
                 (false, pending) => format!(", {pending} being repaired"),
             };
+            let removed = match dropped {
+                0 => String::new(),
+                dropped => format!(", {dropped} removed that nobody needed"),
+            };
             let last = last.as_ref().map_or_else(String::new, |last| format!("; last: {last}"));
             let stuck = stuck.as_ref().map_or_else(String::new, |why| format!("; not repaired yet: {why}"));
-            lines
-                .push(format!("DAMAGE on node {node}, {name}: {found} found, {repaired} repaired{state}{last}{stuck}"));
+            lines.push(format!(
+                "DAMAGE on node {node}, {name}: {found} found, {repaired} repaired{removed}{state}{last}{stuck}"
+            ));
         }
         let scrub = &status.cluster.scrub;
         if scrub.began_ms > 0 {

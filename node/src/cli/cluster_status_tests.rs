@@ -1,6 +1,6 @@
 //! What an operator reads.
 
-use cluster::{ClusterStatus, PeerStatus, ScrubProgress, ShardStatus};
+use cluster::{PeerStatus, ScrubProgress, ShardStatus};
 
 use super::*;
 use crate::admin::StorageStatus;
@@ -18,6 +18,7 @@ fn node(id: NodeId, applied: u64) -> Answer {
         admin: String::new(),
         version: connected.then_some(3),
         release: None,
+        supports: Some(2),
         refused: (!connected).then(|| "it speaks another version".to_owned()),
     });
     let shard = |shard, leader| ShardStatus {
@@ -44,12 +45,23 @@ fn node(id: NodeId, applied: u64) -> Answer {
         cluster: ClusterStatus {
             cluster: "c".into(),
             node: id,
+            level: 1,
+            supported: 1,
             peers: peers.to_vec(),
             shards: vec![shard(0, Some(1)), shard(1, None)],
             scrub: ScrubProgress::default(),
         },
     };
     Answer { admin: format!("https://{id}"), status: Some(status), digests: None, error: None }
+}
+
+#[test]
+fn an_upgrade_that_every_node_supports_is_announced() {
+    let mut answer = node(1, 10);
+    answer.status.as_mut().unwrap().cluster.supported = 2;
+    let text = report(&[answer]);
+    let line = "upgrade available, to feature level 2: run campanile cluster upgrade";
+    assert_eq!(text.lines().nth(1), Some(line), "{text}");
 }
 
 fn digest(applied: u64, digest: &str) -> ShardDigest {
@@ -61,7 +73,7 @@ fn nodes_shards_and_lag_are_shown_and_a_silent_node_is_named() {
     let silent = Answer { admin: "https://3".into(), status: None, digests: None, error: Some("refused".into()) };
     let text = report(&[node(1, 10), node(2, 7), silent]);
     let expected = "\
-cluster c, as node 1 sees it (campanile 1.0)
+cluster c, as node 1 sees it (campanile 1.0), feature level 1
 
 node  peers at     zone  state   reachable  sessions  on disk  up
 1     127.0.0.1:1  -     active  yes        3         3.0 MiB  61 s
@@ -91,6 +103,7 @@ fn damage_and_scrubs_are_shown_once_there_are_any() {
     status.cluster.shards[1].integrity = Integrity {
         found: 3,
         repaired: 2,
+        dropped: 0,
         pending: 1,
         quarantined: false,
         last: Some("corrupt log record 4 of shard 1".to_owned()),

@@ -8,6 +8,7 @@ mod chat_commands;
 mod cluster_init;
 mod cluster_scrub;
 mod cluster_status;
+mod cluster_upgrade;
 mod cluster_verify;
 mod config_commands;
 mod failure;
@@ -66,6 +67,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Node(NodeCommand::Resume { config, json }) => within_runtime(node_duty::resume(&config, json)),
         Command::Cluster(ClusterCommand::Init(args)) => cluster_init::run(args),
         Command::Cluster(ClusterCommand::Status(args)) => within_runtime(cluster_status::run(args)),
+        Command::Cluster(ClusterCommand::Upgrade(args)) => within_runtime(cluster_upgrade::run(args)),
         Command::Cluster(ClusterCommand::JoinToken(args)) => within_runtime(node_membership::join_token(args)),
         Command::Shard(command) => within_runtime(shard_commands::run(command)),
         Command::Cluster(ClusterCommand::Verify(args)) => within_runtime(cluster_verify::run(args)),

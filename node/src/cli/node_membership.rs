@@ -3,12 +3,14 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use chat::errors::ErrorCode;
 use serde_json::json;
 
 use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs};
 use super::cluster_status::{admin_failure, somebody};
 use super::output::{confirm, json, say};
 use super::{Code, Exit, Failure};
+use crate::admin::AdminError;
 use crate::init::join::{JoinError, JoinOptions, join as join_cluster};
 use crate::nodes::JoinToken;
 use crate::nodes::api::NewJoinToken;
@@ -20,6 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) async fn join_token(args: JoinTokenArgs) -> Result<(), Failure> {
     let (admin, _) = somebody(&args.node).await?;
+    if args.withdraw {
+        admin.withdraw_join_tokens().await.map_err(|error| admin_failure(&error))?;
+        if args.json {
+            json(&json!({ "withdrawn": true }));
+        } else {
+            say("no join token that was made before lets anybody in any more");
+        }
+        return Ok(());
+    }
     let wanted = NewJoinToken { uses: args.uses, lifetime_ms: args.valid * 3_600_000 };
     let made = admin.join_token(&wanted).await.map_err(|error| admin_failure(&error))?;
     if args.json {
@@ -69,6 +80,10 @@ fn token_text(args: &NodeJoinArgs) -> Result<String, Failure> {
 
 fn join_failure(error: &JoinError) -> Failure {
     match error {
+        JoinError::Refused(AdminError::Refused { problem }) if problem.code == ErrorCode::Forbidden.number() => {
+            Failure { number: problem.code, ..Failure::new(Code::Init, Exit::Refused, problem.message.clone()) }
+                .next("campanile --version shows which release this is")
+        }
         JoinError::Refused(error) => admin_failure(error).next("campanile cluster join-token makes a new token"),
         JoinError::Unreachable(_) => Failure::new(Code::AdminUnreachable, Exit::Unreachable, error.to_string())
             .because(error)

@@ -45,7 +45,13 @@ pub(super) fn run(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
         };
         let causes = error.chain().skip(1).map(ToString::to_string);
         let next = if is_damaged(&error) {
-            "what this node promised the others is lost: replace it, as docs/OPERATIONS.md says under \"Damaged records\"".to_owned()
+            format!(
+                "after a bad read, {again}; else what this node promised the others is lost, replace it: campanile node \
+                 remove {node} --config FILE of another node, then campanile cluster join-token and node join \
+                 (docs/OPERATIONS.md, \"Damaged records\")"
+            )
+        } else if is_outgrown(&error) {
+            format!("install the release that the other nodes run (campanile --version), then {again}")
         } else {
             next
         };
@@ -60,6 +66,11 @@ fn is_damaged(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref(), Some(storage::OpenError::Corrupt { .. }))
     });
     storage || matches!(error.chain().find_map(|cause| cause.downcast_ref()), Some(cluster::StartError::Damaged { .. }))
+}
+
+/// Whether this build is too old for the cluster.
+fn is_outgrown(error: &anyhow::Error) -> bool {
+    matches!(error.chain().find_map(|cause| cause.downcast_ref()), Some(cluster::StartError::Outgrown { .. }))
 }
 
 /// Asks this process to end once standard input does, as SIGTERM would; and ends it if it does not.

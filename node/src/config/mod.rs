@@ -59,6 +59,8 @@ pub struct ClusterSection {
     pub election_max: Duration,
     /// Every node of the cluster, this one included. Empty means this node alone.
     pub members: Vec<MemberSection>,
+    /// The feature level that the cluster is founded at.
+    pub level: u16,
     /// This node came later than the cluster: written by `campanile node join`.
     pub joined: bool,
 }
@@ -162,6 +164,7 @@ impl Default for NodeConfig {
                 election_min: Duration::from_millis(600),
                 election_max: Duration::from_millis(750),
                 members: Vec::new(),
+                level: chat::level::NEWEST,
                 joined: false,
             },
             client: ListenerSection {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chat::ids::AppId;
-use chat::limits;
+use chat::{level, limits};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem};
@@ -173,6 +173,10 @@ fn cluster(mut section: Section<'_, '_, '_>, default: &ClusterSection) -> Cluste
         election_min: section.read("election_min", default.election_min, duration),
         election_max: section.read("election_max", default.election_max, duration),
         members: Vec::new(),
+        level: section.read("level", default.level, |value| match value.as_number()? {
+            level @ level::OLDEST..=level::NEWEST => Ok(level),
+            other => Err(format!("feature level {other}; this release knows {} to {}", level::OLDEST, level::NEWEST)),
+        }),
         joined: section.read("joined", default.joined, Scalar::as_bool),
     };
     let members = section.value("members");

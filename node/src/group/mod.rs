@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use chat::command::{Command, ConversationCommand};
+use chat::errors::ErrorCode;
 use chat::ids::{AppId, ConversationId, ShardId, UserId};
 use chat::limits;
 use chat::state::query;
@@ -161,6 +162,7 @@ fn failure(error: ProposeError) -> GroupFailure {
         ProposeError::Unavailable => GroupFailure::Unavailable,
         ProposeError::Unknown => GroupFailure::Unknown,
         ProposeError::Storage => GroupFailure::Internal,
+        ProposeError::NotSwitchedOn { .. } => GroupFailure::Rejected(ErrorCode::NotSwitchedOn),
     }
 }
 

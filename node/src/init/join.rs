@@ -73,7 +73,9 @@ pub async fn join(options: &JoinOptions) -> Result<JoinedNode, JoinError> {
         zone: options.zone.clone(),
     };
     let request = certificates::request(&private_key).map_err(InitError::from)?;
-    let joined = ask(&options.token, &Join { secret: options.token.secret.clone(), request, facts }).await?;
+    let (secret, level) = (options.token.secret.clone(), chat::level::NEWEST);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let joined = ask(&options.token, &Join { secret, request, facts, level, version }).await?;
     build(&staging, &joined, &options.token.ca_pem(), &addresses, &options.zone)?;
     files::rename(&staging, &dir)?;
     if let Some(parent) = dir.parent() {
@@ -148,6 +150,7 @@ fn build(staging: &Path, joined: &Joined, ca_pem: &str, own: &Addresses, zone: &
         own,
         members: members?,
         client_tls: joined.client_tls,
+        level: None,
         zone,
         joined: true,
         apps: &apps,

@@ -42,12 +42,15 @@ pub struct InitOptions {
     pub hosts: Vec<IpAddr>,
     /// Clients are served over TLS; without it on loopback addresses only.
     pub client_tls: bool,
+    /// The feature level that the cluster begins at ([`chat::level`]).
+    pub level: u16,
 }
 
 impl InitOptions {
     /// All nodes on this machine.
     pub fn local(dir: impl Into<PathBuf>, nodes: u16, shards: u16, port: u16) -> Self {
-        Self { dir: dir.into(), nodes, shards, port, hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], client_tls: true }
+        let (dir, hosts, level) = (dir.into(), vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], chat::level::NEWEST);
+        Self { dir, nodes, shards, port, hosts, client_tls: true, level }
     }
 }
 
@@ -114,6 +117,7 @@ struct Plan {
     shards: u16,
     addresses: Vec<Addresses>,
     client_tls: bool,
+    level: u16,
 }
 
 /// Secrets that all nodes share.
@@ -170,6 +174,7 @@ fn plan(options: &InitOptions) -> Result<Plan, InitError> {
         cluster: uuid::Uuid::now_v7().to_string(),
         shards: options.shards,
         client_tls: options.client_tls,
+        level: options.level,
     })
 }
 
@@ -251,6 +256,7 @@ fn build_node(
         own: addresses,
         members: (1..).zip(&plan.addresses).map(|(id, at)| (id, at.peer, at.client.to_string())).collect(),
         client_tls: plan.client_tls,
+        level: Some(plan.level),
         zone: "",
         joined: false,
         apps: &apps,

@@ -15,6 +15,8 @@ pub(super) struct Settings<'a> {
     /// Every node, with where peers and clients reach it.
     pub(super) members: Vec<(NodeId, SocketAddr, String)>,
     pub(super) client_tls: bool,
+    /// That a new cluster begins at; none for one that is there.
+    pub(super) level: Option<u16>,
     pub(super) zone: &'a str,
     pub(super) joined: bool,
     pub(super) apps: &'a [String],
@@ -32,6 +34,7 @@ pub(super) fn render(settings: &Settings<'_>) -> String {
     let tls = if settings.client_tls { "" } else { "tls = false\n" };
     let made_by = if settings.joined { "node join" } else { "cluster init" };
     let joined = if settings.joined { "joined = true\n" } else { "" };
+    let level = settings.level.map_or_else(String::new, |level| format!("level = {level}\n"));
     let zone = if settings.zone.is_empty() { String::new() } else { format!("zone = {:?}\n", settings.zone) };
     format!(
         r#"# Node {node} of cluster {cluster}, made by `campanile {made_by}`.
@@ -47,7 +50,7 @@ id = "{cluster}"
 shards = {shards}
 members = [
 {members}]
-{joined}
+{level}{joined}
 [client]
 listen = "{client}"
 {tls}certificate = "node.pem"

@@ -30,6 +30,22 @@ pub struct Join {
     /// A certificate signing request, PEM.
     pub request: String,
     pub facts: NodeFacts,
+    /// The highest feature level that its release supports, and which release that is.
+    #[serde(default = "oldest")]
+    pub level: u16,
+    #[serde(default)]
+    pub version: String,
+}
+
+fn oldest() -> u16 {
+    chat::level::OLDEST
+}
+
+/// `PUT /v1/level`: switches feature levels on, up to this one, for good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raise {
+    pub level: u16,
 }
 
 /// Everything that a node needs to be one of this cluster.

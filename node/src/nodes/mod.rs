@@ -2,6 +2,7 @@
 //! decided is decided in the metadata group; here are the secrets that a new node needs.
 
 pub mod api;
+mod level;
 mod routes;
 mod token;
 
@@ -24,6 +25,7 @@ use crate::init::CA_SECRET;
 use crate::init::certificates::{self, Authority};
 use api::{Join, Joined, JoinedApp, JoinedMember, MadeJoinToken, NewJoinToken, Place, Plan, Rebalance};
 
+pub(crate) use level::describe_build;
 pub(crate) use routes::{join_route, routes};
 pub use token::{JoinToken, TokenError};
 
@@ -114,6 +116,7 @@ impl NodesDesk {
 
     pub(crate) async fn join(&self, join: Join) -> Result<Joined, Refused> {
         let invalid = |why: &str| Refused::new(ErrorCode::InvalidField, why);
+        self.fits(&join)?;
         let authority = self.authority()?;
         let secret =
             blake3::Hash::from_hex(join.secret.as_bytes()).map_err(|_| invalid("secret: no 32 bytes in hex"))?;
@@ -129,6 +132,7 @@ impl NodesDesk {
         let certificate = authority
             .sign(self.cluster.cluster(), node, peer.ip(), &join.request)
             .map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+        self.note_build(node, join.level, join.version).await;
         tracing::info!(event = "node_joins", node, %peer, "a node was let in");
         let members = self.cluster.status().peers.into_iter();
         let members = members.map(|peer| JoinedMember { id: peer.node, peer: peer.address, client: peer.client });

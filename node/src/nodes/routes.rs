@@ -1,13 +1,13 @@
 //! The admin listener's resources for nodes and placement.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, middleware, web};
 use chat::errors::ErrorCode;
 use chat::ids::NodeId;
 use serde_json::json;
 
 use super::NodesDesk;
-use super::api::{Join, NewJoinToken, Place, Rebalance};
-use crate::admin::{Refused, answer};
+use super::api::{Join, NewJoinToken, Place, Raise, Rebalance};
+use crate::admin::{Refused, answer, recorded};
 
 type Desk = web::Data<NodesDesk>;
 
@@ -15,6 +15,8 @@ type Desk = web::Data<NodesDesk>;
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/join-tokens", web::post().to(join_token))
+        .route("/join-tokens", web::delete().to(withdraw))
+        .route("/level", web::put().to(raise))
         .route("/nodes/{node}", web::delete().to(remove))
         .route("/plan", web::get().to(plan))
         .route("/rebalance", web::post().to(rebalance))
@@ -23,7 +25,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 
 /// Behind a join token's secret alone.
 pub(crate) fn join_route(config: &mut web::ServiceConfig) {
-    config.route("/v1/join", web::post().to(join));
+    let join = web::resource("/v1/join").wrap(middleware::from_fn(recorded)).route(web::post().to(join));
+    config.service(join);
 }
 
 async fn join_token(desk: Desk, wanted: web::Json<NewJoinToken>) -> HttpResponse {
@@ -32,6 +35,14 @@ async fn join_token(desk: Desk, wanted: web::Json<NewJoinToken>) -> HttpResponse
 
 async fn join(desk: Desk, join: web::Json<Join>) -> HttpResponse {
     answer(desk.join(join.into_inner()).await)
+}
+
+async fn withdraw(desk: Desk) -> HttpResponse {
+    answer(desk.withdraw_tokens().await.map(|()| json!({ "withdrawn": true })))
+}
+
+async fn raise(desk: Desk, raise: web::Json<Raise>) -> HttpResponse {
+    answer(desk.raise(&raise).await.map(|()| json!({ "level": raise.level })))
 }
 
 async fn remove(desk: Desk, node: web::Path<NodeId>) -> HttpResponse {

@@ -3,7 +3,8 @@
 //! | message | from | answer | mailbox full |
 //! |---|---|---|---|
 //! | [`RecordLogin`] | session | once the record is durable | [`NotRecorded`]: the login is refused |
-//! | [`RecordEnd`] | session | none | counted; a gap record follows |
+//! | [`RecordLogin`] | admin listener | once the record is durable | [`NotRecorded`]: nothing is done |
+//! | [`RecordEnd`] | session, the node | none | counted; a gap record follows |
 //! | [`Flush`] | the node, before it stops | once all is durable | the asker waits |
 //! | [`NoteGap`] | [`SecurityLog`] | none | dropped: whoever empties the mailbox looks at the gap anyway |
 //! | [`Tail`] | admin API | the newest records | the asker waits |
@@ -17,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix::prelude::SendError;
 use actix::{Addr, Message};
 use chat::errors::ErrorCode;
+use chat::ids::NodeId;
 use chat::limits;
 use chat::wire::Device;
 use parking_lot::Mutex;
@@ -25,7 +27,7 @@ use tokio::sync::oneshot;
 
 use super::SecurityActor;
 use super::record::{
-    Counters, DeviceRecord, EndReason, Entry, Event, LoginResult, Method, SessionHash, Visit, bounded,
+    Administration, Counters, DeviceRecord, EndReason, Entry, Event, LoginResult, Method, SessionHash, Visit, bounded,
 };
 use crate::auth::{AuthError, Identity};
 
@@ -83,7 +85,7 @@ impl<'a> LoginOutcome<'a> {
     }
 }
 
-/// To be recorded and durable before the client hears the answer.
+/// To be recorded and durable before the client hears the answer, or before anything is done.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RecordLogin {
@@ -181,8 +183,22 @@ impl SecurityLog {
                 (visitor.visit(claimed, None), LoginResult::Refused { code: code.number(), reason })
             }
         };
+        self.durably(Event::Login { visit, method, result }).await
+    }
+
+    /// Returns once it is on disk. An error means that nothing may be done of what was asked.
+    pub async fn administration(&self, administration: Administration) -> Result<(), NotRecorded> {
+        self.durably(Event::Administration(administration)).await
+    }
+
+    /// The cluster has decided where a node stands from now on.
+    pub fn membership(&self, node: NodeId, state: String) {
+        self.record(Event::Membership { node, state });
+    }
+
+    async fn durably(&self, event: Event) -> Result<(), NotRecorded> {
         let (durable, answer) = oneshot::channel();
-        let message = RecordLogin { time_ms: now_ms(), event: Event::Login { visit, method, result }, durable };
+        let message = RecordLogin { time_ms: now_ms(), event, durable };
         self.actor.try_send(message).map_err(|error| match error {
             SendError::Full(_) => NotRecorded::Overloaded,
             SendError::Closed(_) => NotRecorded::Failed,

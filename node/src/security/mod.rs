@@ -1,5 +1,5 @@
-//! The security actor: one per node. It writes who logged in, from where and how it ended into a sealed, append-only,
-//! hash-chained log, and makes it durable before the client hears of it.
+//! The security actor: one per node. It writes who logged in, from where and how it ended, and what was administered, into
+//! a sealed, append-only, hash-chained log, and makes it durable before the client hears of it or anything is done.
 //!
 //! It runs on an arbiter of its own, because it waits for the disk: the messages that arrive meanwhile become durable
 //! together with the next sync. Once the log cannot be written nothing is recorded any more, and nobody can log in.
@@ -26,7 +26,8 @@ use journal::Journal;
 pub use journal::{SecurityOpenError, SecurityOptions, open};
 use message::{Flush, NoteGap, Observe, RecordEnd, RecordLogin, SharedFlag, SharedGap, Tail};
 pub use message::{LoginOutcome, NotRecorded, SecurityLog, SecurityState, Visitor};
-pub use record::{Counters, EndReason, Entry, Method};
+pub(crate) use record::fingerprint;
+pub use record::{Administration, Counters, EndReason, Entry, Method};
 use record::{Event, Record};
 
 type Durable = oneshot::Sender<Result<(), NotRecorded>>;

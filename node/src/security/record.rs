@@ -9,6 +9,7 @@ use chat::ids::{AppId, DeviceId, NodeId, UserId};
 use chat::limits;
 use chat::wire::Device;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// One record with its place in the node's log. Serializes as the admin API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +56,50 @@ pub enum Event {
         last_ms: u64,
         count: u64,
     },
+    /// Something was to be changed on the admin listener: one record before it is done, one with what came of it.
+    Administration(Administration),
+    /// A node joins, was promoted, leaves or is gone: decided by the cluster, as this node heard of it.
+    Membership {
+        node: NodeId,
+        /// `joining`, `active`, `leaving` or `removed`.
+        state: String,
+    },
+}
+
+/// An act of administration: who, from where, what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Administration {
+    /// The same in both records of an act.
+    pub act: Uuid,
+    /// What the request was let in by, told by a fingerprint: the admin token, or a join token.
+    pub by: String,
+    pub ip: IpAddr,
+    pub port: u16,
+    pub user_agent: String,
+    /// A stable name, `node.remove`.
+    pub verb: String,
+    /// What it was about, `node=3`.
+    pub subject: String,
+    pub result: AdministrationResult,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdministrationResult {
+    /// It is about to be done. Without a later record of the act it is not known whether it was.
+    Asked,
+    Done,
+    /// The error that was answered.
+    Refused {
+        code: u16,
+        name: String,
+    },
+}
+
+/// Tells secrets apart without telling them: hex of the first 8 bytes of BLAKE3 over one.
+pub fn fingerprint(secret: &str) -> String {
+    let hash = blake3::derive_key("campanile security log: secret of administration", secret.as_bytes());
+    blake3::Hash::from_bytes(hash).to_hex()[..16].to_owned()
 }
 
 /// Who, from where, with what. The user of a refused login is the one that the credentials named.

@@ -35,13 +35,38 @@ fn one_of_each() -> Vec<Record> {
     events.into_iter().map(|event| Record { time_ms, node: 2, event }).collect()
 }
 
+fn acts() -> Vec<Record> {
+    let act = |result| {
+        Event::Administration(Administration {
+            act: Uuid::from_u128(0x0193_6f3e_7c00_7000_8000_0000_0000_000a),
+            by: "admin token 0011223344556677".to_owned(),
+            ip: [127, 0, 0, 1].into(),
+            port: 54_321,
+            user_agent: "curl/8".to_owned(),
+            verb: "node.remove".to_owned(),
+            subject: "node=3".to_owned(),
+            result,
+        })
+    };
+    let refused = AdministrationResult::Refused { code: 1302, name: "forbidden".to_owned() };
+    let left = Event::Membership { node: 3, state: "removed".to_owned() };
+    let events = [act(AdministrationResult::Asked), act(AdministrationResult::Done), act(refused), left];
+    events.into_iter().map(|event| Record { time_ms: 1_800_000_000_000, node: 2, event }).collect()
+}
+
 /// Length-prefixed records, as they were first written. A failure here means that old logs can no longer be read:
 /// bring the old layout back, or give the new one a format number and a file of its own.
 #[test]
 fn every_record_ever_written_can_be_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/security/golden/record-v1.bin");
+    golden("record-v1.bin", &one_of_each());
+    // What came later.
+    golden("record-v1-administration.bin", &acts());
+}
+
+fn golden(name: &str, records: &[Record]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/security/golden").join(name);
     let mut written = Vec::new();
-    for record in one_of_each() {
+    for record in records {
         let bytes = record.encode().unwrap();
         written.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         written.extend_from_slice(&bytes);
@@ -53,10 +78,10 @@ fn every_record_ever_written_can_be_read() {
     assert!(written == golden, "records are written in another form than before");
 
     let mut rest = &golden[..];
-    for expected in one_of_each() {
+    for expected in records {
         let (len, after) = rest.split_at(4);
         let len = u32::from_be_bytes(len.try_into().unwrap()) as usize;
-        assert_eq!(Record::decode(&after[..len]).unwrap(), expected);
+        assert_eq!(&Record::decode(&after[..len]).unwrap(), expected);
         rest = &after[len..];
     }
     assert!(rest.is_empty());
@@ -91,6 +116,12 @@ fn a_session_is_named_without_its_id() {
 }
 
 #[test]
+fn a_secret_is_told_apart_and_not_told() {
+    let told = fingerprint("secret");
+    assert_eq!((told.len(), told == fingerprint("secret"), told == fingerprint("secret2")), (16, true, false));
+}
+
+#[test]
 fn an_entry_reads_well_as_json() {
     let record = one_of_each().swap_remove(2);
     let json = serde_json::to_value(Entry { sequence: 7, record }).unwrap();
@@ -98,4 +129,6 @@ fn an_entry_reads_well_as_json() {
     assert_eq!(json["node"], 2);
     assert_eq!(json["event"]["login"]["result"]["refused"]["reason"], "wrong password");
     assert_eq!(json["event"]["login"]["visit"]["ip"], "127.0.0.1");
+    let json = serde_json::to_value(Entry { sequence: 8, record: acts().swap_remove(2) }).unwrap();
+    assert_eq!(json["event"]["administration"]["result"]["refused"]["name"], "forbidden");
 }

@@ -58,7 +58,7 @@ pub(super) async fn barriers(cluster: &Cluster, shards: BTreeSet<ShardId>) -> Re
     let barrier = async |shard| match cluster.read_barrier(shard).await {
         Ok(_) => Ok(()),
         Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
-        Err(ProposeError::Storage) => Err(ErrorCode::Internal),
+        Err(ProposeError::Storage | ProposeError::NotSwitchedOn { .. }) => Err(ErrorCode::Internal),
         Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Unknown) => {
             Err(ErrorCode::Unavailable)
         }

@@ -41,14 +41,9 @@ async fn found_once(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u3
     if config.cluster.joined {
         caught_up(cluster).await;
     } else if query::cluster_settings(&view)?.is_none() {
-        let nodes = config.members().iter().map(|member| (member.id, member.peer.to_string())).collect();
-        let command = ClusterCommand::Found {
-            cluster: cluster.cluster().to_owned(),
-            shards: cluster.shards(),
-            stream_epoch: FIRST_EPOCH,
-            nodes,
-        };
-        submit(cluster, command).await.context("the cluster was founded otherwise than this node is configured")?;
+        submit(cluster, founding(cluster, config))
+            .await
+            .context("the cluster was founded otherwise than this node is configured")?;
     }
     for app in &config.apps {
         let pem = std::fs::read_to_string(&app.token_public_key)
@@ -66,6 +61,16 @@ async fn found_once(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u3
         bail!("this cluster has {} shards, the configuration says {}", settings.shards, cluster.shards());
     }
     Ok(settings.stream_epoch)
+}
+
+fn founding(cluster: &Cluster, config: &NodeConfig) -> ClusterCommand {
+    let nodes = config.members().iter().map(|member| (member.id, member.peer.to_string())).collect();
+    let (shards, stream_epoch, level) = (cluster.shards(), FIRST_EPOCH, config.cluster.level);
+    let cluster = cluster.cluster().to_owned();
+    if level == chat::level::OLDEST {
+        return ClusterCommand::Found { cluster, shards, stream_epoch, nodes };
+    }
+    ClusterCommand::FoundAt { cluster, shards, stream_epoch, nodes, level }
 }
 
 /// Waits until a node that joined has everything, and the cluster says so.

@@ -3,6 +3,7 @@
 mod compacted;
 pub(crate) mod disk;
 mod founding;
+mod standing;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use chat::limits;
-use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, Timing, Versions};
+use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, StartError, Timing, Versions};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine, EngineOptions};
@@ -34,6 +35,7 @@ use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
+use standing::Standing;
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -84,7 +86,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
     presence.start(&beside, cluster.clone(), fan_out.clone(), frame_presence);
-    tokio::spawn(watch_replicas(cluster.clone()));
+    tokio::spawn(watch_replicas(cluster.clone(), security.clone()));
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
@@ -97,6 +99,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let epoch = tokio::select! {
         founded = founding::found(&node.cluster, &config) => founded?,
         () = node.cluster.expelled() => return removed(node, vec![admin]).await,
+        level = node.cluster.outgrown() => return outgrown(node, vec![admin], level).await,
         () = stop_signal() => return stop(node, vec![admin]).await,
     };
     let services = Arc::new(Services {
@@ -115,10 +118,12 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
+    tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
     tokio::select! {
         () = stop_signal() => stop(node, vec![clients, admin]).await,
         () = leave(&node) => removed(node, vec![clients, admin]).await,
+        level = node.cluster.outgrown() => outgrown(node, vec![clients, admin], level).await,
     }
 }
 
@@ -140,6 +145,14 @@ async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()>
         "node {id} was removed from the cluster: its directory is of no use any more, and its id is never used again; \
          campanile cluster join-token and campanile node join make this machine another node"
     )
+}
+
+/// The cluster has switched on what this build does not know.
+async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<()> {
+    let (id, supports) = (node.cluster.node(), chat::level::NEWEST);
+    tracing::error!(event = "node_outgrown", node = id, supports, level, "this release is too old for the cluster");
+    stop(node, listeners).await?;
+    Err(StartError::Outgrown { node: id, supports, level }.into())
 }
 
 /// Opens what is stored, and begins to watch the disk that it is on.
@@ -196,6 +209,7 @@ fn cluster_options(config: &NodeConfig, engine: &Engine) -> anyhow::Result<Clust
             collect_every: config.retention.collect_every,
             log_keep_entries: config.retention.log_keep_entries,
         },
+        level: chat::level::NEWEST,
         versions: Versions::default(),
         engine: engine.clone(),
         scrub: Scrubbing { every: config.storage.scrub_every, bytes_per_s: config.storage.scrub_bytes_per_s },
@@ -239,11 +253,16 @@ fn say_ready(config: &NodeConfig) {
     tracing::info!(event = "node_ready", node, %client, %admin, "serving");
 }
 
-/// A replica whose consensus has ended cannot be revived inside the process.
-async fn watch_replicas(cluster: Cluster) {
+/// Notes who comes and goes. A replica whose consensus has ended cannot be revived inside the process.
+async fn watch_replicas(cluster: Cluster, security: SecurityLog) {
+    let mut standing = Standing::default();
     loop {
         tokio::time::sleep(WATCH).await;
-        if let Some(failed) = cluster.status().shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
+        let status = cluster.status();
+        for (node, state) in standing.look(&status.peers) {
+            security.membership(node, state);
+        }
+        if let Some(failed) = status.shards.into_iter().find_map(|shard| Some((shard.shard, shard.failed?))) {
             let (shard, why) = failed;
             tracing::error!(event = "replica_failed", %shard, why, "a replica cannot go on: ending");
             std::process::exit(i32::from(Exit::Replica as u8));

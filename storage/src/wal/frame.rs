@@ -82,6 +82,27 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Head, &[u8])> {
     (crc32fast::hash(whole) == short(4)?).then_some((head, &bytes[HEADER..end]))
 }
 
+/// Why there is no whole frame at the beginning of `bytes`, or none that belongs there: what was expected, what is there.
+pub(super) fn fault(bytes: &[u8]) -> String {
+    let number =
+        |at: usize| bytes.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()));
+    let Some(magic) = bytes.get(..4) else { return format!("a frame was expected, {} bytes are left", bytes.len()) };
+    if magic != MAGIC {
+        return format!("a frame's first bytes {} were expected, {} are there", crate::hex(&MAGIC), crate::hex(magic));
+    }
+    let (Some(crc), Some(len)) = (number(4), number(32)) else {
+        return format!("a frame's head of {HEADER} bytes was expected, {} are left", bytes.len());
+    };
+    let end = HEADER + len as usize;
+    let Some(whole) = bytes.get(8..end) else {
+        return format!("a frame of {end} bytes was expected, as its head says, {} are left", bytes.len());
+    };
+    match crc32fast::hash(whole) {
+        found if found != crc => format!("a frame with checksum {crc:08x} was expected, its bytes have {found:08x}"),
+        _ => "the frame there is of another time".to_owned(),
+    }
+}
+
 /// The writes of a frame. None if they are not what [`Builder::add`] makes.
 pub(super) fn writes(mut bytes: &[u8]) -> Option<Vec<Write>> {
     let mut writes = Vec::new();
@@ -149,6 +170,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert!(parse(&changed).is_none(), "{at}");
+            assert!(fault(&changed).contains("was expected") || fault(&changed).contains("were expected"), "{at}");
             assert!(parse(&bytes[..at]).is_none(), "{at}");
         }
         assert!(self::writes(&inside[..inside.len() - 1]).is_none());

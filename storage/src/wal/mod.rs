@@ -29,8 +29,9 @@ const NAMES: [&str; 2] = ["wal.0", "wal.1"];
 pub(crate) enum WalError {
     #[error("{}", .0.display())]
     Io(PathBuf, #[source] io::Error),
-    #[error("{0}")]
-    Corrupt(String),
+    /// A file, or the directory of both, and what is wrong where.
+    #[error("{}: {what}", place.display())]
+    Corrupt { place: PathBuf, what: String },
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -68,9 +69,10 @@ impl Wal {
             file.and_then(|file| Ok((file, read?))).map_err(|error| WalError::Io(path, error))
         };
         let [(first, first_bytes), (second, second_bytes)] = [open(NAMES[0])?, open(NAMES[1])?];
-        let replay = replay::read([&first_bytes, &second_bytes]).map_err(WalError::Corrupt)?;
+        let replay = replay::read([&first_bytes, &second_bytes])
+            .map_err(|replay::Damage { file, what }| WalError::Corrupt { place: dir.join(NAMES[file]), what })?;
         let last = replay.last.map(|(head, _)| head);
-        check_turn(disk, last)?;
+        check_turn(dir, disk, last)?;
         let replayed = replay.writes.len();
         for writes in replay.writes {
             disk.write(writes)?;
@@ -181,15 +183,20 @@ impl Wal {
 }
 
 /// Emptied files, or those of an older copy, are noticed: sled knows which turn had begun.
-fn check_turn(disk: &Disk, last: Option<Head>) -> Result<(), WalError> {
-    let begun = disk.turn().map_err(|error| WalError::Corrupt(error.to_string()))?;
+fn check_turn(dir: &Path, disk: &Disk, last: Option<Head>) -> Result<(), WalError> {
+    let corrupt = |what: String| Err(WalError::Corrupt { place: dir.to_owned(), what });
+    let begun = match disk.turn() {
+        Ok(begun) => begun,
+        Err(error) => return corrupt(error.to_string()),
+    };
+    let [this, other] = NAMES;
     match (begun, last.map(|last| last.epoch)) {
-        (Some(begun), Some(found)) if found < begun => {
-            Err(WalError::Corrupt(format!("the write-ahead log is of turn {found}, the database of turn {begun}")))
-        }
-        (Some(begun), None) => {
-            Err(WalError::Corrupt(format!("the write-ahead log is empty, the database is of turn {begun}")))
-        }
+        (Some(begun), Some(found)) if found < begun => corrupt(format!(
+            "a frame of turn {begun} was expected in {this} or {other}, as the database knows; the newest is of turn {found}"
+        )),
+        (Some(begun), None) => corrupt(format!(
+            "a frame of turn {begun} was expected at byte 0 of {this} or {other}, as the database knows; neither holds one"
+        )),
         _ => Ok(()),
     }
 }
