@@ -1,6 +1,6 @@
 //! Feature levels: what a cluster's log may hold. A release that adds a command adds it behind a new level; the level is
 //! raised by a command once every node runs a release that knows it, and never goes down. Until then every node can go
-//! back to the release before. docs/adr/0020.
+//! back to the release before. docs/adr/0022.
 
 use crate::command::{ClusterCommand, Command, ConversationCommand, RetentionCommand, UserCommand};
 
@@ -49,17 +49,32 @@ pub fn needed(command: &Command) -> u16 {
             ClusterCommand::WithdrawJoinTokens => 2,
         },
         Command::User { command, .. } => match command {
-            UserCommand::CreateAccount { .. } | UserCommand::SetPassword { .. } | UserCommand::SeeDevice { .. } => 1,
+            UserCommand::CreateAccount { .. }
+            | UserCommand::SetPassword { .. }
+            | UserCommand::SeeDevice { .. }
+            | UserCommand::RevokeLogins { .. }
+            | UserCommand::SeeUser { .. }
+            | UserCommand::SetPrivacy { .. } => 1,
         },
         Command::Conversation { command, .. } => match command {
             ConversationCommand::Send { .. }
             | ConversationCommand::CreateGroup { .. }
-            | ConversationCommand::Join
+            | ConversationCommand::Join { .. }
             | ConversationCommand::Leave
             | ConversationCommand::Invite { .. }
             | ConversationCommand::Kick { .. }
             | ConversationCommand::SetRole { .. }
-            | ConversationCommand::MarkRead { .. } => 1,
+            | ConversationCommand::MarkRead { .. }
+            | ConversationCommand::ChangeGroup { .. }
+            | ConversationCommand::Ban { .. }
+            | ConversationCommand::Unban { .. }
+            | ConversationCommand::Mute { .. }
+            | ConversationCommand::Unmute { .. }
+            | ConversationCommand::SetNickname { .. }
+            | ConversationCommand::AnswerJoin { .. }
+            | ConversationCommand::AddInvite { .. }
+            | ConversationCommand::RevokeInvite { .. }
+            | ConversationCommand::Dissolve => 1,
         },
         Command::Retention(command) => match command {
             RetentionCommand::SetApp { .. }

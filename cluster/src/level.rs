@@ -1,4 +1,4 @@
-//! The cluster's feature level as this node knows it ([`chat::level`], docs/adr/0020): which commands it proposes, which
+//! The cluster's feature level as this node knows it ([`chat::level`], docs/adr/0022): which commands it proposes, which
 //! peers it speaks with, and whether its own release is still recent enough.
 
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -1,4 +1,4 @@
-//! The cluster's feature level, as operators raise it and as nodes say what they support (docs/adr/0020).
+//! The cluster's feature level, as operators raise it and as nodes say what they support (docs/adr/0022).
 
 use std::time::Duration;
 

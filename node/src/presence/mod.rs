@@ -1,5 +1,5 @@
 //! The presence actor, one per node: who is there, and who hears of it. Nothing of it is stored but when a user was last
-//! seen; it is best effort, and right again by itself after a leader or a node is gone (docs/adr/0020).
+//! seen; it is best effort, and right again by itself after a leader or a node is gone (docs/adr/0021).
 //!
 //! - `core`: what it does, pure. [`message`]: what it may be told, and what nodes tell each other.
 

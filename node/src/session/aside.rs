@@ -1,17 +1,16 @@
 //! What a session does beside the log: its user's membership is looked up on this node, and the frame goes to every node.
 
-use chat::command::{Command, Outcome, UserCommand};
+use chat::command::UserCommand;
 use chat::errors::ErrorCode;
 use chat::ids::ConversationId;
 use chat::limits;
 use chat::state::query;
 use chat::state::record::Privacy;
 use chat::wire::ServerFrame;
-use cluster::ProposeError;
 
 use super::core::aside::{AsideAsk, AsideDone};
-use super::encode;
 use super::reads::{Reader, blocking, internal};
+use super::{encode, login};
 use crate::auth::Identity;
 
 /// What is answered by `aside_done`.
@@ -54,15 +53,7 @@ async fn members(reader: &Reader, conversation: &ConversationId) -> Result<u64, 
 }
 
 async fn set_privacy(reader: &Reader, privacy: Privacy) -> Result<AsideDone, ErrorCode> {
-    let (cluster, Identity { app, user }) = (&reader.services.cluster, reader.who.clone());
-    let home = cluster.home_shard(&app, &user);
-    let command = Command::User { app, user, command: UserCommand::SetPrivacy { privacy } };
-    match cluster.submit(home, command).await.map(|proposed| proposed.outcome) {
-        Ok(Outcome::Applied { .. }) => Ok(AsideDone::Privacy(privacy)),
-        Ok(Outcome::Rejected(code)) => Err(code),
-        Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
-        Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable) => Err(ErrorCode::Unavailable),
-        Err(ProposeError::Unknown) => Err(ErrorCode::OutcomeUnknown),
-        Err(ProposeError::Storage) => Err(ErrorCode::Internal),
-    }
+    let command = UserCommand::SetPrivacy { privacy };
+    login::change(reader.services.clone(), reader.who.clone(), command).await?;
+    Ok(AsideDone::Privacy(privacy))
 }

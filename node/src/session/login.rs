@@ -96,6 +96,7 @@ pub(super) async fn change(services: Arc<Services>, who: Identity, command: User
         Ok(Proposed { outcome: Outcome::Applied { .. }, .. }) => Ok(()),
         Ok(Proposed { outcome: Outcome::Rejected(code), .. }) => Err(code),
         Err(ProposeError::Overloaded) => Err(ErrorCode::Overloaded),
+        Err(ProposeError::NotSwitchedOn { .. }) => Err(ErrorCode::NotSwitchedOn),
         Err(ProposeError::Unknown) => Err(ErrorCode::OutcomeUnknown),
         Err(ProposeError::Storage) => Err(ErrorCode::Internal),
         Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable) => Err(ErrorCode::Unavailable),
