@@ -1,5 +1,7 @@
 //! Three nodes' cores with the connections between them: notes wait until they are delivered or lost, leaders change, and
 //! not everybody knows at once.
+//!
+//! Long because the stage and the stories on it are read together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
