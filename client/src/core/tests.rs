@@ -1,6 +1,6 @@
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, ClientMsgId, DeviceId, GroupId, UserId};
-use chat::wire::{Body, EventContent, Limits, Resumption, Target, WireEvent};
+use chat::wire::{Appearance, Body, EventContent, Limits, PresenceState, Resumption, Target, UserPresence, WireEvent};
 use uuid::Uuid;
 
 use super::*;
@@ -177,4 +177,42 @@ fn positions_beyond_one_frame_are_left_out() {
     assert!(have.len() < 2_000 && have.len() > 500);
     let frame = ClientFrame { id: u64::MAX, request: Request::Resume { have } };
     assert!(encode(&frame).len() <= limits::FRAME_BYTES);
+}
+
+#[test]
+fn what_was_asked_to_last_is_asked_again_on_every_connection() {
+    let mut core = Core::new(vec![]);
+    go_online(&mut core, 1, 0);
+    let (bob, carol) = (UserId::new("bob").unwrap(), UserId::new("carol").unwrap());
+    let subscribe = |users: &[&UserId]| Request::SubscribePresence { users: users.iter().copied().cloned().collect() };
+    let ask = |core: &mut Core<Ticket>, request: &Request| {
+        core.request(encode(request), Purpose::Caller("ann", Lasting::of(request)), 100_000, true, 0);
+        frames(core)[0].id
+    };
+    let answered = |core: &mut Core<Ticket>, frame: ServerFrame| {
+        core.frame(frame, 0, 0);
+        assert!(matches!(core.poll_effect(), Some(Effect::Answer("ann", _))));
+    };
+    let re = ask(&mut core, &subscribe(&[&bob, &carol]));
+    answered(&mut core, ServerFrame::Presence { re: Some(re), users: vec![] });
+    let re = ask(&mut core, &Request::UnsubscribePresence { users: vec![carol.clone()] });
+    answered(&mut core, ServerFrame::Done { re });
+    let away = Request::SetPresence { state: Appearance::Away };
+    let re = ask(&mut core, &away);
+    answered(&mut core, ServerFrame::Done { re });
+    // What was refused does not last.
+    let re = ask(&mut core, &subscribe(&[&carol]));
+    answered(&mut core, error(re, ErrorCode::LimitReached));
+
+    core.disconnected("cut");
+    let (_, again) = go_online(&mut core, 1, 10);
+    let requests: Vec<_> = again.iter().map(|frame| frame.request.clone()).collect();
+    assert_eq!(requests, [away, subscribe(&[&bob])]);
+    let seen = UserPresence { user: bob, state: PresenceState::Away, platforms: vec![], last_seen_ms: None };
+    core.frame(ServerFrame::Presence { re: Some(again[1].id), users: vec![seen.clone()] }, 10, 0);
+    core.frame(ServerFrame::Presence { re: None, users: vec![seen.clone()] }, 10, 0);
+    let events: Vec<_> = std::iter::from_fn(|| core.poll_event(10)).collect();
+    let presence = ClientEvent::Presence { users: vec![seen] };
+    let disconnected = ClientEvent::Disconnected { why: "cut".into() };
+    assert_eq!(events, [disconnected, ClientEvent::Reconnected, presence.clone(), presence]);
 }

@@ -112,15 +112,28 @@ impl PresenceHandle {
 impl Presence {
     fn look(&mut self) {
         let Inbox { inputs, missed, .. } = std::mem::take(&mut *self.shared.inbox.lock());
-        let (now, sight) = (now(), self.sight());
+        // Somebody else's look took it.
+        if inputs.is_empty() && !missed {
+            return;
+        }
+        let now = now();
         for input in inputs {
             self.core.input(now, input);
         }
         if missed {
             tracing::warn!(event = "presence_behind", "too much was said about presence: all of it is asked for anew");
-            sight.nodes.iter().for_each(|(node, _)| self.core.lost(*node));
+            self.cluster.reached().iter().for_each(|(node, _)| self.core.lost(*node));
         }
-        let effects = self.core.settle(now, &sight);
+        let effects = self.core.settle(now);
+        self.act(effects);
+    }
+
+    fn tick(&mut self) {
+        self.catch_up();
+        self.look();
+        let now = now();
+        self.core.tick(now, &self.sight());
+        let effects = self.core.settle(now);
         self.act(effects);
     }
 
@@ -230,10 +243,7 @@ impl Actor for Presence {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.run_interval(TICK, |presence, _| {
-            presence.catch_up();
-            presence.look();
-        });
+        context.run_interval(TICK, |presence, _| presence.tick());
         context.run_interval(SHOW, |presence, _| *presence.shared.info.lock() = presence.core.info());
     }
 }

@@ -251,7 +251,6 @@ impl Local {
                 self.notes.push((node, PresenceNote::Here { shard, incarnation: self.incarnation }));
             }
         }
-        self.report(now);
         let asking: Vec<SessionNumber> = self.asking.iter().copied().collect();
         for session in asking {
             self.answer(Some(now), session, effects);
@@ -259,7 +258,7 @@ impl Local {
     }
 
     /// What has changed, to those who lead. Of each user once in a while; the first change at once.
-    fn report(&mut self, now: Now) {
+    pub(super) fn report(&mut self, now: Now) {
         let mut entries: BTreeMap<(NodeId, ShardId), Vec<Entry>> = BTreeMap::new();
         let places: Vec<Place> = self.changed.iter().cloned().collect();
         for place in places {

@@ -91,10 +91,15 @@ impl Core {
         }
     }
 
-    /// After inputs and from time to time: what follows from them, and from the time and the cluster.
-    pub(super) fn settle(&mut self, now: Now, sight: &Sight) -> Vec<Effect> {
+    /// From time to time: what follows from the time and the cluster. Not for every input: there may be many.
+    pub(super) fn tick(&mut self, now: Now, sight: &Sight) {
         self.home.tick(now, sight, &mut self.effects);
         self.local.tick(now, self.node, sight, &mut self.effects);
+    }
+
+    /// After inputs or a tick: what is to be done.
+    pub(super) fn settle(&mut self, now: Now) -> Vec<Effect> {
+        self.local.report(now);
         loop {
             let notes: Vec<_> = self.local.notes().into_iter().chain(self.home.notes()).collect();
             if notes.is_empty() {

@@ -1,5 +1,7 @@
 //! Three nodes' cores with the connections between them: notes wait until they are delivered or lost, leaders change, and
 //! not everybody knows at once.
+//!
+//! Long because the stage and the stories on it are read together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -70,6 +72,7 @@ impl World {
             saves: 0,
         };
         (1..=NODES).for_each(|node| world.start(node));
+        world.run(300);
         world
     }
 
@@ -115,11 +118,18 @@ impl World {
         }
     }
 
-    fn settle(&mut self, node: NodeId) {
+    fn tick(&mut self, node: NodeId) {
         let nodes = (1..=NODES).map(|other| (other, self.cores.contains_key(&other))).collect();
         let sight = Sight { leaders: self.views[&node].clone(), nodes };
+        if let Some(core) = self.cores.get_mut(&node) {
+            core.tick(now(self.now_ms), &sight);
+            self.settle(node);
+        }
+    }
+
+    fn settle(&mut self, node: NodeId) {
         let Some(core) = self.cores.get_mut(&node) else { return };
-        let effects = core.settle(now(self.now_ms), &sight);
+        let effects = core.settle(now(self.now_ms));
         // Looks take their time: what follows from them comes after the rest.
         let (looks, others): (Vec<_>, Vec<_>) =
             effects.into_iter().partition(|effect| matches!(effect, Effect::Look { .. }));
@@ -185,7 +195,7 @@ impl World {
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         for node in 1..=NODES {
-            self.settle(node);
+            self.tick(node);
         }
     }
 
@@ -458,9 +468,9 @@ fn a_report_that_is_older_than_what_is_pulled_makes_no_ghost() {
     let phone = world.come(2, "alice", "ios");
     let tablet = world.come(2, "alice", "ios");
     world.run(1_500);
-    world.cut(2, 1);
+    world.cut(1, 2);
     world.go(phone);
-    // The report of one session is on its way, behind the wish to be pulled from anew, and the other one ends.
+    // The report of one session is on its way when the leader begins to pull anew, and the other one ends.
     world.go(tablet);
     world.run(limits::PRESENCE_FADE_MS * 2);
     assert_eq!(world.heard(bob), [Online, Offline]);
@@ -601,7 +611,7 @@ fn take(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Whatever happened on the way: when all is well again, every client sees what is so.
     #[test]
