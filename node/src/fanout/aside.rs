@@ -45,14 +45,9 @@ impl FanOutHandle {
         };
         let workers = self.workers.read();
         let concerned = workers.iter().filter(|worker| concerned.is_none_or(|bits| worker.bit & bits != 0));
-<<<<<<< HEAD
-        let full = concerned.filter(|worker| worker.actor.try_send(Tell(aside.clone())).is_err()).count();
-        full == 0
-=======
         // Everyone is told, whoever has no room.
         let full = concerned.filter(|worker| worker.actor.try_send(Tell(aside.clone())).is_err());
         full.count() == 0
->>>>>>> wb-1125
     }
 }
 
