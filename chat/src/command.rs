@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::ErrorCode;
-use crate::event::{Role, SealedBody};
+use crate::event::{BodyKind, Relations, Role, SealedBody};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 use crate::retention::Retention;
@@ -120,6 +120,7 @@ pub enum ConversationCommand {
         client_msg_id: ClientMsgId,
         digest: [u8; 16],
         body: SealedBody,
+        relations: Option<Box<Relations>>,
     },
     /// Creates the group with the actor as owner. The same creation again answers the first one's seq.
     CreateGroup {
@@ -143,6 +144,36 @@ pub enum ConversationCommand {
     MarkRead {
         seq: u64,
     },
+    /// Another body for one of the actor's own messages. Ids and digests are as those of messages.
+    Edit {
+        original: Original,
+        client_msg_id: ClientMsgId,
+        digest: [u8; 16],
+        body: SealedBody,
+    },
+    Recall {
+        original: Original,
+    },
+    React {
+        seq: u64,
+        reaction: String,
+        on: bool,
+    },
+    Pin {
+        seq: u64,
+        on: bool,
+    },
+}
+
+/// A message as it stands in the log, read there by whoever proposes to change it: the state knows only where it is.
+/// It never changes, so every proposer says the same of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    pub seq: u64,
+    pub author: UserId,
+    pub client_msg_id: ClientMsgId,
+    pub time_ms: u64,
+    pub kind: BodyKind,
 }
 
 /// A conversation entering or leaving users' lists.
@@ -189,7 +220,12 @@ impl Command {
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
             },
             Self::Conversation { command, .. } => match command {
-                ConversationCommand::Send { body, .. } => body.bytes.len(),
+                ConversationCommand::Send { body, relations, .. } => {
+                    body.bytes.len() + relations.as_ref().map_or(0, |relations| IDS + users(&relations.mentions.users))
+                }
+                ConversationCommand::Edit { body, .. } => body.bytes.len() + IDS,
+                ConversationCommand::Recall { .. } => IDS,
+                ConversationCommand::React { reaction, .. } => reaction.len(),
                 ConversationCommand::CreateGroup { name, members } => name.len() + users(members),
                 ConversationCommand::Invite { users: invited } => users(invited),
                 _ => 0,
@@ -209,6 +245,8 @@ impl Command {
                 ConversationCommand::Send { .. }
                     | ConversationCommand::CreateGroup { .. }
                     | ConversationCommand::MarkRead { .. }
+                    | ConversationCommand::Edit { .. }
+                    | ConversationCommand::Recall { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_)

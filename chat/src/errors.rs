@@ -103,6 +103,13 @@ catalogue! {
     OutcomeUnknown = 1503, "outcome_unknown", true, Unknown;
     /// A fault of the service.
     Internal = 1504, "internal", true, Unknown;
+    // 13xx: what may be done with a message
+    /// No such event, or it is deleted, or it is no message.
+    EventNotFound = 1321, "event_not_found", false, None;
+    /// The message is too old for that.
+    TooLate = 1322, "too_late", false, None;
+    /// The message was recalled.
+    MessageRecalled = 1323, "message_recalled", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

@@ -4,9 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::errors::{Effect, ErrorCode};
-use crate::event::Role;
+use crate::event::{Forwarded, Mentions, Role};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
 use crate::limits;
+
+mod body;
+
+pub use body::{Body, Degrees, MergedItem, Reaction, Recalled};
 
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
@@ -38,6 +42,13 @@ pub enum Request {
         to: Target,
         client_msg_id: ClientMsgId,
         body: Body,
+        /// The seq of the event that this answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<u64>,
+        #[serde(default, skip_serializing_if = "Mentions::is_empty")]
+        mentions: Mentions,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forwarded: Option<Forwarded>,
     },
     CreateGroup {
         group: GroupId,
@@ -96,6 +107,36 @@ pub enum Request {
     },
     Ping,
     Logout,
+    /// Gives one of the user's own messages another body of the same kind.
+    Edit {
+        conversation: ConversationId,
+        seq: u64,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    },
+    /// Takes a message back, for everybody.
+    Recall {
+        conversation: ConversationId,
+        seq: u64,
+    },
+    /// Sets or removes the user's own reaction to a message.
+    React {
+        conversation: ConversationId,
+        seq: u64,
+        reaction: String,
+        on: bool,
+    },
+    Pin {
+        conversation: ConversationId,
+        seq: u64,
+        on: bool,
+    },
+    /// The pinned messages of a conversation.
+    Pins {
+        conversation: ConversationId,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
+    },
 }
 
 /// How fresh a page is.
@@ -163,13 +204,6 @@ pub struct Device {
     pub platform: String,
     #[serde(default)]
     pub name: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Body {
-    Text { text: String },
-    Action { text: String },
 }
 
 /// The last event of a conversation that the client holds without a gap before it.
@@ -246,6 +280,16 @@ pub enum ServerFrame {
         group: GroupId,
         members: Vec<Member>,
         more: bool,
+        #[serde(default)]
+        read: ReadMode,
+        #[serde(default)]
+        as_of_seq: u64,
+    },
+    /// Answers `pins`: the pinned messages as they are now, in the order in which they were pinned.
+    Pins {
+        re: u64,
+        conversation: ConversationId,
+        events: Vec<WireEvent>,
         #[serde(default)]
         read: ReadMode,
         #[serde(default)]
@@ -358,7 +402,24 @@ pub enum EventContent {
     Message {
         from: UserId,
         client_msg_id: ClientMsgId,
-        body: Body,
+        /// None if it was recalled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Body>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<u64>,
+        #[serde(default, skip_serializing_if = "Mentions::is_empty")]
+        mentions: Mentions,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forwarded: Option<Forwarded>,
+        /// The `edited` event whose body this is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edited_seq: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recalled: Option<Recalled>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reactions: Vec<Reaction>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pinned: bool,
     },
     GroupCreated {
         by: UserId,
@@ -381,9 +442,54 @@ pub enum EventContent {
         role: Role,
         by: UserId,
     },
+    /// The message at `target` has another body from now on. None if the message was recalled since.
+    Edited {
+        target: u64,
+        by: UserId,
+        client_msg_id: ClientMsgId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Body>,
+    },
+    /// The message at `target` was taken back: forget what it held.
+    Recalled {
+        target: u64,
+        by: UserId,
+    },
+    Reacted {
+        target: u64,
+        by: UserId,
+        reaction: String,
+        on: bool,
+    },
+    Pinned {
+        target: u64,
+        by: UserId,
+    },
+    Unpinned {
+        target: u64,
+        by: UserId,
+    },
     /// An event of a later version of the service: it takes its seq and is passed over. Never sent.
     #[serde(other)]
     Unknown,
+}
+
+impl EventContent {
+    /// A message that nothing happened to and that speaks of no other.
+    pub fn message(from: UserId, client_msg_id: ClientMsgId, body: Body) -> Self {
+        Self::Message {
+            from,
+            client_msg_id,
+            body: Some(body),
+            reply_to: None,
+            mentions: Mentions::default(),
+            forwarded: None,
+            edited_seq: None,
+            recalled: None,
+            reactions: Vec::new(),
+            pinned: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -412,12 +518,15 @@ pub struct Member {
 pub struct Limits {
     pub frame_bytes: usize,
     pub text_bytes: usize,
+    pub body_bytes: usize,
     pub in_flight: usize,
     pub heartbeat_ms: u64,
     pub history_page: usize,
     pub list_page: usize,
     pub invite_users: usize,
     pub dedupe_window_ms: u64,
+    pub edit_window_ms: u64,
+    pub recall_window_ms: u64,
 }
 
 impl Default for Limits {
@@ -425,12 +534,15 @@ impl Default for Limits {
         Self {
             frame_bytes: limits::FRAME_BYTES,
             text_bytes: limits::TEXT_BYTES,
+            body_bytes: limits::BODY_BYTES,
             in_flight: limits::SESSION_IN_FLIGHT,
             heartbeat_ms: limits::HEARTBEAT_MS,
             history_page: limits::HISTORY_PAGE,
             list_page: limits::LIST_PAGE,
             invite_users: limits::INVITE_USERS,
             dedupe_window_ms: limits::DEDUPE_WINDOW_MS,
+            edit_window_ms: limits::EDIT_WINDOW_MS,
+            recall_window_ms: limits::RECALL_WINDOW_MS,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`account`], [`list`], [`group`], [`membership`],
-//! [`message`], [`read`], [`retention`]; [`sequence`] gives events their place.
+//! [`message`], [`annotate`], [`read`], [`retention`]; [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -15,6 +15,7 @@ use crate::event::Committed;
 use crate::ids::{AppId, ConversationId, UserId};
 
 mod account;
+mod annotate;
 mod cluster;
 mod group;
 mod key;
@@ -102,8 +103,8 @@ fn apply_to_conversation<V: View>(
     command: &ConversationCommand,
 ) -> Step<Outcome, V> {
     match command {
-        ConversationCommand::Send { client_msg_id, digest, body } => {
-            message::send(work, scope, *client_msg_id, *digest, body)
+        ConversationCommand::Send { client_msg_id, digest, body, relations } => {
+            message::send(work, scope, *client_msg_id, *digest, body, relations.as_deref())
         }
         ConversationCommand::CreateGroup { name, members } => group::create(work, scope, name, members),
         ConversationCommand::Join => membership::join(work, scope),
@@ -112,6 +113,12 @@ fn apply_to_conversation<V: View>(
         ConversationCommand::Kick { user } => membership::kick(work, scope, user),
         ConversationCommand::SetRole { user, role } => group::set_role(work, scope, user, *role),
         ConversationCommand::MarkRead { seq } => read::mark(work, scope, *seq),
+        ConversationCommand::Edit { original, client_msg_id, digest, body } => {
+            annotate::edit(work, scope, original, *client_msg_id, *digest, body)
+        }
+        ConversationCommand::Recall { original } => annotate::recall(work, scope, original),
+        ConversationCommand::React { seq, reaction, on } => annotate::react(work, scope, *seq, reaction, *on),
+        ConversationCommand::Pin { seq, on } => annotate::pin(work, scope, *seq, *on),
     }
 }
 

@@ -178,6 +178,7 @@ impl<T> Core<T> {
             | ServerFrame::History { re, .. }
             | ServerFrame::Conversations { re, .. }
             | ServerFrame::Members { re, .. }
+            | ServerFrame::Pins { re, .. }
             | ServerFrame::Pong { re }
             | ServerFrame::Hello { re, .. }
             | ServerFrame::Resumed { re, .. } => {

@@ -16,7 +16,7 @@ use super::*;
 struct Counting(Cell<u32>);
 
 impl Encode for Counting {
-    fn encode(&self, event: &SequencedEvent) -> Option<ByteString> {
+    fn encode(&self, event: &SequencedEvent, _: u64) -> Option<ByteString> {
         self.0.set(self.0.get() + 1);
         (event.seq != 13).then(|| format!("{}", event.seq).into())
     }
@@ -80,7 +80,7 @@ impl Stage {
     }
 
     fn applied(&mut self, events: impl Into<Arc<[Committed]>>) -> [String; 3] {
-        self.core.applied(0, &Batch::new(events.into()), &self.encoder);
+        self.core.applied(0, &Batch::new(events.into(), 0), &self.encoder);
         self.heard()
     }
 
@@ -103,7 +103,7 @@ fn an_event_is_encoded_once_for_all_who_follow_and_not_at_all_for_nobody() {
 fn another_worker_finds_the_events_encoded() {
     let mut one = Stage::new();
     let mut other = Stage::new();
-    let batch = Batch::new([left(1, 5, "x")].into());
+    let batch = Batch::new([left(1, 5, "x")].into(), 0);
     one.core.applied(0, &batch, &one.encoder);
     other.core.applied(0, &batch, &other.encoder);
     assert_eq!((one.encoder.0.get(), other.encoder.0.get()), (1, 0));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chat::event::Committed;
+use chat::event::{Committed, Event, SequencedEvent};
 use chat::ids::ShardId;
 use chat::limits;
 
@@ -26,11 +26,13 @@ impl NodeFeed {
 
 impl FanOutHandle {
     fn applied(&self, events: Arc<[Committed]>) {
+        let recalled = events.iter().filter(|event| is_recall(event)).count() as u64;
+        let recalls = self.recalls.fetch_add(recalled, Ordering::AcqRel);
         let workers = self.interest.of(&events);
         if workers == 0 {
             return;
         }
-        let batch = Arc::new(Batch::new(events));
+        let batch = Arc::new(Batch::new(events, recalls));
         for worker in self.workers.read().iter().filter(|worker| worker.bit & workers != 0) {
             worker.applied(&batch);
         }
@@ -60,6 +62,10 @@ impl Worker {
         // Full: then something in the mailbox is handled after the note was made, and looks at it.
         let _ = self.actor.try_send(LookAtOverflow);
     }
+}
+
+fn is_recall(event: &Committed) -> bool {
+    matches!(event, Committed::Sequenced(SequencedEvent { event: Event::Recalled { .. }, .. }))
 }
 
 impl cluster::Feed for NodeFeed {

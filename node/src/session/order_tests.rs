@@ -77,7 +77,7 @@ impl Node {
         let client_msg_id = ClientMsgId(Uuid::from_u128(number));
         let request = Request {
             actor: UserId::new("alice").unwrap(),
-            ask: GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new() },
+            ask: GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new(), relations: None },
             digest: Some([0; 16]),
             local: Local { exists: member, member },
             turn,
@@ -208,7 +208,7 @@ impl World {
             Step::Ask if self.asked_for() < 64 => {
                 self.made += 1;
                 let client_msg_id = ClientMsgId(Uuid::from_u128(u128::from(self.made)));
-                let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new() };
+                let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new(), relations: None };
                 let effect = self.asked.ask(self.now_ms, self.made, conversation(), ask);
                 self.act(effect.into_iter().collect());
             }
