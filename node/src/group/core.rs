@@ -143,10 +143,7 @@ impl<R> Core<R> {
 
     pub(crate) fn asked(&mut self, asked: Asked, reply: R) -> Vec<Effect<R>> {
         let Asked { actor, ask, digest, local, turn, fence } = asked;
-        let message = match &ask {
-            GroupAsk::Send { client_msg_id, .. } => Some(*client_msg_id),
-            _ => None,
-        };
+        let message = ask.id();
         let reply = match self.join_repetition(&actor, message, digest, turn, reply) {
             Ok(reply) => reply,
             Err(effects) => return effects,
@@ -220,8 +217,7 @@ impl<R> Core<R> {
         if local.member || open_to_all || changing {
             return Gate::Open;
         }
-        let message = ask.id();
-        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message })
+        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message: ask.id() })
     }
 
     /// A conversation that exists has two users who exist; the first message has to wait for the peer's account.
@@ -393,6 +389,22 @@ mod tests {
         assert_eq!(core.proposed(ticket, APPLIED), [Effect::Answer(100, done(false)), Effect::Answer(101, done(true))]);
         assert_eq!(core.in_flight(), 0);
         assert_eq!(proposed(&send(&mut core, 1, 9, MEMBER, 103)).len(), 1, "later the log knows it");
+    }
+
+    #[test]
+    fn what_changes_a_message_is_proposed_with_it_or_not_at_all() {
+        let mut core = group();
+        let effects = core.asked(asked(GroupAsk::Recall { seq: 4 }, None, MEMBER), 100);
+        assert_eq!(effects, [Effect::FindOriginal { ticket: 1, user: user("alice"), seq: 4, id: None }]);
+        let (client_msg_id, kind) = (ClientMsgId(Uuid::from_u128(1)), BodyKind::Text);
+        let original = Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind };
+        let effects = core.found(1, Ok(original.clone()));
+        assert!(
+            matches!(&effects[..], [Effect::Propose(Proposal { original: Some(found), .. })] if *found == original)
+        );
+        core.asked(asked(GroupAsk::Recall { seq: 5 }, None, MEMBER), 101);
+        let missing = GroupFailure::Rejected(ErrorCode::EventNotFound);
+        assert_eq!(core.found(2, Err(missing)), [Effect::Answer(101, Err(missing))]);
     }
 
     #[test]

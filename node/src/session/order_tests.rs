@@ -68,6 +68,7 @@ impl Node {
                     self.queue.push_back((ticket, fence, client_msg_id.0.as_u128()));
                 }
                 GroupEffect::CheckUsers { .. } => panic!("not in a group"),
+                GroupEffect::FindOriginal { .. } => panic!("only messages are sent"),
             }
         }
     }
