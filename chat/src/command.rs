@@ -146,7 +146,8 @@ pub enum ConversationCommand {
     },
     /// Another body for one of the actor's own messages. Ids and digests are as those of messages.
     Edit {
-        original: Original,
+        /// In a box: commands are moved often, and few are edits.
+        original: Box<Original>,
         client_msg_id: ClientMsgId,
         digest: [u8; 16],
         body: SealedBody,

@@ -239,7 +239,7 @@ fn later_commands() {
         || Original { seq: 300, author: user("alice"), client_msg_id, time_ms: TIME_MS, kind: BodyKind::Merged };
     let commands = [
         ConversationCommand::Send { client_msg_id, digest, body: body.clone(), relations: Some(relations()) },
-        ConversationCommand::Edit { original: original(), client_msg_id, digest, body },
+        ConversationCommand::Edit { original: Box::new(original()), client_msg_id, digest, body },
         ConversationCommand::Recall { original: original() },
         ConversationCommand::React { seq: 300, reaction: "\u{1f44d}".into(), on: false },
         ConversationCommand::Pin { seq: 300, on: true },

@@ -18,7 +18,7 @@ fn original(seq: u64, author: &str, id: u128) -> Original {
 
 fn edit_as(original: Original, id: u128, text: &str, kind: BodyKind) -> ConversationCommand {
     let body = SealedBody { key_id: 1, kind, bytes: Bytes::copy_from_slice(text.as_bytes()) };
-    let client_msg_id = ClientMsgId(Uuid::from_u128(id));
+    let (original, client_msg_id) = (Box::new(original), ClientMsgId(Uuid::from_u128(id)));
     ConversationCommand::Edit { original, client_msg_id, digest: [text.len() as u8; 16], body }
 }
 

@@ -66,9 +66,8 @@ pub(crate) fn message_of(command: &Command) -> Option<Event> {
 pub(crate) fn original_of(command: &mut Command) -> Option<(ConversationId, &mut Original)> {
     let Command::Conversation { conversation, command, .. } = command else { return None };
     match command {
-        ConversationCommand::Edit { original, .. } | ConversationCommand::Recall { original } => {
-            Some((conversation.clone(), original))
-        }
+        ConversationCommand::Edit { original, .. } => Some((conversation.clone(), original)),
+        ConversationCommand::Recall { original } => Some((conversation.clone(), original)),
         _ => None,
     }
 }
@@ -114,7 +113,7 @@ fn edit() -> impl Strategy<Value = ConversationCommand> {
     (original(), send()).prop_map(|(original, send)| {
         let ConversationCommand::Send { client_msg_id, mut digest, body, .. } = send else { panic!("{send:?}") };
         digest[0] = 100 + original.seq as u8;
-        ConversationCommand::Edit { original, client_msg_id, digest, body }
+        ConversationCommand::Edit { original: Box::new(original), client_msg_id, digest, body }
     })
 }
 

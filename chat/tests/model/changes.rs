@@ -100,7 +100,8 @@ impl Twin {
         let runs = matches!(id, ConversationId::Group(_)) && role >= Role::Admin;
         let talk = self.talk(id);
         let target = match command {
-            ConversationCommand::Edit { original, .. } | ConversationCommand::Recall { original } => original.seq,
+            ConversationCommand::Edit { original, .. } => original.seq,
+            ConversationCommand::Recall { original } => original.seq,
             ConversationCommand::React { seq, .. } | ConversationCommand::Pin { seq, .. } => *seq,
             other => panic!("{other:?} changes no message"),
         };

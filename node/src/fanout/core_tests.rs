@@ -16,9 +16,10 @@ use super::*;
 struct Counting(Cell<u32>);
 
 impl Encode for Counting {
-    fn encode(&self, event: &SequencedEvent, _: u64) -> Option<ByteString> {
+    fn encode(&self, event: &SequencedEvent, recalls: u64) -> Option<ByteString> {
         self.0.set(self.0.get() + 1);
-        (event.seq != 13).then(|| format!("{}", event.seq).into())
+        let frame = if recalls == 0 { format!("{}", event.seq) } else { format!("{} at {recalls}", event.seq) };
+        (event.seq != 13).then(|| frame.into())
     }
 }
 
@@ -108,6 +109,13 @@ fn another_worker_finds_the_events_encoded() {
     other.core.applied(0, &batch, &other.encoder);
     assert_eq!((one.encoder.0.get(), other.encoder.0.get()), (1, 0));
     assert_eq!(one.heard(), other.heard());
+}
+
+#[test]
+fn an_event_is_encoded_by_the_recalls_that_were_known_when_it_was_applied() {
+    let mut stage = Stage::new();
+    stage.core.applied(0, &Batch::new([left(2, 5, "x")].into(), 3), &stage.encoder);
+    assert_eq!(stage.heard(), ["5 at 3", "", ""]);
 }
 
 #[test]

@@ -83,3 +83,25 @@ impl cluster::Feed for NodeFeed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat::ids::{AppId, ConversationId, GroupId, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn recalls_are_counted_whoever_listens() {
+        let fan_out = FanOutHandle::default();
+        let by = UserId::new("alice").unwrap();
+        let event = |event| {
+            let conversation = ConversationId::Group(GroupId(Uuid::from_u128(1)));
+            let app = AppId::new("main").unwrap();
+            Committed::Sequenced(SequencedEvent { app, conversation, seq: 9, time_ms: 0, event })
+        };
+        let recalled = || event(Event::Recalled { target: 1, by: by.clone() });
+        fan_out.applied([recalled(), event(Event::Left { user: by.clone() }), recalled()].into());
+        assert_eq!(fan_out.recalls.load(Ordering::Relaxed), 2);
+    }
+}

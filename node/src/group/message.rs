@@ -102,7 +102,7 @@ impl GroupAsk {
             Self::MarkRead { seq } => ConversationCommand::MarkRead { seq },
             Self::Edit { client_msg_id, kind, plain, .. } => {
                 let (digest, body) = seal(client_msg_id, kind, &about, &plain);
-                ConversationCommand::Edit { original: original?, client_msg_id, digest, body }
+                ConversationCommand::Edit { original: Box::new(original?), client_msg_id, digest, body }
             }
             Self::Recall { .. } => ConversationCommand::Recall { original: original? },
             Self::React { seq, reaction, on } => ConversationCommand::React { seq, reaction, on },
