@@ -61,7 +61,11 @@ impl History {
             let own = annotations.next_if(|(seq, _)| *seq == event.seq).map(|(_, annotation)| annotation);
             shown.push(match own {
                 Some(annotation) => self.annotated(view, shard, event, annotation)?,
-                None => Shown { event: self.unless_recalled(view, event)?, now: None },
+                // What a recall says of a message it says of its edits.
+                None if matches!(event.event, Event::Edited { .. }) => {
+                    Shown { event: self.unless_recalled(view, event)?, now: None }
+                }
+                None => Shown { event, now: None },
             });
         }
         Ok(shown)
