@@ -121,6 +121,7 @@ mod tests {
             .iter()
             .map(|m| match &m.body {
                 Body::Text { text } | Body::Action { text } => text.as_str(),
+                other => panic!("a replay holds no {other:?}"),
             })
             .collect()
     }

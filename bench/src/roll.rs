@@ -12,11 +12,13 @@ pub fn roll(before: u64, event: &WireEvent) -> u64 {
     let mut hasher = DefaultHasher::new();
     (before, event.seq).hash(&mut hasher);
     match &event.content {
-        EventContent::Message { from, client_msg_id, body } => {
-            let (action, text) = match body {
-                Body::Text { text } => (false, text),
-                Body::Action { text } => (true, text),
-            };
+        EventContent::Message {
+            from,
+            client_msg_id,
+            body: Some(body @ (Body::Text { text } | Body::Action { text })),
+            ..
+        } => {
+            let action = matches!(body, Body::Action { .. });
             (from, client_msg_id, action, text).hash(&mut hasher);
         }
         // Nothing but messages belongs into a replay; whatever it is, it must be the same for everybody.
@@ -77,11 +79,11 @@ mod tests {
     use super::*;
 
     fn event(seq: u64, text: &str) -> WireEvent {
-        let content = EventContent::Message {
-            from: UserId::new("ann").unwrap(),
-            client_msg_id: ClientMsgId(Uuid::from_u128(1)),
-            body: Body::Text { text: text.to_owned() },
-        };
+        let content = EventContent::message(
+            UserId::new("ann").unwrap(),
+            ClientMsgId(Uuid::from_u128(1)),
+            Body::Text { text: text.to_owned() },
+        );
         WireEvent { conversation: ConversationId::Group(GroupId(Uuid::nil())), seq, time_ms: 0, content }
     }
 

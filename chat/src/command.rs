@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::ErrorCode;
-use crate::event::{Role, SealedBody};
+use crate::event::{BodyKind, Relations, Role, SealedBody};
 use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
@@ -164,6 +164,7 @@ pub enum ConversationCommand {
         client_msg_id: ClientMsgId,
         digest: [u8; 16],
         body: SealedBody,
+        relations: Option<Box<Relations>>,
     },
     /// Creates the group with the actor as owner. The same creation again answers the first one's seq.
     CreateGroup {
@@ -229,6 +230,37 @@ pub enum ConversationCommand {
         code: [u8; 32],
     },
     Dissolve,
+    /// Another body for one of the actor's own messages. Ids and digests are as those of messages.
+    Edit {
+        /// In a box: commands are moved often, and few are edits.
+        original: Box<Original>,
+        client_msg_id: ClientMsgId,
+        digest: [u8; 16],
+        body: SealedBody,
+    },
+    Recall {
+        original: Original,
+    },
+    React {
+        seq: u64,
+        reaction: String,
+        on: bool,
+    },
+    Pin {
+        seq: u64,
+        on: bool,
+    },
+}
+
+/// A message as it stands in the log, read there by whoever proposes to change it: the state knows only where it is.
+/// It never changes, so every proposer says the same of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    pub seq: u64,
+    pub author: UserId,
+    pub client_msg_id: ClientMsgId,
+    pub time_ms: u64,
+    pub kind: BodyKind,
 }
 
 /// A conversation entering or leaving users' lists.
@@ -280,7 +312,12 @@ impl Command {
                 UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } => 16,
             },
             Self::Conversation { command, .. } => match command {
-                ConversationCommand::Send { body, .. } => body.bytes.len(),
+                ConversationCommand::Send { body, relations, .. } => {
+                    body.bytes.len() + relations.as_ref().map_or(0, |relations| IDS + users(&relations.mentions.users))
+                }
+                ConversationCommand::Edit { body, .. } => body.bytes.len() + IDS,
+                ConversationCommand::Recall { .. } => IDS,
+                ConversationCommand::React { reaction, .. } => reaction.len(),
                 ConversationCommand::CreateGroup { name, members, .. } => name.len() + users(members),
                 ConversationCommand::Join { text, .. } => text.len(),
                 ConversationCommand::ChangeGroup { change } => change.text_bytes(),
@@ -308,6 +345,8 @@ impl Command {
                     | ConversationCommand::Unmute { .. }
                     | ConversationCommand::SetNickname { .. }
                     | ConversationCommand::RevokeInvite { .. }
+                    | ConversationCommand::Edit { .. }
+                    | ConversationCommand::Recall { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_)

@@ -119,6 +119,13 @@ catalogue! {
     LoginRevoked = 1206, "login_revoked", false, None;
     /// The cluster's feature level does not allow it yet: an operator switches it on.
     NotSwitchedOn = 1505, "not_switched_on", false, None;
+    // 13xx: what may be done with a message
+    /// No such event, or it is deleted, or it is no message.
+    EventNotFound = 1321, "event_not_found", false, None;
+    /// The message is too old for that.
+    TooLate = 1322, "too_late", false, None;
+    /// The message was recalled.
+    MessageRecalled = 1323, "message_recalled", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

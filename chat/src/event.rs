@@ -22,6 +22,44 @@ pub enum BodyKind {
     Text,
     /// An IRC-style `/me` action: text said about the author.
     Action,
+    /// From here on the plain bytes are the body's JSON.
+    Custom,
+    Location,
+    Contact,
+    Merged,
+}
+
+/// What a message says of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relations {
+    /// The seq of the event that it answers.
+    pub reply_to: Option<u64>,
+    pub mentions: Mentions,
+    pub forwarded: Option<Forwarded>,
+}
+
+/// Whom a message names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mentions {
+    #[serde(default)]
+    pub users: Vec<UserId>,
+    /// Everybody in the conversation.
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Mentions {
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && !self.all
+    }
+}
+
+/// Where a message was before, as its sender says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    pub from: UserId,
+    pub conversation: Option<ConversationId>,
+    pub seq: Option<u64>,
 }
 
 /// A message's body as the log, the replicas and the snapshots see it: ciphertext.
@@ -37,10 +75,12 @@ pub struct SealedBody {
 /// One event of a conversation's sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
+    /// Without a body if it was recalled.
     Message {
         author: UserId,
         client_msg_id: ClientMsgId,
-        body: SealedBody,
+        body: Option<SealedBody>,
+        relations: Option<Box<Relations>>,
     },
     GroupCreated {
         by: UserId,
@@ -93,6 +133,31 @@ pub enum Event {
         nickname: Option<String>,
     },
     Dissolved {
+        by: UserId,
+    },
+    /// The message at `target`, which is `by`'s own, has another body. Without one if the message was recalled.
+    Edited {
+        target: u64,
+        by: UserId,
+        client_msg_id: ClientMsgId,
+        body: Option<SealedBody>,
+    },
+    Recalled {
+        target: u64,
+        by: UserId,
+    },
+    Reacted {
+        target: u64,
+        by: UserId,
+        reaction: String,
+        on: bool,
+    },
+    Pinned {
+        target: u64,
+        by: UserId,
+    },
+    Unpinned {
+        target: u64,
         by: UserId,
     },
 }

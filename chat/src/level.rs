@@ -74,7 +74,11 @@ pub fn needed(command: &Command) -> u16 {
             | ConversationCommand::AnswerJoin { .. }
             | ConversationCommand::AddInvite { .. }
             | ConversationCommand::RevokeInvite { .. }
-            | ConversationCommand::Dissolve => 1,
+            | ConversationCommand::Dissolve
+            | ConversationCommand::Edit { .. }
+            | ConversationCommand::Recall { .. }
+            | ConversationCommand::React { .. }
+            | ConversationCommand::Pin { .. } => 1,
         },
         Command::Retention(command) => match command {
             RetentionCommand::SetApp { .. }

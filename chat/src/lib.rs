@@ -2,6 +2,7 @@
 //!
 //! - [`ids`], [`limits`], [`errors`]: the vocabulary every other crate speaks.
 //! - [`wire`]: frames between a client and a node (JSON, docs/PROTOCOL.md).
+//! - [`body`]: what messages hold, as bytes.
 //! - [`parse`], [`render`]: from a client's text to a request, and from committed events to frames.
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
@@ -11,6 +12,7 @@
 //! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
 
+pub mod body;
 pub mod codec;
 pub mod command;
 pub mod errors;

@@ -7,6 +7,28 @@ pub const ID_BYTES: usize = 64;
 pub const NAME_BYTES: usize = 128;
 /// Bytes of a message text.
 pub const TEXT_BYTES: usize = 16 * 1024;
+/// Bytes of a body that is no text, as JSON.
+pub const BODY_BYTES: usize = 32 * 1024;
+/// Messages in one merged body.
+pub const MERGED_ITEMS: usize = 100;
+/// Users that one message names.
+pub const MENTION_USERS: usize = 50;
+/// In a group of more members only those who run it may name everybody.
+pub const MENTION_ALL_MEMBERS: u64 = 100;
+/// How long after its sending a message may be edited, and recalled by its author, in milliseconds.
+pub const EDIT_WINDOW_MS: u64 = 24 * 3_600 * 1_000;
+pub const RECALL_WINDOW_MS: u64 = 48 * 3_600 * 1_000;
+/// Edits of one message.
+pub const EDITS: usize = 20;
+/// Bytes of a reaction.
+pub const REACTION_BYTES: usize = 32;
+/// Different reactions to one message, and all reactions of all users to it.
+pub const REACTION_KINDS: usize = 20;
+pub const REACTIONS: usize = 500;
+/// Users whom a message shows with each of its reactions.
+pub const REACTION_USERS_SHOWN: usize = 5;
+/// Pinned messages of one conversation.
+pub const PINS: usize = 20;
 /// Bytes of one client frame, after reassembly.
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Fragments that may make one client frame.
@@ -239,10 +261,13 @@ pub const SECURITY_TAIL: usize = 1_000;
 const _: () = {
     assert!(ENTRY_BYTES + 1024 <= VALUE_BYTES);
     assert!(TEXT_BYTES * 2 + 4 * ID_BYTES + 512 < ENTRY_BYTES, "one message must fit one entry");
+    assert!(BODY_BYTES + MENTION_USERS * (ID_BYTES + 4) + 8 * ID_BYTES + 512 < ENTRY_BYTES);
+    assert!(REACTIONS * (ID_BYTES + 1) + REACTION_KINDS * (REACTION_BYTES + 4) + EDITS * 48 + 512 < VALUE_BYTES);
     assert!(INVITE_USERS * (ID_BYTES + 16) < ENTRY_BYTES, "one invite must fit one entry");
     assert!(INVITE_USERS * (ID_BYTES + 8) < FRAME_BYTES, "one invite must fit one frame");
     assert!(TEXT_BYTES * 3 < FRAME_BYTES, "escaped text must fit one frame in ordinary cases");
     assert!(HISTORY_PAGE_BYTES * 2 <= SERVER_FRAME_BYTES);
+    assert!(PINS * (BODY_BYTES + 12 * 1024) <= SERVER_FRAME_BYTES, "all pins fit one frame");
     assert!(ENTRY_BYTES < PEER_FRAME_BYTES);
     assert!(LEASE_WAIT_MS < PEER_TIMEOUT_MS, "refused before it is given up");
     assert!(HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS);

@@ -6,12 +6,13 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::body::check_body;
 use crate::errors::ErrorCode;
 use crate::ids::UserId;
 use crate::limits;
-use crate::render::{check_body, check_group_name};
+use crate::render::check_group_name;
 use crate::text::{self, TextError};
-use crate::wire::{ClientFrame, Credentials, Request};
+use crate::wire::{Body, ClientFrame, Credentials, Request};
 
 mod group;
 mod strict;
@@ -105,6 +106,9 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             to: fields.required("to")?,
             client_msg_id: fields.required("client_msg_id")?,
             body: fields.required("body")?,
+            reply_to: fields.optional("reply_to")?,
+            mentions: fields.or_default("mentions")?,
+            forwarded: fields.optional("forwarded")?,
         },
         "create_group" => Request::CreateGroup {
             group: fields.required("group")?,
@@ -160,8 +164,34 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
         "signal" => Request::Signal { to: fields.required("to")?, body: fields.required("body")? },
         other => match group::request(other, fields)? {
             Some(request) => request,
-            None => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
+            None => return change(&kind, fields),
         },
+    })
+}
+
+/// What is asked about a message that was sent.
+fn change(kind: &str, fields: &mut Fields) -> Result<Request, Problem> {
+    Ok(match kind {
+        "edit" => Request::Edit {
+            conversation: fields.required("conversation")?,
+            seq: fields.required("seq")?,
+            client_msg_id: fields.required("client_msg_id")?,
+            body: fields.required("body")?,
+        },
+        "recall" => Request::Recall { conversation: fields.required("conversation")?, seq: fields.required("seq")? },
+        "react" => Request::React {
+            conversation: fields.required("conversation")?,
+            seq: fields.required("seq")?,
+            reaction: fields.required("reaction")?,
+            on: fields.required("on")?,
+        },
+        "pin" => Request::Pin {
+            conversation: fields.required("conversation")?,
+            seq: fields.required("seq")?,
+            on: fields.required("on")?,
+        },
+        "pins" => Request::Pins { conversation: fields.required("conversation")?, read: fields.or_default("read")? },
+        _ => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
     })
 }
 
@@ -192,7 +222,12 @@ fn checked(request: Request) -> Result<Request, Problem> {
             label("device", text::check_label(&device.name))?;
         }
         Request::Refresh { token } => secret("token", &Credentials::Token(token.0.clone()))?,
-        Request::Send { body, .. } => label("body", check_body(body))?,
+        Request::Send { body, mentions, .. } => {
+            of_body(body)?;
+            few("mentions", &mentions.users, limits::MENTION_USERS)?;
+        }
+        Request::Edit { body, .. } => of_body(body)?,
+        Request::React { reaction, .. } => label("reaction", text::check_reaction(reaction))?,
         Request::CreateGroup { name, members, .. } => {
             label("name", check_group_name(name))?;
             few("members", members, limits::INVITE_USERS)?;
@@ -215,6 +250,10 @@ fn checked(request: Request) -> Result<Request, Problem> {
 
 fn label(field: &'static str, checked: Result<(), TextError>) -> Result<(), Problem> {
     checked.map_err(|error| Problem::Field { field, message: error.to_string() })
+}
+
+fn of_body(body: &Body) -> Result<(), Problem> {
+    check_body(body).map_err(|error| Problem::Field { field: "body", message: error.to_string() })
 }
 
 fn few(field: &'static str, users: &[UserId], max: usize) -> Result<(), Problem> {

@@ -1,25 +1,37 @@
 //! Between the form that is stored and committed and the form that clients see. Pure; sealing is the caller's.
 
-use crate::event::{BodyKind, Event, SequencedEvent};
+use crate::event::{Event, Relations, SealedBody, SequencedEvent};
 pub use crate::parse::{ParseError, Problem, parse_frame};
 use crate::text::{self, TextError};
-use crate::wire::{Body, EventContent, WireEvent};
+use crate::wire::{Body, EventContent, Recalled, WireEvent};
 
 /// A message was to be shown without its opened body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message has no opened body")]
 pub struct BodyMissing;
 
-/// Why opened bytes are not a message's body.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the opened body is not UTF-8")]
-pub struct BodyNotText(#[from] std::str::Utf8Error);
-
-/// The event as clients see it. A message needs its opened `body` ([`open_body`]); other events have none.
+/// The event as clients see it. What has a sealed body needs it opened (`crate::body::open_body`); other events have none.
 pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEvent, BodyMissing> {
+    let shown = |sealed: Option<SealedBody>| match sealed {
+        Some(_) => body.ok_or(BodyMissing).map(Some),
+        None => Ok(None),
+    };
     let content = match event.event.clone() {
-        Event::Message { author, client_msg_id, body: _ } => {
-            EventContent::Message { from: author, client_msg_id, body: body.ok_or(BodyMissing)? }
+        Event::Message { author, client_msg_id, body, relations } => {
+            let Relations { reply_to, mentions, forwarded } = relations.map(|relations| *relations).unwrap_or_default();
+            let recalled = body.is_none().then_some(Recalled { by: None });
+            EventContent::Message {
+                from: author,
+                client_msg_id,
+                body: shown(body)?,
+                reply_to,
+                mentions,
+                forwarded,
+                edited_seq: None,
+                recalled,
+                reactions: Vec::new(),
+                pinned: false,
+            }
         }
         Event::GroupCreated { by, name, members } => EventContent::GroupCreated { by, name, members },
         Event::Joined { users, by } => EventContent::Joined { users, by },
@@ -33,36 +45,16 @@ pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEven
         Event::Unmuted { user, by } => EventContent::Unmuted { user, by },
         Event::NicknameChanged { user, nickname } => EventContent::NicknameChanged { user, nickname },
         Event::Dissolved { by } => EventContent::Dissolved { by },
+        Event::Edited { target, by, client_msg_id, body } => {
+            EventContent::Edited { target, by, client_msg_id, body: shown(body)? }
+        }
+        Event::Recalled { target, by } => EventContent::Recalled { target, by },
+        Event::Reacted { target, by, reaction, on } => EventContent::Reacted { target, by, reaction, on },
+        Event::Pinned { target, by } => EventContent::Pinned { target, by },
+        Event::Unpinned { target, by } => EventContent::Unpinned { target, by },
     };
     let SequencedEvent { conversation, seq, time_ms, .. } = event;
     Ok(WireEvent { conversation: conversation.clone(), seq: *seq, time_ms: *time_ms, content })
-}
-
-/// A body as it is before sealing: its kind and its plain bytes.
-pub fn plain_body(body: &Body) -> (BodyKind, &[u8]) {
-    match body {
-        Body::Text { text } => (BodyKind::Text, text.as_bytes()),
-        Body::Action { text } => (BodyKind::Action, text.as_bytes()),
-    }
-}
-
-/// A body from what was sealed.
-pub fn open_body(kind: BodyKind, plain: &[u8]) -> Result<Body, BodyNotText> {
-    let text = std::str::from_utf8(plain)?.to_owned();
-    Ok(match kind {
-        BodyKind::Text => Body::Text { text },
-        BodyKind::Action => Body::Action { text },
-    })
-}
-
-/// Whether a client may send this body: see [`text::check_message`]. An action is one line.
-pub fn check_body(body: &Body) -> Result<(), TextError> {
-    let (Body::Text { text } | Body::Action { text }) = body;
-    text::check_message(text)?;
-    match text.chars().find(|c| *c == '\n' && matches!(body, Body::Action { .. })) {
-        Some(found) => Err(TextError::Control { found }),
-        None => Ok(()),
-    }
 }
 
 /// Whether a group may have this name: see [`text::check_name`].
@@ -76,7 +68,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::SealedBody;
+    use crate::event::{BodyKind, SealedBody};
     use crate::ids::{AppId, ClientMsgId, ConversationId, GroupId, UserId};
 
     fn sequenced(event: Event) -> SequencedEvent {
@@ -85,24 +77,20 @@ mod tests {
     }
 
     #[test]
-    fn a_body_comes_back_from_its_plain_bytes() {
-        for body in [Body::Text { text: "grüße".into() }, Body::Action { text: "waves".into() }] {
-            let (kind, plain) = plain_body(&body);
-            assert_eq!(open_body(kind, plain), Ok(body.clone()));
-        }
-        assert!(open_body(BodyKind::Text, &[0xff]).is_err());
-    }
-
-    #[test]
     fn a_message_shows_its_body_and_never_goes_without() {
         let (author, client_msg_id) = (UserId::new("bob").unwrap(), ClientMsgId(Uuid::from_u128(2)));
         let sealed = SealedBody { key_id: 1, kind: BodyKind::Text, bytes: Bytes::from_static(b"sealed") };
-        let message = sequenced(Event::Message { author: author.clone(), client_msg_id, body: sealed });
+        let message =
+            sequenced(Event::Message { author: author.clone(), client_msg_id, body: Some(sealed), relations: None });
         let body = Body::Text { text: "hi".into() };
         let shown = wire_event(&message, Some(body.clone())).unwrap();
         assert_eq!((shown.seq, shown.time_ms), (7, 9));
-        assert_eq!(shown.content, EventContent::Message { from: author, client_msg_id, body });
+        assert_eq!(shown.content, EventContent::message(author.clone(), client_msg_id, body.clone()));
         assert_eq!(wire_event(&message, None), Err(BodyMissing));
+        // Once it is recalled there is nothing to show, even if somebody still has it opened.
+        let recalled = sequenced(Event::Message { author, client_msg_id, body: None, relations: None });
+        let shown = wire_event(&recalled, Some(body)).unwrap();
+        assert!(matches!(shown.content, EventContent::Message { body: None, recalled: Some(_), .. }));
     }
 
     #[test]
@@ -110,12 +98,5 @@ mod tests {
         let user = UserId::new("bob").unwrap();
         let shown = wire_event(&sequenced(Event::Left { user: user.clone() }), None).unwrap();
         assert_eq!(shown.content, EventContent::Left { user });
-    }
-
-    #[test]
-    fn an_action_is_one_line_and_a_text_may_be_many() {
-        assert!(check_body(&Body::Text { text: "a\nb".into() }).is_ok());
-        assert!(check_body(&Body::Action { text: "a\nb".into() }).is_err());
-        assert!(check_body(&Body::Action { text: "waves".into() }).is_ok());
     }
 }

@@ -39,6 +39,14 @@ pub fn check_label(label: &str) -> Result<(), TextError> {
     if label.is_empty() { Ok(()) } else { check_name(label) }
 }
 
+/// A reaction: an emoji or a short word.
+pub fn check_reaction(reaction: &str) -> Result<(), TextError> {
+    if reaction.trim().is_empty() {
+        return Err(TextError::Empty);
+    }
+    check(reaction, limits::REACTION_BYTES, |_| false)
+}
+
 fn check(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<(), TextError> {
     if text.is_empty() {
         return Err(TextError::Empty);
@@ -74,5 +82,8 @@ mod tests {
         assert_eq!(check_name("a\nb"), Err(TextError::Control { found: '\n' }));
         assert!(matches!(check_name(&"x".repeat(limits::NAME_BYTES + 1)), Err(TextError::TooLong { .. })));
         assert_eq!(check_label(""), Ok(()));
+        assert_eq!(check_reaction("\u{1f44d}\u{1f3fd}"), Ok(()));
+        assert_eq!(check_reaction(" "), Err(TextError::Empty));
+        assert!(check_reaction(&"x".repeat(limits::REACTION_BYTES + 1)).is_err());
     }
 }

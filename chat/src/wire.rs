@@ -6,14 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Revoked;
 use crate::errors::{Effect, ErrorCode};
-use crate::event::Role;
+use crate::event::{Forwarded, Mentions, Role};
 use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
 use crate::limits;
 
+mod body;
+mod event;
 pub mod group;
 mod presence;
 
+pub use body::{Body, Degrees, MergedItem, Reaction, Recalled};
+pub use event::{EventContent, WireEvent};
 pub use presence::{Appearance, Audience, PresenceState, SignalBody, UserPresence};
 
 /// The WebSocket subprotocol a client must offer.
@@ -46,6 +50,13 @@ pub enum Request {
         to: Target,
         client_msg_id: ClientMsgId,
         body: Body,
+        /// The seq of the event that this answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<u64>,
+        #[serde(default, skip_serializing_if = "Mentions::is_empty")]
+        mentions: Mentions,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forwarded: Option<Forwarded>,
     },
     CreateGroup {
         group: GroupId,
@@ -217,6 +228,36 @@ pub enum Request {
         to: Target,
         body: SignalBody,
     },
+    /// Gives one of the user's own messages another body of the same kind.
+    Edit {
+        conversation: ConversationId,
+        seq: u64,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    },
+    /// Takes a message back, for everybody.
+    Recall {
+        conversation: ConversationId,
+        seq: u64,
+    },
+    /// Sets or removes the user's own reaction to a message.
+    React {
+        conversation: ConversationId,
+        seq: u64,
+        reaction: String,
+        on: bool,
+    },
+    Pin {
+        conversation: ConversationId,
+        seq: u64,
+        on: bool,
+    },
+    /// The pinned messages of a conversation.
+    Pins {
+        conversation: ConversationId,
+        #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
+        read: ReadMode,
+    },
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -299,13 +340,6 @@ pub struct Device {
     pub platform: String,
     #[serde(default)]
     pub name: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Body {
-    Text { text: String },
-    Action { text: String },
 }
 
 /// The last event of a conversation that the client holds without a gap before it.
@@ -427,6 +461,16 @@ pub enum ServerFrame {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         text: String,
     },
+    /// Answers `pins`: the pinned messages as they are now, in the order in which they were pinned.
+    Pins {
+        re: u64,
+        conversation: ConversationId,
+        events: Vec<WireEvent>,
+        #[serde(default)]
+        read: ReadMode,
+        #[serde(default)]
+        as_of_seq: u64,
+    },
     /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
     ReadMoved {
         conversation: ConversationId,
@@ -541,81 +585,6 @@ pub struct Resumption {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WireEvent {
-    pub conversation: ConversationId,
-    pub seq: u64,
-    pub time_ms: u64,
-    #[serde(flatten)]
-    pub content: EventContent,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum EventContent {
-    Message {
-        from: UserId,
-        client_msg_id: ClientMsgId,
-        body: Body,
-    },
-    GroupCreated {
-        by: UserId,
-        name: String,
-        members: Vec<UserId>,
-    },
-    Joined {
-        users: Vec<UserId>,
-        by: UserId,
-    },
-    Left {
-        user: UserId,
-    },
-    Kicked {
-        user: UserId,
-        by: UserId,
-    },
-    RoleChanged {
-        user: UserId,
-        role: Role,
-        by: UserId,
-    },
-    GroupChanged {
-        change: GroupChange,
-        by: UserId,
-    },
-    Banned {
-        user: UserId,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        until_ms: Option<u64>,
-        by: UserId,
-    },
-    Unbanned {
-        user: UserId,
-        by: UserId,
-    },
-    Muted {
-        user: UserId,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        until_ms: Option<u64>,
-        by: UserId,
-    },
-    Unmuted {
-        user: UserId,
-        by: UserId,
-    },
-    NicknameChanged {
-        user: UserId,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        nickname: Option<String>,
-    },
-    Dissolved {
-        by: UserId,
-    },
-    /// An event of a later version of the service: it takes its seq and is passed over. Never sent.
-    #[serde(other)]
-    Unknown,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationItem {
     pub conversation: ConversationId,
     /// The group's name; none for private conversations.
@@ -658,12 +627,15 @@ pub struct DeviceItem {
 pub struct Limits {
     pub frame_bytes: usize,
     pub text_bytes: usize,
+    pub body_bytes: usize,
     pub in_flight: usize,
     pub heartbeat_ms: u64,
     pub history_page: usize,
     pub list_page: usize,
     pub invite_users: usize,
     pub dedupe_window_ms: u64,
+    pub edit_window_ms: u64,
+    pub recall_window_ms: u64,
 }
 
 impl Default for Limits {
@@ -671,12 +643,15 @@ impl Default for Limits {
         Self {
             frame_bytes: limits::FRAME_BYTES,
             text_bytes: limits::TEXT_BYTES,
+            body_bytes: limits::BODY_BYTES,
             in_flight: limits::SESSION_IN_FLIGHT,
             heartbeat_ms: limits::HEARTBEAT_MS,
             history_page: limits::HISTORY_PAGE,
             list_page: limits::LIST_PAGE,
             invite_users: limits::INVITE_USERS,
             dedupe_window_ms: limits::DEDUPE_WINDOW_MS,
+            edit_window_ms: limits::EDIT_WINDOW_MS,
+            recall_window_ms: limits::RECALL_WINDOW_MS,
         }
     }
 }

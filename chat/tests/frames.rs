@@ -57,6 +57,11 @@ fn request_name(request: &Request) -> &'static str {
         Request::GetPrivacy => "get_privacy",
         Request::Typing { .. } => "typing",
         Request::Signal { .. } => "signal",
+        Request::Edit { .. } => "edit",
+        Request::Recall { .. } => "recall",
+        Request::React { .. } => "react",
+        Request::Pin { .. } => "pin",
+        Request::Pins { .. } => "pins",
     }
 }
 
@@ -99,6 +104,11 @@ const REQUESTS: &[&str] = &[
     "get_privacy",
     "typing",
     "signal",
+    "edit",
+    "recall",
+    "react",
+    "pin",
+    "pins",
 ];
 
 fn answer_name(frame: &ServerFrame) -> &'static str {
@@ -120,6 +130,11 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
             EventContent::Unmuted { .. } => "event: unmuted",
             EventContent::NicknameChanged { .. } => "event: nickname_changed",
             EventContent::Dissolved { .. } => "event: dissolved",
+            EventContent::Edited { .. } => "event: edited",
+            EventContent::Recalled { .. } => "event: recalled",
+            EventContent::Reacted { .. } => "event: reacted",
+            EventContent::Pinned { .. } => "event: pinned",
+            EventContent::Unpinned { .. } => "event: unpinned",
             EventContent::Unknown => "event: of a later version",
         },
         ServerFrame::History { .. } => "history",
@@ -132,6 +147,7 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::JoinRequests { .. } => "join_requests",
         ServerFrame::Bans { .. } => "bans",
         ServerFrame::JoinAsked { .. } => "join_asked",
+        ServerFrame::Pins { .. } => "pins",
         ServerFrame::ReadMoved { .. } => "read_moved",
         ServerFrame::ConversationAdded { .. } => "conversation_added",
         ServerFrame::ConversationRemoved { .. } => "conversation_removed",
@@ -156,6 +172,11 @@ const ANSWERS: &[&str] = &[
     "event: left",
     "event: kicked",
     "event: role_changed",
+    "event: edited",
+    "event: recalled",
+    "event: reacted",
+    "event: pinned",
+    "event: unpinned",
     "event: group_changed",
     "event: banned",
     "event: unbanned",
@@ -173,6 +194,7 @@ const ANSWERS: &[&str] = &[
     "join_requests",
     "bans",
     "join_asked",
+    "pins",
     "read_moved",
     "conversation_added",
     "conversation_removed",

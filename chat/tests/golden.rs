@@ -13,20 +13,21 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chat::codec::{self, Kind};
 use chat::command::{
-    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Outcome, RetentionCommand,
-    Revoked, UserCommand,
+    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Original, Outcome,
+    RetentionCommand, Revoked, UserCommand,
 };
 use chat::errors::ErrorCode;
-use chat::event::{BodyKind, Event, Role, SealedBody};
+use chat::event::{BodyKind, Event, Forwarded, Mentions, Relations, Role, SealedBody};
 use chat::group::{GroupChange, GroupKind, GroupSettings, JoinMode, Rights, Visibility};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
 use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage, Device, Floor,
-    FloorMark, IndexPage, InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder,
-    Member, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Placement, Privacy, Roster, Slot,
+    Account, Annotation, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage, Device,
+    Edit, Floor, FloorMark, IndexPage, InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead,
+    ListOrder, Member, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pins, Placement, Privacy, Reaction, Recall,
+    Roster, Slot,
 };
 use chat::wire::Audience;
 use serde::Serialize;
@@ -107,6 +108,13 @@ fn records_of_the_conversations_shard() {
     }
     let slots = vec![Slot::Inline, Slot::Message { log_index: 70_000, position: 255 }];
     state("index_page", IndexPage { slots });
+    state("index_page_edit", IndexPage { slots: vec![Slot::Edit { log_index: 70_000, position: 255 }] });
+    let edits = vec![Edit { seq: 300, time_ms: TIME_MS, client_msg_id: client_msg_id() }];
+    let reactions = vec![Reaction { reaction: "\u{1f44d}".into(), users: vec![user("bob"), user("alice")] }];
+    state("annotation", Annotation { edits, recalled: None, reactions, pinned: true });
+    let recalled = Some(Recall { seq: 301, by: user("alice") });
+    state("annotation_recalled", Annotation { recalled, ..Annotation::default() });
+    state("pins", Pins { seqs: vec![7, 300] });
     state("dedupe", Dedupe { seq: 300, digest: [9; 16] });
     let mut page = DedupePage::default();
     page.push(client_msg_id(), &Dedupe { seq: 300, digest: [9; 16] });
@@ -223,6 +231,16 @@ fn facts() -> NodeFacts {
     NodeFacts { peer, client, admin, zone: "b".into() }
 }
 
+fn message(body: Option<SealedBody>, relations: Option<Box<Relations>>) -> Event {
+    Event::Message { author: user("bob"), client_msg_id: client_msg_id(), body, relations }
+}
+
+fn relations() -> Box<Relations> {
+    let mentions = Mentions { users: vec![user("carol")], all: true };
+    let forwarded = Some(Forwarded { from: user("dave"), conversation: Some(private()), seq: Some(9) });
+    Box::new(Relations { reply_to: Some(7), mentions, forwarded })
+}
+
 #[test]
 fn inline_events() {
     let events = [
@@ -231,7 +249,15 @@ fn inline_events() {
         ("left", Event::Left { user: user("dave") }),
         ("kicked", Event::Kicked { user: user("carol"), by: user("alice") }),
         ("role_changed", Event::RoleChanged { user: user("bob"), role: Role::Owner, by: user("alice") }),
-        ("message", Event::Message { author: user("bob"), client_msg_id: client_msg_id(), body: body() }),
+        ("message", message(Some(body()), None)),
+        ("message_related", message(Some(body()), Some(relations()))),
+        ("message_recalled", message(None, None)),
+        ("edited", Event::Edited { target: 7, by: user("bob"), client_msg_id: client_msg_id(), body: Some(body()) }),
+        ("edited_recalled", Event::Edited { target: 7, by: user("bob"), client_msg_id: client_msg_id(), body: None }),
+        ("recalled", Event::Recalled { target: 7, by: user("alice") }),
+        ("reacted", Event::Reacted { target: 7, by: user("bob"), reaction: "\u{1f44d}".into(), on: true }),
+        ("pinned", Event::Pinned { target: 7, by: user("alice") }),
+        ("unpinned", Event::Unpinned { target: 7, by: user("alice") }),
     ];
     for (name, event) in events {
         state(&format!("event_{name}"), InlineEvent { time_ms: TIME_MS, event });
@@ -257,7 +283,8 @@ fn commands() -> Vec<(&'static str, Command)> {
     let (device, platform, name) = (DeviceId::new("tab-1").unwrap(), "web".to_owned(), "Firefox".to_owned());
     let of_user = |command| Command::User { app: app(), user: user("alice"), command };
     let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: user("alice"), command };
-    let send = ConversationCommand::Send { client_msg_id: client_msg_id(), digest: [9; 16], body: body() };
+    let send =
+        ConversationCommand::Send { client_msg_id: client_msg_id(), digest: [9; 16], body: body(), relations: None };
     let members = vec![user("bob"), user("carol")];
     vec![
         ("found", Command::Cluster(found)),
@@ -310,6 +337,19 @@ fn later_commands() {
     ];
     let commands = commands.map(Command::Cluster).to_vec();
     golden(Kind::Entry, "entry_level", &EntryBatch { time_ms: TIME_MS, commands });
+    let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: user("alice"), command };
+    let (client_msg_id, digest, body) = (client_msg_id(), [9; 16], body());
+    let original =
+        || Original { seq: 300, author: user("alice"), client_msg_id, time_ms: TIME_MS, kind: BodyKind::Merged };
+    let commands = [
+        ConversationCommand::Send { client_msg_id, digest, body: body.clone(), relations: Some(relations()) },
+        ConversationCommand::Edit { original: Box::new(original()), client_msg_id, digest, body },
+        ConversationCommand::Recall { original: original() },
+        ConversationCommand::React { seq: 300, reaction: "\u{1f44d}".into(), on: false },
+        ConversationCommand::Pin { seq: 300, on: true },
+    ];
+    let commands = commands.map(of_group).to_vec();
+    golden(Kind::Entry, "entry_messages", &EntryBatch { time_ms: TIME_MS, commands });
     let conversation = private();
     let place = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     let retention = Retention { max_age_ms: Some(86_400_000), max_count: Some(10_000) };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat::errors::ErrorCode;
-use chat::event::Role;
+use chat::event::{Relations, Role};
 use chat::group::GroupKind;
 use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::limits;
@@ -44,7 +44,7 @@ pub struct Sent {
     pub duplicate: bool,
 }
 
-/// A change of a group that is committed.
+/// A change of a conversation that is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     pub conversation: ConversationId,
@@ -125,7 +125,23 @@ impl Client {
 
     /// As [`Self::send`], under an id kept by the caller: to go on with a send after a restart of the program.
     pub async fn send_with_id(&self, to: Target, client_msg_id: ClientMsgId, body: Body) -> Result<Sent, SendError> {
-        let request = Request::Send { to, client_msg_id, body };
+        self.send_related(to, client_msg_id, body, Relations::default()).await
+    }
+
+    /// As [`Self::send_with_id`], with what the message says of others: what it answers, whom it names, where it was before.
+    pub async fn send_related(
+        &self,
+        to: Target,
+        client_msg_id: ClientMsgId,
+        body: Body,
+        relations: Relations,
+    ) -> Result<Sent, SendError> {
+        let Relations { reply_to, mentions, forwarded } = relations;
+        let request = Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded };
+        self.sent(request, client_msg_id).await
+    }
+
+    async fn sent(&self, request: Request, client_msg_id: ClientMsgId) -> Result<Sent, SendError> {
         match self.ask(&request).await.map(|frame| *frame) {
             Ok(ServerFrame::Ack { conversation, seq, duplicate, .. }) => Ok(Sent { conversation, seq, duplicate }),
             Ok(_) => Err(SendError::from_request(RequestError::UnexpectedAnswer, client_msg_id)),
@@ -229,6 +245,41 @@ impl Client {
         }
     }
 
+    /// Gives one of the user's own messages another body of the same kind. Retries under the same id, as [`Self::send`].
+    pub async fn edit(&self, conversation: ConversationId, seq: u64, body: Body) -> Result<Sent, SendError> {
+        let client_msg_id = ClientMsgId(Uuid::now_v7());
+        self.sent(Request::Edit { conversation, seq, client_msg_id, body }, client_msg_id).await
+    }
+
+    /// Takes a message back, for everybody.
+    pub async fn recall(&self, conversation: ConversationId, seq: u64) -> Result<Changed, RequestError> {
+        self.change(Request::Recall { conversation: conversation.clone(), seq }, conversation, None).await
+    }
+
+    /// Sets or removes the user's own reaction to a message.
+    pub async fn react(
+        &self,
+        conversation: ConversationId,
+        seq: u64,
+        reaction: impl Into<String>,
+        on: bool,
+    ) -> Result<Changed, RequestError> {
+        let reaction = reaction.into();
+        self.change(Request::React { conversation: conversation.clone(), seq, reaction, on }, conversation, None).await
+    }
+
+    pub async fn pin(&self, conversation: ConversationId, seq: u64, on: bool) -> Result<Changed, RequestError> {
+        self.change(Request::Pin { conversation: conversation.clone(), seq, on }, conversation, None).await
+    }
+
+    /// The pinned messages of a conversation, in the order in which they were pinned.
+    pub async fn pins(&self, conversation: ConversationId) -> Result<Vec<WireEvent>, RequestError> {
+        match *self.ask(&Request::Pins { conversation, read: ReadMode::default() }).await? {
+            ServerFrame::Pins { events, .. } => Ok(events),
+            _ => Err(RequestError::UnexpectedAnswer),
+        }
+    }
+
     pub async fn ping(&self) -> Result<(), RequestError> {
         self.ask(&Request::Ping).await.map(drop)
     }
@@ -242,11 +293,11 @@ impl Client {
         }
     }
 
-    /// A change of a group. `done` is the refusal that tells of an earlier attempt's success.
+    /// A change of a conversation. `done` is the refusal that tells of an earlier attempt's success.
     pub(crate) async fn change(
         &self,
         request: Request,
-        group: GroupId,
+        conversation: impl Into<ConversationId>,
         done: Option<ErrorCode>,
     ) -> Result<Changed, RequestError> {
         match self.ask(&request).await {
@@ -259,7 +310,7 @@ impl Client {
             Err(RequestError::Rejected { error, repeated: true })
                 if done.is_some_and(|code| code.number() == error.code) =>
             {
-                Ok(Changed { conversation: group.into(), seq: None, duplicate: true })
+                Ok(Changed { conversation: conversation.into(), seq: None, duplicate: true })
             }
             Err(error) => Err(error),
         }

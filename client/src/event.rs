@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 /// One item of [`Events`].
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every item is an event")]
 pub enum ClientEvent {
     /// The next event of a conversation: each exactly once, in the order of `seq`, over reconnects too.
     Event(WireEvent),

@@ -259,7 +259,12 @@ fn conversation() -> ConversationId {
 
 fn send(id: u128) -> Command {
     let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes: Bytes::from(format!("message {id}")) };
-    let command = ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest: [1; 16], body };
+    let command = ConversationCommand::Send {
+        client_msg_id: ClientMsgId(Uuid::from_u128(id)),
+        digest: [1; 16],
+        body,
+        relations: None,
+    };
     Command::Conversation { app: app(), conversation: conversation(), actor: user("alice"), command }
 }
 

@@ -201,7 +201,12 @@ fn app() -> AppId {
 fn send(author: &str, peer: &str, id: u128) -> (ConversationId, Command) {
     let conversation = ConversationId::private(user(author), user(peer));
     let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes: Bytes::from(format!("message {id}")) };
-    let command = ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest: [1; 16], body };
+    let command = ConversationCommand::Send {
+        client_msg_id: ClientMsgId(Uuid::from_u128(id)),
+        digest: [1; 16],
+        body,
+        relations: None,
+    };
     let command =
         Command::Conversation { app: app(), conversation: conversation.clone(), actor: user(author), command };
     (conversation, command)

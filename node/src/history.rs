@@ -1,16 +1,22 @@
-//! Events read back: positions from the state, messages from the log records, bodies opened.
+//! Events read back: positions from the state, messages from the log records, bodies opened. [`now`]: what became of them.
 
 use bytestring::ByteString;
+use chat::body::{BodyUnreadable, open_body};
 use chat::command::{Command, ConversationCommand, EntryBatch};
-use chat::event::{Event, SequencedEvent};
+use chat::event::{Event, SealedBody, SequencedEvent};
 use chat::ids::{AppId, ConversationId, ShardId};
-use chat::render::{open_body, wire_event};
+use chat::limits;
+use chat::render::{BodyMissing, wire_event};
 use chat::state::query::{self, Located};
-use chat::wire::{ServerFrame, WireEvent};
-use cluster::{Cluster, ReadError};
+use chat::wire::{Body, ServerFrame, WireEvent};
+use cluster::{Cluster, ReadError, ShardView};
 use storage::{BodyContext, BodySealer, SealError, StorageError};
 
 use crate::session::encode;
+
+mod now;
+
+pub(crate) use now::Shown;
 
 /// Why events cannot be shown. Nothing wrong is ever shown instead.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +31,10 @@ pub enum HistoryError {
     Missing { seq: u64 },
     #[error("the body of seq {seq} does not open")]
     Sealed { seq: u64, source: SealError },
-    #[error("the body of seq {seq} is not text")]
-    NotText { seq: u64 },
+    #[error("the body of seq {seq} is none")]
+    Unreadable { seq: u64, source: BodyUnreadable },
+    #[error("the body of seq {seq} was not opened")]
+    Unopened { seq: u64, source: BodyMissing },
 }
 
 impl HistoryError {
@@ -53,15 +61,20 @@ impl EventEncoder {
     pub(crate) fn open(&self, event: &SequencedEvent) -> Result<WireEvent, HistoryError> {
         let seq = event.seq;
         let body = match &event.event {
-            Event::Message { author, client_msg_id, body } => {
+            Event::Message { author, client_msg_id, body: Some(body), .. }
+            | Event::Edited { by: author, client_msg_id, body: Some(body), .. } => {
                 let (app, conversation) = (&event.app, &event.conversation);
                 let context = BodyContext { app, conversation, author, client_msg_id: *client_msg_id };
-                let plain = self.sealer.open(&context, body).map_err(|source| HistoryError::Sealed { seq, source })?;
-                Some(open_body(body.kind, &plain).map_err(|_| HistoryError::NotText { seq })?)
+                Some(self.body(seq, &context, body)?)
             }
             _ => None,
         };
-        wire_event(event, body).map_err(|_| HistoryError::NotText { seq })
+        wire_event(event, body).map_err(|source| HistoryError::Unopened { seq, source })
+    }
+
+    fn body(&self, seq: u64, context: &BodyContext<'_>, sealed: &SealedBody) -> Result<Body, HistoryError> {
+        let plain = self.sealer.open(context, sealed).map_err(|source| HistoryError::Sealed { seq, source })?;
+        open_body(sealed.kind, &plain).map_err(|source| HistoryError::Unreadable { seq, source })
     }
 
     /// The `event` frame.
@@ -86,7 +99,7 @@ impl History {
         &self.encoder
     }
 
-    /// Up to `limit` kept events from `from_seq` on, in order, and no more of them once they come to `max_bytes`; at
+    /// Up to `limit` kept events, as they are now, from `from_seq` on, in order, and no more of them once they come to `max_bytes`; at
     /// least one if there is any.
     pub(crate) fn events(
         &self,
@@ -101,13 +114,27 @@ impl History {
         loop {
             let located = query::locate(&view, app, conversation, from_seq, limit)?;
             let read = self.read(shard, app, conversation, located, max_bytes);
+            let read = read.and_then(|events| self.as_now(&view, shard, app, conversation, events));
             let oldest_seq = query::oldest_seq(&view, app, conversation)?;
             match read {
                 // Deleted between looking it up and reading it: what is kept begins later now.
                 Err(HistoryError::Missing { seq }) if seq < oldest_seq => {}
-                read => return Ok(Span { oldest_seq, events: read? }),
+                // Or recalled: it is no longer to be read from the log.
+                Err(HistoryError::Missing { seq }) if self.is_inline(&view, app, conversation, seq)? => {}
+                read => return Ok(Span { oldest_seq, events: fitting(read?, max_bytes) }),
             }
         }
+    }
+
+    fn is_inline(
+        &self,
+        view: &ShardView,
+        app: &AppId,
+        conversation: &ConversationId,
+        seq: u64,
+    ) -> Result<bool, HistoryError> {
+        let located = query::locate(view, app, conversation, seq, 1)?;
+        Ok(matches!(located.first(), Some(Located::Inline(at, ..)) if *at == seq))
     }
 
     fn read(
@@ -151,14 +178,19 @@ impl History {
 pub(crate) struct Span {
     /// What is kept begins here, or began here a moment ago.
     pub(crate) oldest_seq: u64,
-    pub(crate) events: Vec<SequencedEvent>,
+    pub(crate) events: Vec<Shown>,
 }
 
 /// An upper bound of the event's JSON: of the characters a text may have, escaping at most doubles each.
 pub(crate) fn json_bound(event: &Event) -> usize {
     const FIELDS: usize = 1024;
+    let sealed = |body: &Option<SealedBody>| body.as_ref().map_or(0, |body| 2 * body.bytes.len());
     match event {
-        Event::Message { body, .. } => FIELDS + 2 * body.bytes.len(),
+        Event::Message { body, relations, .. } => {
+            let mentioned = relations.as_ref().map_or(0, |relations| relations.mentions.users.len());
+            FIELDS + sealed(body) + mentioned * (limits::ID_BYTES + 3)
+        }
+        Event::Edited { body, .. } => FIELDS + sealed(body),
         Event::GroupCreated { members: users, .. } | Event::Joined { users, .. } => {
             FIELDS + users.iter().map(|user| 2 * user.as_str().len() + 3).sum::<usize>()
         }
@@ -171,20 +203,56 @@ pub(crate) fn json_bound(event: &Event) -> usize {
         | Event::Unbanned { .. }
         | Event::Muted { .. }
         | Event::Unmuted { .. }
+        | Event::Recalled { .. }
+        | Event::Reacted { .. }
+        | Event::Pinned { .. }
+        | Event::Unpinned { .. }
         | Event::Dissolved { .. } => FIELDS,
     }
 }
 
-/// The message at a position of an entry.
+/// As many events from the front as fit, at least one.
+fn fitting(mut events: Vec<Shown>, max_bytes: usize) -> Vec<Shown> {
+    let mut bytes = 0usize;
+    let fits = events.iter().take_while(|event| {
+        bytes = bytes.saturating_add(event.json_bound());
+        bytes <= max_bytes
+    });
+    let keep = fits.count().max(1);
+    events.truncate(keep);
+    events
+}
+
+/// The event as it is once its message was recalled.
+fn without_body(mut event: SequencedEvent) -> SequencedEvent {
+    match &mut event.event {
+        Event::Message { body, relations, .. } => (*body, *relations) = (None, None),
+        Event::Edited { body, .. } => *body = None,
+        _ => {}
+    }
+    event
+}
+
+/// The message or the edit at a position of an entry.
 fn message(batch: &EntryBatch, position: u32, expected: &ConversationId) -> Option<Event> {
     match batch.commands.get(position as usize)? {
         Command::Conversation {
             conversation,
             actor,
-            command: ConversationCommand::Send { client_msg_id, body, .. },
+            command: ConversationCommand::Send { client_msg_id, body, relations, .. },
             ..
         } if conversation == expected => {
-            Some(Event::Message { author: actor.clone(), client_msg_id: *client_msg_id, body: body.clone() })
+            let (author, body, relations) = (actor.clone(), Some(body.clone()), relations.clone());
+            Some(Event::Message { author, client_msg_id: *client_msg_id, body, relations })
+        }
+        Command::Conversation {
+            conversation,
+            actor,
+            command: ConversationCommand::Edit { original, client_msg_id, body, .. },
+            ..
+        } if conversation == expected => {
+            let (target, by, body) = (original.seq, actor.clone(), Some(body.clone()));
+            Some(Event::Edited { target, by, client_msg_id: *client_msg_id, body })
         }
         _ => None,
     }

@@ -267,6 +267,7 @@ mod tests {
             client_msg_id: ClientMsgId(Uuid::from_u128(5)),
             kind: BodyKind::Action,
             plain: Bytes::from_static("grüßt".as_bytes()),
+            relations: None,
         };
         let note = Note::Ask {
             number: 7,

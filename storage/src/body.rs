@@ -47,11 +47,15 @@ impl BodySealer {
         self.sealer.open_body(&associated_data(context, body.kind, body.key_id), &body.bytes)
     }
 
-    /// The same for the same message with the same content, on every node; it tells nothing without the key.
-    pub fn digest(&self, context: &BodyContext<'_>, kind: BodyKind, plain: &[u8]) -> [u8; 16] {
+    /// The same for the same message with the same content, on every node; it tells nothing without the key. `about` is what
+    /// else the message says.
+    pub fn digest(&self, context: &BodyContext<'_>, kind: BodyKind, about: &[u8], plain: &[u8]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.digest_key);
         let data = associated_data(context, kind, 0);
-        hasher.update(&(data.len() as u64).to_be_bytes()).update(&data).update(plain);
+        for part in [&data[..], about] {
+            hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+        }
+        hasher.update(plain);
         let mut digest = [0; 16];
         digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         digest
@@ -62,6 +66,10 @@ fn kind_number(kind: BodyKind) -> u8 {
     match kind {
         BodyKind::Text => 0,
         BodyKind::Action => 1,
+        BodyKind::Custom => 2,
+        BodyKind::Location => 3,
+        BodyKind::Contact => 4,
+        BodyKind::Merged => 5,
     }
 }
 
@@ -137,13 +145,15 @@ mod tests {
     fn a_digest_depends_on_message_kind_content_and_key() {
         let sealer = BodySealer::new(&ClusterKey::from_bytes([1; 32]));
         let names = names();
-        let digest = |id, kind, plain: &[u8]| sealer.digest(&context(&names, id), kind, plain);
+        let digest = |id, kind, plain: &[u8]| sealer.digest(&context(&names, id), kind, b"", plain);
         let first = digest(1, BodyKind::Text, b"hello");
         assert_eq!(first, digest(1, BodyKind::Text, b"hello"));
         assert_ne!(first, digest(1, BodyKind::Text, b"hello!"));
         assert_ne!(first, digest(1, BodyKind::Action, b"hello"));
         assert_ne!(first, digest(2, BodyKind::Text, b"hello"));
         let other = BodySealer::new(&ClusterKey::from_bytes([2; 32]));
-        assert_ne!(first, other.digest(&context(&names, 1), BodyKind::Text, b"hello"));
+        assert_ne!(first, other.digest(&context(&names, 1), BodyKind::Text, b"", b"hello"));
+        let answer = sealer.digest(&context(&names, 1), BodyKind::Text, b"hel", b"lo");
+        assert!(answer != first && answer != digest(1, BodyKind::Text, b"lo"));
     }
 }

@@ -24,7 +24,9 @@ async fn next_event(events: &mut Events) -> Result<WireEvent> {
 async fn expect_text(events: &mut Events, seq: u64, text: &str) -> Result<()> {
     let event = next_event(events).await?;
     match &event.content {
-        EventContent::Message { body: Body::Text { text: said }, .. } if said == text && event.seq == seq => Ok(()),
+        EventContent::Message { body: Some(Body::Text { text: said }), .. } if said == text && event.seq == seq => {
+            Ok(())
+        }
         _ => bail!("expected {seq} {text:?}, got {event:?}"),
     }
 }

@@ -57,7 +57,7 @@ async fn history(client: &Client, conversation: &ConversationId) -> Result<BTree
         for event in &page.events {
             ensure!(event.seq == after + 1, "a gap before {}", event.seq);
             after = event.seq;
-            if let EventContent::Message { client_msg_id, body: Body::Text { text }, .. } = &event.content {
+            if let EventContent::Message { client_msg_id, body: Some(Body::Text { text }), .. } = &event.content {
                 all.insert(event.seq, (*client_msg_id, text.clone()));
             }
         }

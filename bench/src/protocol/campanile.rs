@@ -158,14 +158,16 @@ impl Campanile {
 
     fn event(&self, event: &WireEvent, events: &mut impl FnMut(Event<'_>)) {
         let conversation = event.conversation.to_string();
-        let EventContent::Message { from, client_msg_id, body } = &event.content else {
+        let EventContent::Message { from, client_msg_id, body, .. } = &event.content else {
             match self.place(conversation.as_bytes()) {
                 Some(group) => events(Event::Passed { group, seq: event.seq }),
                 None => events(Event::Broken(format!("an event of {conversation}, which is not the run's"))),
             }
             return;
         };
-        let (Body::Text { text } | Body::Action { text }) = body;
+        let Some(Body::Text { text } | Body::Action { text }) = body else {
+            return events(Event::Broken("a message of a kind that the run does not send".to_owned()));
+        };
         let id = client_msg_id.0.to_string();
         let message = fast::Message {
             conversation: conversation.as_bytes(),
@@ -212,6 +214,7 @@ impl Campanile {
             | ServerFrame::Done { re }
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
+            | ServerFrame::Pins { re, .. }
             | ServerFrame::Pong { re } => events(Event::Answered { ask: re as u32 }),
             ServerFrame::Error { re, error } => refused(re, &error, events),
             ServerFrame::MustResync { conversation, .. } => {

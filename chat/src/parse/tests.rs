@@ -67,6 +67,16 @@ fn texts_and_lists_keep_their_limits() {
     assert_eq!(wrong_field(&send(r#""""#)), ("body", 1003));
     assert_eq!(wrong_field(&send(r#""a\u0000b""#)), ("body", 1003));
     assert_eq!(wrong_field(&send(&format!("\"{}\"", "x".repeat(limits::TEXT_BYTES + 1)))), ("body", 1003));
+    let crowd: Vec<String> = (0..=limits::MENTION_USERS).map(|n| format!("\"u{n}\"")).collect();
+    let mentions = format!(r#""mentions":{{"users":[{}]}},"body":"#, crowd.join(","));
+    assert_eq!(wrong_field(&send("\"hi\"").replace("\"body\":", &mentions)), ("mentions", 1308));
+    let location = r#""kind":"location","latitude":91,"longitude":1"#;
+    assert_eq!(wrong_field(&send("\"hi\"").replace(r#""kind":"text","text":"hi""#, location)), ("body", 1003));
+    let react = |reaction: &str| {
+        format!(r#"{{"id":1,"type":"react","conversation":"p:a:b","seq":1,"reaction":"{reaction}","on":true}}"#)
+    };
+    assert!(parse_frame(&react("+1")).is_ok());
+    assert_eq!(wrong_field(&react(&"x".repeat(limits::REACTION_BYTES + 1))), ("reaction", 1003));
     let group = "01936f3e-1111-7000-8000-000000000002";
     let invite = |users: &str| format!(r#"{{"id":1,"type":"invite","group":"{group}","users":[{users}]}}"#);
     assert_eq!(wrong_field(&invite("")), ("users", 1003));

@@ -46,6 +46,8 @@ enum Space {
     AppRetention = 40,
     Level = 41,
     Build = 42,
+    Annotation = 48,
+    Pins = 49,
 }
 
 /// Slots of one index page.
@@ -372,6 +374,24 @@ pub(crate) fn retention(app: &AppId, conversation: &ConversationId) -> Bytes {
 
 pub(crate) fn app_retention(app: &AppId) -> Bytes {
     of_cluster(Space::AppRetention, app.as_str().as_bytes())
+}
+
+/// What became of a conversation's messages, in the order of their seqs.
+pub(crate) fn annotations(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Annotation, &[ConversationPart::new(conversation).get()], b"")
+}
+
+pub(crate) fn annotation(app: &AppId, conversation: &ConversationId, seq: u64) -> Bytes {
+    of_app(app, Space::Annotation, &[ConversationPart::new(conversation).get()], &seq.to_be_bytes())
+}
+
+/// The seq of an annotation's key that begins with `prefix`.
+pub(crate) fn parse_annotation(key: &[u8], prefix: &[u8]) -> Option<u64> {
+    key.strip_prefix(prefix)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+pub(crate) fn pins(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Pins, &[], ConversationPart::new(conversation).get())
 }
 
 /// Every member of every conversation of an app.

@@ -1,12 +1,55 @@
 //! Sending: one effect per `client_msg_id`, one place in the order.
 
+use bytes::Bytes;
+
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Dedupe, Member};
 use super::{Scope, View, key, list, made, moderation, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
-use crate::event::{Event, Role, SealedBody};
+use crate::event::{Event, Relations, Role, SealedBody};
 use crate::ids::{ClientMsgId, ConversationId};
+use crate::limits;
+
+/// An id that its author uses for the first time, and where it will be kept.
+pub(super) struct FirstUse {
+    id: ClientMsgId,
+    digest: [u8; 16],
+    page_key: Bytes,
+    /// The page takes no more: the id gets a record of its own.
+    own: bool,
+}
+
+/// Looks for an id among those that the actor used here. One that was used for the same has its outcome.
+pub(super) fn first_use<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    id: ClientMsgId,
+    digest: [u8; 16],
+) -> Step<Result<FirstUse, Outcome>, V> {
+    let page_key = key::dedupe_page(scope.app, scope.conversation, scope.actor, id);
+    let page = work.ids(&page_key)?;
+    let (known, own) = (page.find(id), page.is_full());
+    let known = match known {
+        None if own => work.load::<Dedupe>(&key::dedupe(scope.app, scope.conversation, scope.actor, id))?,
+        known => known,
+    };
+    let Some(known) = known else { return Ok(Ok(FirstUse { id, digest, page_key, own })) };
+    require(known.digest == digest, ErrorCode::IdConflict)?;
+    Ok(Err(Outcome::Applied { seq: known.seq, duplicate: true }))
+}
+
+impl FirstUse {
+    /// The id stands for the event `seq` from now on.
+    pub(super) fn keep<V: View>(self, work: &mut Overlay<'_, V>, scope: &Scope<'_>, seq: u64) {
+        let used = Dedupe { seq, digest: self.digest };
+        if self.own {
+            work.store(key::dedupe(scope.app, scope.conversation, scope.actor, self.id), &used);
+        } else {
+            work.push_id(self.page_key, self.id, &used);
+        }
+    }
+}
 
 pub(super) fn send<V: View>(
     work: &mut Overlay<'_, V>,
@@ -14,33 +57,49 @@ pub(super) fn send<V: View>(
     client_msg_id: ClientMsgId,
     digest: [u8; 16],
     body: &SealedBody,
+    relations: Option<&Relations>,
 ) -> Step<Outcome, V> {
-    let page_key = key::dedupe_page(scope.app, scope.conversation, scope.actor, client_msg_id);
-    let page = work.ids(&page_key)?;
-    let (known, full) = (page.find(client_msg_id), page.is_full());
-    let own_key = || key::dedupe(scope.app, scope.conversation, scope.actor, client_msg_id);
-    let known = match known {
-        None if full => work.load::<Dedupe>(&own_key())?,
-        known => known,
-    };
     // Before the membership: the retry of a send that was applied is told so, even if its author was removed since.
-    if let Some(known) = known {
-        require(known.digest == digest, ErrorCode::IdConflict)?;
-        return Ok(Outcome::Applied { seq: known.seq, duplicate: true });
+    let id = match first_use(work, scope, client_msg_id, digest)? {
+        Ok(id) => id,
+        Err(outcome) => return Ok(outcome),
+    };
+    if let Some(relations) = relations {
+        may_relate(work, scope, relations)?;
     }
     let (conversation, mut author) = admit(work, scope)?;
     moderation::may_speak(work, scope, &conversation, &mut author)?;
     author.read = conversation.head + 1;
     sequence::store_member(work, scope, scope.actor, &author);
-    let event = Event::Message { author: scope.actor.clone(), client_msg_id, body: body.clone() };
+    let event = Event::Message {
+        author: scope.actor.clone(),
+        client_msg_id,
+        body: Some(body.clone()),
+        relations: relations.cloned().map(Box::new),
+    };
     let seq = sequence::append(work, scope, conversation, event)?;
-    let used = Dedupe { seq, digest };
-    if full {
-        work.store(own_key(), &used);
-    } else {
-        work.push_id(page_key, client_msg_id, &used);
-    }
+    id.keep(work, scope, seq);
     Ok(made(seq))
+}
+
+/// Whether the actor may speak so of others, in a conversation that exists: its first message can answer nothing.
+fn may_relate<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, relations: &Relations) -> Step<(), V> {
+    let Relations { reply_to, mentions, .. } = relations;
+    require(mentions.users.len() <= limits::MENTION_USERS, ErrorCode::LimitReached)?;
+    if reply_to.is_none() && !mentions.all {
+        return Ok(());
+    }
+    let (conversation, author) = match sequence::conversation(work, scope)? {
+        Some(_) => sequence::of_member(work, scope)?,
+        None => return require(reply_to.is_none(), ErrorCode::EventNotFound),
+    };
+    if mentions.all && conversation.members > limits::MENTION_ALL_MEMBERS {
+        require(author.role >= Role::Admin, ErrorCode::Forbidden)?;
+    }
+    match reply_to {
+        Some(seq) => sequence::kept(work, scope, *seq).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// The conversation and the author's membership. A private conversation comes into being here.
@@ -81,7 +140,7 @@ mod tests {
     use super::super::testing::{Shard, again, app, by, create, group, no, ok, private, send, user};
     use crate::command::{Command, ConversationCommand};
     use crate::errors::ErrorCode;
-    use crate::event::{Committed, Event};
+    use crate::event::{Committed, Event, Mentions, Relations};
     use crate::ids::ClientMsgId;
     use crate::limits;
 
@@ -187,7 +246,31 @@ mod tests {
         let [Committed::Sequenced(event)] = delta.events.as_slice() else { panic!("{:?}", delta.events) };
         assert_eq!((event.seq, event.time_ms, &event.conversation), (1, 1_000, &talk));
         let Event::Message { author, body, .. } = &event.event else { panic!("{event:?}") };
-        assert_eq!((author, body.bytes.as_ref()), (&user("alice"), b"hi".as_slice()));
+        assert_eq!((author, body.as_ref().unwrap().bytes.as_ref()), (&user("alice"), b"hi".as_slice()));
+    }
+
+    #[test]
+    fn a_message_answers_what_is_there_and_names_everybody_only_where_that_is_few() {
+        let mut shard = Shard::default();
+        let about = |id: u128, reply_to: Option<u64>, all: bool| {
+            let ConversationCommand::Send { client_msg_id, digest, body, .. } = send(id, "x") else { panic!() };
+            let relations = Relations { reply_to, mentions: Mentions { users: Vec::new(), all }, forwarded: None };
+            ConversationCommand::Send { client_msg_id, digest, body, relations: Some(Box::new(relations)) }
+        };
+        let talk = private("alice", "bob");
+        assert_eq!(shard.act("alice", &talk, about(1, Some(1), false)), no(ErrorCode::EventNotFound));
+        assert!(shard.state.is_empty());
+        assert_eq!(shard.act("alice", &talk, about(1, None, true)), ok(1));
+        assert_eq!(shard.act("bob", &talk, about(1, Some(1), false)), ok(2));
+        for missing in [0, 3] {
+            assert_eq!(shard.act("bob", &talk, about(2, Some(missing), false)), no(ErrorCode::EventNotFound));
+        }
+        assert_eq!(shard.act("eve", &talk, about(2, Some(1), false)), no(ErrorCode::NotAMember));
+        let members: Vec<String> = (0..limits::MENTION_ALL_MEMBERS).map(|n| format!("u{n}")).collect();
+        let members: Vec<&str> = members.iter().map(String::as_str).collect();
+        shard.act("alice", &group(1), create("g", &members));
+        assert_eq!(shard.act("u1", &group(1), about(1, None, true)), no(ErrorCode::Forbidden));
+        assert_eq!(shard.act("alice", &group(1), about(1, None, true)), ok(2));
     }
 
     #[test]

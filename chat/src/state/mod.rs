@@ -2,8 +2,8 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
-//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`read`], [`retention`]; [`sequence`] gives events
-//! their place.
+//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`read`], [`retention`];
+//! [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
 
@@ -17,6 +17,7 @@ use crate::ids::{AppId, ConversationId, UserId};
 
 mod account;
 mod admission;
+mod annotate;
 mod cluster;
 mod group;
 mod key;
@@ -108,8 +109,8 @@ fn apply_to_conversation<V: View>(
     command: &ConversationCommand,
 ) -> Step<Outcome, V> {
     match command {
-        ConversationCommand::Send { client_msg_id, digest, body } => {
-            message::send(work, scope, *client_msg_id, *digest, body)
+        ConversationCommand::Send { client_msg_id, digest, body, relations } => {
+            message::send(work, scope, *client_msg_id, *digest, body, relations.as_deref())
         }
         ConversationCommand::CreateGroup { name, members, kind } => group::create(work, scope, name, members, *kind),
         ConversationCommand::Join { invite, text } => admission::join(work, scope, invite.as_ref(), text),
@@ -130,6 +131,12 @@ fn apply_to_conversation<V: View>(
         }
         ConversationCommand::RevokeInvite { code } => admission::revoke_invite(work, scope, code),
         ConversationCommand::Dissolve => group::dissolve(work, scope),
+        ConversationCommand::Edit { original, client_msg_id, digest, body } => {
+            annotate::edit(work, scope, original, *client_msg_id, *digest, body)
+        }
+        ConversationCommand::Recall { original } => annotate::recall(work, scope, original),
+        ConversationCommand::React { seq, reaction, on } => annotate::react(work, scope, *seq, reaction, *on),
+        ConversationCommand::Pin { seq, on } => annotate::pin(work, scope, *seq, *on),
     }
 }
 

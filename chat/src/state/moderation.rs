@@ -39,6 +39,21 @@ pub(super) fn may_speak<V: View>(
     Ok(())
 }
 
+/// Whether this member may say something about a message, which is speaking too.
+pub(super) fn may_touch<V: View>(
+    work: &Overlay<'_, V>,
+    scope: &Scope<'_>,
+    conversation: &Conversation,
+    member: &Member,
+) -> Step<(), V> {
+    require(member.muted_until_ms <= work.time_ms, ErrorCode::Muted)?;
+    if conversation.guarded {
+        let settings = group::open_settings(work, scope)?;
+        require(member.role >= Role::Admin || !settings.mute_all, ErrorCode::Muted)?;
+    }
+    Ok(())
+}
+
 pub(super) fn is_banned<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, user: &UserId) -> Step<bool, V> {
     let ban = work.load::<Ban>(&key::ban(scope.app, scope.conversation, user))?;
     Ok(ban.is_some_and(|ban| ban.until_ms > work.time_ms))
@@ -151,7 +166,7 @@ mod tests {
     use super::super::query;
     use super::super::testing::{Shard, again, app, create, group, join, no, ok, send, user};
     use crate::command::ConversationCommand::{
-        Ban, ChangeGroup, Dissolve, Invite, Leave, Mute, SetRole, Unban, Unmute,
+        Ban, ChangeGroup, Dissolve, Invite, Leave, Mute, React, SetRole, Unban, Unmute,
     };
     use crate::errors::ErrorCode;
     use crate::event::Role;
@@ -207,6 +222,18 @@ mod tests {
         assert_eq!(shard.act("bob", &g, send(1, "hi")), ok(7));
         assert_eq!(shard.act("admin", &g, Mute { user: user("owner"), duration_ms: None }), no(ErrorCode::Forbidden));
         assert_eq!(shard.act("admin", &g, Mute { user: user("eve"), duration_ms: None }), no(ErrorCode::UserNotFound));
+    }
+
+    #[test]
+    fn the_muted_say_nothing_about_messages_either() {
+        let (mut shard, g) = team();
+        assert_eq!(shard.act("bob", &g, send(1, "hi")), ok(3));
+        assert_eq!(shard.act("admin", &g, Mute { user: user("bob"), duration_ms: None }), ok(4));
+        let react = |on| React { seq: 3, reaction: "+1".into(), on };
+        assert_eq!(shard.act("bob", &g, react(true)), no(ErrorCode::Muted));
+        assert_eq!(shard.act("carol", &g, react(true)), ok(5));
+        assert_eq!(shard.act("owner", &g, Dissolve), ok(6));
+        assert_eq!(shard.act("carol", &g, react(false)), no(ErrorCode::GroupDissolved));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::record::{Dedupe, DedupePage, IndexPage, Record};
+use super::record::{Dedupe, DedupePage, IndexPage, Record, Slot};
 use super::{Delta, View};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
@@ -77,6 +77,14 @@ impl<'v, V: View> Overlay<'v, V> {
             self.pages.insert(key.clone(), page);
         }
         Ok(self.pages.entry(key).or_default())
+    }
+
+    /// A slot of the index page under `key`, to look at.
+    pub(super) fn slot(&self, key: &[u8], place: usize) -> Step<Option<Slot>, V> {
+        match self.pages.get(key) {
+            Some(page) => Ok(page.slots.get(place).copied()),
+            None => Ok(self.load::<IndexPage>(key)?.and_then(|page| page.slots.get(place).copied())),
+        }
     }
 
     /// The page of ids under `key`, to look at; an empty one if there is none.

@@ -8,9 +8,9 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, 
 use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
-    Account, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, DedupePage, Device, Floor, IndexPage,
-    InlineEvent, JoinRequest, LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Placement, Privacy, Record,
-    Roster, Slot,
+    Account, Annotation, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, DedupePage, Device, Floor,
+    IndexPage, InlineEvent, JoinRequest, LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Pins, Placement,
+    Privacy, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -25,7 +25,7 @@ pub struct Page<T> {
 /// Where an event of a conversation is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Located {
-    /// A message: the command at `position_in_batch` of the log entry `log_index`, whose `time_ms` is the event's.
+    /// A message or an edit of one: the command at `position_in_batch` of the log entry `log_index`, whose `time_ms` is the event's.
     Message { seq: u64, log_index: u64, position_in_batch: u32 },
     /// Seq, time and the event itself.
     Inline(u64, u64, Event),
@@ -298,7 +298,7 @@ fn resolve<V: View>(
     slot: Slot,
 ) -> Result<Option<Located>, V::Error> {
     match slot {
-        Slot::Message { log_index, position } => {
+        Slot::Message { log_index, position } | Slot::Edit { log_index, position } => {
             Ok(Some(Located::Message { seq, log_index, position_in_batch: position }))
         }
         Slot::Inline => {
@@ -306,6 +306,40 @@ fn resolve<V: View>(
             Ok(inline.map(|inline| Located::Inline(seq, inline.time_ms, inline.event)))
         }
     }
+}
+
+/// What became of the messages from `from_seq` to `through_seq`, in order, at most `limit`; those that nothing became of
+/// are passed over.
+pub fn annotations<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    (from_seq, through_seq): (u64, u64),
+    limit: usize,
+) -> Result<Vec<(u64, Annotation)>, V::Error> {
+    let prefix = key::annotations(app, conversation);
+    let before = from_seq.checked_sub(1).map(|seq| key::annotation(app, conversation, seq));
+    let found = view.scan(&prefix, before.as_deref(), limit)?;
+    let named = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        let seq = key::parse_annotation(key, &prefix).filter(|seq| *seq <= through_seq)?;
+        Some((seq, Annotation::from_bytes(value)))
+    };
+    Ok(found.iter().map_while(named).collect())
+}
+
+/// What became of one message.
+pub fn annotation<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    seq: u64,
+) -> Result<Option<Annotation>, V::Error> {
+    load(view, &key::annotation(app, conversation, seq))
+}
+
+/// The pinned messages, in the order in which they were pinned.
+pub fn pins<V: View>(view: &V, app: &AppId, conversation: &ConversationId) -> Result<Vec<u64>, V::Error> {
+    Ok(load::<V, Pins>(view, &key::pins(app, conversation))?.unwrap_or_default().seqs)
 }
 
 /// List changes that wait for delivery, with their numbers, oldest first.

@@ -170,8 +170,10 @@ pub struct IndexPage {
 pub enum Slot {
     /// A message: the `position`th command of the log entry.
     Message { log_index: u64, position: u32 },
-    /// Any other event: beside the index, under its seq.
+    /// Any other event: beside the index, under its seq. A message, too, once it was recalled.
     Inline,
+    /// An edit: the `position`th command of the log entry holds the new body.
+    Edit { log_index: u64, position: u32 },
 }
 
 /// An event that is no message.
@@ -179,6 +181,45 @@ pub enum Slot {
 pub struct InlineEvent {
     pub time_ms: u64,
     pub event: Event,
+}
+
+/// What became of a message after it was sent; its seq is in the key. There is none as long as nothing did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Oldest first: the last one's body is the message's. At most [`limits::EDITS`].
+    pub edits: Vec<Edit>,
+    /// Since when there is no body.
+    pub recalled: Option<Recall>,
+    /// In the order in which they were first made. At most [`limits::REACTION_KINDS`], and [`limits::REACTIONS`] users in all.
+    pub reactions: Vec<Reaction>,
+    pub pinned: bool,
+}
+
+/// One edit of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    pub seq: u64,
+    pub time_ms: u64,
+    pub client_msg_id: ClientMsgId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recall {
+    pub seq: u64,
+    pub by: UserId,
+}
+
+/// Those who reacted in one way, in the order in which they did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaction {
+    pub reaction: String,
+    pub users: Vec<UserId>,
+}
+
+/// The pinned messages of a conversation, in the order in which they were pinned. At most [`limits::PINS`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pins {
+    pub seqs: Vec<u64>,
 }
 
 /// A `client_msg_id` that was used.
@@ -373,6 +414,8 @@ records!(
     Member,
     IndexPage,
     InlineEvent,
+    Annotation,
+    Pins,
     Dedupe,
     DedupePage,
     ClusterSettings,

@@ -3,7 +3,7 @@
 use super::key::{self, PAGE_SLOTS, page_of};
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{App, Conversation, Dedupe, Floor, Slot};
-use super::{View, done, walk};
+use super::{View, annotate, done, walk};
 use crate::command::{Outcome, RetentionCommand};
 use crate::errors::ErrorCode;
 use crate::ids::{AppId, ConversationId};
@@ -85,6 +85,7 @@ fn trim<V: View>(
             work.remove_page(page_key);
         }
     }
+    annotate::trim(work, app, conversation, oldest_seq)?;
     floor.raise(oldest_seq, work.time_ms);
     work.store(floor_key, &floor);
     Ok(Outcome::Applied { seq: oldest_seq, duplicate: false })

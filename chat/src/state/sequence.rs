@@ -2,8 +2,8 @@
 
 use super::key::{self, page_of};
 use super::overlay::{Overlay, Step};
-use super::record::{Conversation, InlineEvent, Member, Slot, chain_digest};
-use super::{Scope, View};
+use super::record::{Conversation, Floor, InlineEvent, Member, Slot, chain_digest};
+use super::{Scope, Stop, View};
 use crate::errors::ErrorCode;
 use crate::event::{Committed, Event, SequencedEvent};
 use crate::ids::UserId;
@@ -19,13 +19,25 @@ pub(super) fn member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, user: &U
 /// The conversation and the actor's membership, or `NotAMember`.
 pub(super) fn of_member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Conversation, Member), V> {
     let (Some(conversation), Some(member)) = (conversation(work, scope)?, member(work, scope, scope.actor)?) else {
-        return Err(super::Stop::Rejected(ErrorCode::NotAMember));
+        return Err(Stop::Rejected(ErrorCode::NotAMember));
     };
     Ok((conversation, member))
 }
 
 pub(super) fn store_member<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, user: &UserId, member: &Member) {
     work.store(key::member(scope.app, scope.conversation, user), member);
+}
+
+/// Where the event at `seq` is, which must be kept.
+pub(super) fn kept<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, seq: u64) -> Step<Slot, V> {
+    let floor: Floor = work.load(&key::floor(scope.app, scope.conversation))?.unwrap_or_default();
+    let (page, place) = page_of(seq);
+    // Past the head there is no slot.
+    let slot = match seq >= floor.oldest_seq {
+        true => work.slot(&key::index_page(scope.app, scope.conversation, page), place)?,
+        false => None,
+    };
+    slot.ok_or(Stop::Rejected(ErrorCode::EventNotFound))
 }
 
 /// Makes `event` the conversation's next one and stores the conversation.
@@ -38,6 +50,7 @@ pub(super) fn append<V: View>(
     let (seq, time_ms) = (conversation.head + 1, work.time_ms);
     let slot = match &event {
         Event::Message { .. } => Slot::Message { log_index: work.log_index, position: work.position },
+        Event::Edited { .. } => Slot::Edit { log_index: work.log_index, position: work.position },
         _ => {
             let inline = InlineEvent { time_ms, event: event.clone() };
             work.store(key::inline(scope.app, scope.conversation, seq), &inline);

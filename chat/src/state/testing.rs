@@ -41,7 +41,7 @@ pub(super) fn send(id: u128, text: &str) -> ConversationCommand {
     digest[..text.len().min(16)].copy_from_slice(&text.as_bytes()[..text.len().min(16)]);
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes };
-    ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest, body }
+    ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest, body, relations: None }
 }
 
 pub(super) fn create(name: &str, members: &[&str]) -> ConversationCommand {

@@ -62,7 +62,7 @@ pub fn entries_in_use<V: View>(
         let first_seq = page * PAGE_SLOTS + 1;
         for (seq, slot) in (first_seq..).zip(IndexPage::from_bytes(value).slots) {
             match slot {
-                Slot::Message { log_index, .. } if seq >= oldest_seq => mark(log_index),
+                Slot::Message { log_index, .. } | Slot::Edit { log_index, .. } if seq >= oldest_seq => mark(log_index),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! A small world, so that random commands meet: five users, two groups, their private conversations.
 
 use bytes::Bytes;
-use chat::command::{Command, ConversationCommand, RetentionCommand, Revoked, UserCommand};
+use chat::command::{Command, ConversationCommand, Original, RetentionCommand, Revoked, UserCommand};
 use chat::event::{BodyKind, Event, Role, SealedBody};
 use chat::group::GroupKind;
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
@@ -51,13 +51,28 @@ pub(crate) fn conversations() -> Vec<ConversationId> {
     [groups(), vec![pair(&users[0], &users[1]), pair(&users[1], &users[2]), pair(&users[0], &users[0])]].concat()
 }
 
-/// The event that a send makes, if `command` is one.
+/// The event that a send or an edit makes, if `command` is one.
 pub(crate) fn message_of(command: &Command) -> Option<Event> {
-    let Command::Conversation { actor, command: ConversationCommand::Send { client_msg_id, body, .. }, .. } = command
-    else {
-        return None;
-    };
-    Some(Event::Message { author: actor.clone(), client_msg_id: *client_msg_id, body: body.clone() })
+    let Command::Conversation { actor, command, .. } = command else { return None };
+    match command.clone() {
+        ConversationCommand::Send { client_msg_id, body, .. } => {
+            Some(Event::Message { author: actor.clone(), client_msg_id, body: Some(body), relations: None })
+        }
+        ConversationCommand::Edit { original, client_msg_id, body, .. } => {
+            Some(Event::Edited { target: original.seq, by: actor.clone(), client_msg_id, body: Some(body) })
+        }
+        _ => None,
+    }
+}
+
+/// The message that a command changes, to be filled in by whoever proposes it.
+pub(crate) fn original_of(command: &mut Command) -> Option<(ConversationId, &mut Original)> {
+    let Command::Conversation { conversation, command, .. } = command else { return None };
+    match command {
+        ConversationCommand::Edit { original, .. } => Some((conversation.clone(), original)),
+        ConversationCommand::Recall { original } => Some((conversation.clone(), original)),
+        _ => None,
+    }
 }
 
 fn user() -> impl Strategy<Value = UserId> {
@@ -77,8 +92,44 @@ fn send() -> impl Strategy<Value = ConversationCommand> {
     (0..12u128, prop_oneof![9 => 0..1u8, 1 => 1..3u8]).prop_map(|(id, text)| {
         let bytes = Bytes::from(vec![id as u8, text]);
         let body = SealedBody { key_id: 1, kind: BodyKind::Text, bytes };
-        ConversationCommand::Send { client_msg_id: ClientMsgId(Uuid::from_u128(id)), digest: [text; 16], body }
+        ConversationCommand::Send {
+            client_msg_id: ClientMsgId(Uuid::from_u128(id)),
+            digest: [text; 16],
+            body,
+            relations: None,
+        }
     })
+}
+
+/// As it would be said of a message of ann's.
+fn original() -> impl Strategy<Value = Original> {
+    (0..16u64).prop_map(|seq| Original {
+        seq,
+        author: users()[0].clone(),
+        client_msg_id: ClientMsgId(Uuid::from_u128(1)),
+        time_ms: 0,
+        kind: BodyKind::Text,
+    })
+}
+
+fn edit() -> impl Strategy<Value = ConversationCommand> {
+    (original(), send()).prop_map(|(original, send)| {
+        let ConversationCommand::Send { client_msg_id, mut digest, body, .. } = send else { panic!("{send:?}") };
+        digest[0] = 100 + original.seq as u8;
+        ConversationCommand::Edit { original: Box::new(original), client_msg_id, digest, body }
+    })
+}
+
+/// What is done to messages; also to what is none.
+fn change() -> impl Strategy<Value = ConversationCommand> {
+    let reaction = || prop_oneof![4 => "[ab]", 1 => " "];
+    prop_oneof![
+        4 => edit(),
+        2 => original().prop_map(|original| ConversationCommand::Recall { original }),
+        4 => (0..16u64, reaction(), any::<bool>())
+            .prop_map(|(seq, reaction, on)| ConversationCommand::React { seq, reaction, on }),
+        3 => (0..16u64, any::<bool>()).prop_map(|(seq, on)| ConversationCommand::Pin { seq, on }),
+    ]
 }
 
 fn create() -> impl Strategy<Value = ConversationCommand> {
@@ -166,6 +217,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         4 => somewhere(create()),
         10 => somewhere(membership()),
         3 => somewhere(mark_read()),
+        8 => somewhere(change()),
         3 => retention(),
         3 => account(),
         1 => (1..6usize, any::<bool>()).prop_map(|(limit, crash)| Action::Carry { limit, crash }),
@@ -174,5 +226,5 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
 
 /// What clients repeat under the same ids.
 pub(crate) fn retried() -> impl Strategy<Value = Action> {
-    prop_oneof![8 => somewhere(send()), 2 => somewhere(create())]
+    prop_oneof![8 => somewhere(send()), 2 => somewhere(create()), 2 => somewhere(edit())]
 }

@@ -8,9 +8,10 @@
 
 mod actions;
 mod cached;
+mod changes;
 mod twin;
 
-use chat::command::{Command, EntryBatch, Outcome};
+use chat::command::{Command, EntryBatch, Original, Outcome};
 use chat::event::{Committed, Event, Role};
 use chat::ids::{ConversationId, UserId};
 use chat::limits::DEDUPE_WINDOW_MS;
@@ -23,6 +24,7 @@ use proptest::{prop_assert, prop_assert_eq};
 
 use actions::{Action, action, app, conversations, retried, users};
 use cached::Cached;
+use changes::Standing;
 use twin::Twin;
 
 /// A conversation's shard and a home shard, with the log that the conversations' messages are found in.
@@ -80,6 +82,20 @@ impl Cluster {
         }
     }
 
+    /// The command as a leader proposes it: with the message that it changes. None if there is no such message.
+    fn proposed(&self, mut command: Command) -> Option<Command> {
+        let Some((conversation, original)) = actions::original_of(&mut command) else { return Some(command) };
+        let located = query::locate(&self.shard, &app(), &conversation, original.seq, 1).unwrap().pop()?;
+        let time_ms = match &located {
+            Located::Inline(_, time_ms, _) => *time_ms,
+            Located::Message { log_index, .. } => self.log[*log_index as usize - 1].time_ms,
+        };
+        let same = located.seq() == original.seq;
+        let Event::Message { author, client_msg_id, .. } = self.resolve(located) else { return None };
+        *original = Original { author, client_msg_id, time_ms, ..original.clone() };
+        same.then_some(command)
+    }
+
     fn resolve(&self, located: Located) -> Event {
         let (log_index, position) = match located {
             Located::Inline(_, _, event) => return event,
@@ -90,9 +106,28 @@ impl Cluster {
     }
 }
 
+/// How every kept message stands, and which are pinned.
+fn standings_agree(cluster: &Cluster, twin: &Twin, conversation: &ConversationId) -> Result<(), TestCaseError> {
+    let Some(talk) = twin.look(conversation) else { return Ok(()) };
+    prop_assert_eq!(query::pins(&cluster.shard, &app(), conversation).unwrap(), talk.pins());
+    for seq in 1..=talk.head() {
+        let annotation = query::annotation(&cluster.shard, &app(), conversation, seq).unwrap();
+        let annotation = annotation.unwrap_or_default();
+        let found = Standing {
+            edits: annotation.edits.iter().map(|edit| edit.seq).collect(),
+            recalled: annotation.recalled.map(|recall| recall.seq),
+            reactions: annotation.reactions.into_iter().map(|known| (known.reaction, known.users)).collect(),
+            pinned: annotation.pinned,
+        };
+        prop_assert_eq!(found, talk.standing(seq).unwrap_or_default(), "{} in {}", seq, conversation);
+    }
+    Ok(())
+}
+
 fn agree(cluster: &Cluster, twin: &Twin) -> Result<(), TestCaseError> {
     for conversation in conversations() {
         prop_assert_eq!(cluster.history(&conversation), twin.history(&conversation));
+        standings_agree(cluster, twin, &conversation)?;
         let record = query::conversation(&cluster.shard, &app(), &conversation).unwrap();
         let members = twin.members(&conversation);
         let expected = twin.head(&conversation).map(|head| (head, members.len() as u64));
@@ -153,7 +188,8 @@ proptest! {
         for (step, batch) in (1..).zip(&batches) {
             // So far apart that ids are forgotten on the way.
             let time_ms = step * DEDUPE_WINDOW_MS / 8;
-            let commands: Vec<Command> = batch.iter().filter_map(Action::command).collect();
+            let commands = batch.iter().filter_map(Action::command);
+            let commands: Vec<Command> = commands.filter_map(|command| cluster.proposed(command)).collect();
             let expected: Vec<Outcome> = commands.iter().map(|command| twin.apply(time_ms, command)).collect();
             let delta = cluster.entry(time_ms, commands);
             prop_assert_eq!(delta.outcomes, expected);

@@ -12,12 +12,16 @@ use chat::state::record::Privacy;
 
 use crate::actions::{app, conversations};
 
+/// A use of an id: author, id, digest and the seq of what it made.
+type Used = (UserId, ClientMsgId, [u8; 16], u64);
+
 #[derive(Default)]
-struct Talk {
-    events: Vec<Event>,
-    sent: Vec<(UserId, ClientMsgId, [u8; 16], u64)>,
+pub(crate) struct Talk {
+    pub(crate) events: Vec<Event>,
+    pub(crate) times: Vec<u64>,
+    pub(crate) sent: Vec<Used>,
     /// Who marked what as read, and the head at that time.
-    marks: Vec<(UserId, u64, u64)>,
+    pub(crate) marks: Vec<(UserId, u64, u64)>,
     /// When it was trimmed, and up to which seq.
     trims: Vec<(u64, u64)>,
     oldest: u64,
@@ -33,27 +37,27 @@ pub(crate) struct Twin {
     events: Vec<Committed>,
 }
 
-type Answer = Result<Outcome, ErrorCode>;
+pub(crate) type Answer = Result<Outcome, ErrorCode>;
 
-fn fresh(seq: u64) -> Answer {
+pub(crate) fn fresh(seq: u64) -> Answer {
     Ok(Outcome::Applied { seq, duplicate: false })
 }
 
-fn repeated(seq: u64) -> Answer {
+pub(crate) fn repeated(seq: u64) -> Answer {
     Ok(Outcome::Applied { seq, duplicate: true })
 }
 
 impl Talk {
-    fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.events.len() as u64
     }
 
     /// The first seq that is kept.
-    fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.oldest.max(1)
     }
 
-    fn numbered(&self) -> impl Iterator<Item = (u64, &Event)> {
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (u64, &Event)> {
         (1..).zip(&self.events)
     }
 
@@ -67,7 +71,12 @@ impl Talk {
         }
         for (seq, event) in self.numbered() {
             match event {
-                Event::Message { .. } => {}
+                Event::Message { .. }
+                | Event::Edited { .. }
+                | Event::Recalled { .. }
+                | Event::Reacted { .. }
+                | Event::Pinned { .. }
+                | Event::Unpinned { .. } => {}
                 Event::GroupCreated { by, members: others, .. } => {
                     members.extend(others.iter().map(|user| (user.clone(), (Role::Member, seq))));
                     members.insert(by.clone(), (Role::Owner, seq));
@@ -91,7 +100,7 @@ impl Talk {
     }
 
     /// How far a member since `joined` has read: own messages, own arrival, and marks since then.
-    fn read(&self, user: &UserId, joined: u64) -> u64 {
+    pub(crate) fn read(&self, user: &UserId, joined: u64) -> u64 {
         let own = |event: &Event| match event {
             Event::Message { author, .. } => author == user,
             Event::GroupCreated { by, .. } => by == user,
@@ -169,7 +178,15 @@ impl Twin {
         self.talks.get(id).map(Talk::head).filter(|head| *head > 0)
     }
 
-    fn roles(&self, id: &ConversationId) -> BTreeMap<UserId, (Role, u64)> {
+    pub(crate) fn talk(&mut self, id: &ConversationId) -> &mut Talk {
+        self.talks.entry(id.clone()).or_default()
+    }
+
+    pub(crate) fn look(&self, id: &ConversationId) -> Option<&Talk> {
+        self.talks.get(id)
+    }
+
+    pub(crate) fn roles(&self, id: &ConversationId) -> BTreeMap<UserId, (Role, u64)> {
         self.talks.get(id).map(|talk| talk.members(id)).unwrap_or_default()
     }
 
@@ -203,9 +220,10 @@ impl Twin {
         self.devices.get(user).map_or_else(Vec::new, |devices| devices.clone().into_iter().collect())
     }
 
-    fn happen(&mut self, time_ms: u64, id: &ConversationId, event: Event) -> Answer {
+    pub(crate) fn happen(&mut self, time_ms: u64, id: &ConversationId, event: Event) -> Answer {
         let talk = self.talks.entry(id.clone()).or_default();
         talk.events.push(event.clone());
+        talk.times.push(time_ms);
         let seq = talk.head();
         let (app, conversation) = (app(), id.clone());
         self.events.push(Committed::Sequenced(SequencedEvent { app, conversation, seq, time_ms, event }));
@@ -220,6 +238,10 @@ impl Twin {
         match command {
             ConversationCommand::Send { .. } => self.send(time_ms, id, actor, command),
             ConversationCommand::MarkRead { seq } => self.mark(id, actor, *seq),
+            ConversationCommand::Edit { .. }
+            | ConversationCommand::Recall { .. }
+            | ConversationCommand::React { .. }
+            | ConversationCommand::Pin { .. } => self.change(time_ms, id, actor, command),
             _ if !group => Err(ErrorCode::InvalidField),
             ConversationCommand::CreateGroup { name, members, .. } => self.create(time_ms, id, actor, name, members),
             ConversationCommand::Join { .. } if rank.is_some() => Err(ErrorCode::AlreadyMember),
@@ -265,13 +287,14 @@ impl Twin {
         }
     }
 
+    pub(crate) fn was_used(&self, id: &ConversationId, actor: &UserId, client_msg_id: ClientMsgId) -> Option<Used> {
+        let talk = self.talks.get(id)?;
+        talk.sent.iter().find(|(author, id, ..)| author == actor && *id == client_msg_id).cloned()
+    }
+
     fn send(&mut self, time_ms: u64, id: &ConversationId, actor: &UserId, command: &ConversationCommand) -> Answer {
-        let ConversationCommand::Send { client_msg_id, digest, body } = command else { panic!("{command:?}") };
-        let before = self
-            .talks
-            .get(id)
-            .and_then(|talk| talk.sent.iter().find(|(author, id, ..)| author == actor && id == client_msg_id).cloned());
-        if let Some((.., known, seq)) = before {
+        let ConversationCommand::Send { client_msg_id, digest, body, .. } = command else { panic!("{command:?}") };
+        if let Some((.., known, seq)) = self.was_used(id, actor, *client_msg_id) {
             return if known == *digest { repeated(seq) } else { Err(ErrorCode::IdConflict) };
         }
         let admitted = match id {
@@ -281,7 +304,8 @@ impl Twin {
         if !admitted {
             return Err(ErrorCode::NotAMember);
         }
-        let message = Event::Message { author: actor.clone(), client_msg_id: *client_msg_id, body: body.clone() };
+        let (author, body) = (actor.clone(), Some(body.clone()));
+        let message = Event::Message { author, client_msg_id: *client_msg_id, body, relations: None };
         let answer = self.happen(time_ms, id, message);
         let talk = self.talks.get_mut(id).unwrap();
         talk.sent.push((actor.clone(), *client_msg_id, *digest, talk.events.len() as u64));

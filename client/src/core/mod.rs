@@ -208,6 +208,7 @@ impl<T> Core<T> {
             | ServerFrame::Done { re }
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
+            | ServerFrame::Pins { re, .. }
             | ServerFrame::Pong { re }
             | ServerFrame::Presence { re: Some(re), .. }
             | ServerFrame::Privacy { re, .. }

@@ -1,4 +1,5 @@
 use chat::errors::ErrorCode;
+use chat::event::Mentions;
 use chat::ids::{AppId, ClientMsgId, DeviceId, GroupId, UserId};
 use chat::wire::{Appearance, Body, EventContent, Limits, PresenceState, Resumption, Target, UserPresence, WireEvent};
 use uuid::Uuid;
@@ -17,6 +18,9 @@ fn send_request(n: u128) -> Request {
         to: Target::Group(GroupId(Uuid::from_u128(1))),
         client_msg_id: ClientMsgId(Uuid::from_u128(n)),
         body,
+        reply_to: None,
+        mentions: Mentions::default(),
+        forwarded: None,
     }
 }
 

@@ -136,7 +136,7 @@ fn answer(state: &mut State, ClientFrame { id: re, request }: ClientFrame) -> An
         }
         Request::Send { client_msg_id, body, .. } => {
             state.sends.push(client_msg_id);
-            let content = EventContent::Message { from: user(), client_msg_id, body };
+            let content = EventContent::message(user(), client_msg_id, body);
             return send(state, re, client_msg_id, content);
         }
         Request::History { after, .. } => {

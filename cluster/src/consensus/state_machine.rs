@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat::codec::{self, Kind};
-use chat::command::{Command, EntryBatch, RetentionCommand};
+use chat::command::{Command, ConversationCommand, EntryBatch, RetentionCommand};
 use chat::ids::ShardId;
 use chat::state::View;
 use futures_util::{Stream, StreamExt};
@@ -232,7 +232,7 @@ impl ShardState {
 pub(crate) struct Chores {
     /// Up to which entry the log may be let go of.
     pub(crate) purge: u64,
-    /// The last entry that deleted events.
+    /// The last entry that deleted events, or the bodies of some.
     pub(crate) trimmed: u64,
 }
 
@@ -243,7 +243,8 @@ impl ShardState {
                 Command::Retention(RetentionCommand::Purge { through }) => {
                     self.chores.send_modify(|chores| chores.purge = *through);
                 }
-                Command::Retention(RetentionCommand::Trim { .. }) => {
+                Command::Retention(RetentionCommand::Trim { .. })
+                | Command::Conversation { command: ConversationCommand::Recall { .. }, .. } => {
                     self.chores.send_modify(|chores| chores.trimmed = index);
                 }
                 _ => {}

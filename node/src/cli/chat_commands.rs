@@ -2,7 +2,7 @@
 
 use campanile_client::{Client, ClientEvent, Range, RequestError, SendError};
 use chat::group::GroupChange;
-use chat::ids::{ClientMsgId, ConversationId, GroupId};
+use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::wire::{Body, ConversationItem, EventContent, Target, WireError, WireEvent};
 use serde_json::json;
 use uuid::Uuid;
@@ -142,8 +142,19 @@ fn show(event: &WireEvent, as_json: bool) {
 
 fn line(event: &WireEvent) -> String {
     let what = match &event.content {
-        EventContent::Message { from, body: Body::Text { text }, .. } => format!("<{from}> {}", printable(text)),
-        EventContent::Message { from, body: Body::Action { text }, .. } => format!("* {from} {}", printable(text)),
+        EventContent::Message { from, body: Some(body), .. } => said(from, body),
+        EventContent::Message { from, body: None, .. } => format!("-- a message of {from}, which was recalled"),
+        EventContent::Edited { target, by, body: Some(body), .. } => format!("-- #{target} is now {}", said(by, body)),
+        EventContent::Edited { target, by, body: None, .. } => format!("-- {by} edited #{target}, which was recalled"),
+        EventContent::Recalled { target, by } => format!("-- {by} recalled #{target}"),
+        EventContent::Reacted { target, by, reaction, on: true } => {
+            format!("-- {by} reacted to #{target}: {}", printable(reaction))
+        }
+        EventContent::Reacted { target, by, reaction, on: false } => {
+            format!("-- {by} took back from #{target}: {}", printable(reaction))
+        }
+        EventContent::Pinned { target, by } => format!("-- {by} pinned #{target}"),
+        EventContent::Unpinned { target, by } => format!("-- {by} unpinned #{target}"),
         EventContent::GroupCreated { by, name, members } => {
             format!("-- {by} created \"{}\" with {} members", printable(name), members.len() + 1)
         }
@@ -184,10 +195,19 @@ fn changed(change: &GroupChange) -> String {
     }
 }
 
+fn said(from: &UserId, body: &Body) -> String {
+    match body {
+        Body::Text { text } => format!("<{from}> {}", printable(text)),
+        Body::Action { text } => format!("* {from} {}", printable(text)),
+        Body::Custom { data } => format!("<{from}> [data: {}]", printable(&data.to_string())),
+        Body::Location { label, .. } => format!("<{from}> [location: {}]", printable(label)),
+        Body::Contact { user, name } => format!("<{from}> [contact: {user}, {}]", printable(name)),
+        Body::Merged { title, items } => format!("<{from}> [{} messages: {}]", items.len(), printable(title)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use chat::ids::UserId;
-
     use super::*;
 
     #[test]
@@ -197,11 +217,7 @@ mod tests {
             conversation: ConversationId::private(from.clone(), UserId::new("bob").unwrap()),
             seq: 4,
             time_ms: 0,
-            content: EventContent::Message {
-                from,
-                client_msg_id: ClientMsgId(Uuid::nil()),
-                body: Body::Text { text: "hi \u{1b}[31m".into() },
-            },
+            content: EventContent::message(from, ClientMsgId(Uuid::nil()), Body::Text { text: "hi \u{1b}[31m".into() }),
         };
         assert_eq!(line(&event), "p:alice:bob #4 <alice> hi \\u{1b}[31m");
     }

@@ -200,11 +200,7 @@ mod tests {
             conversation: ConversationId::Group(GroupId(Uuid::nil())),
             seq,
             time_ms: 0,
-            content: EventContent::Message {
-                from: probe_user(),
-                client_msg_id: id(n),
-                body: Body::Text { text: String::new() },
-            },
+            content: EventContent::message(probe_user(), id(n), Body::Text { text: String::new() }),
         };
         let acked: Vec<_> = (1..=4).map(|n| Acked { seq: n, id: id(u128::from(n)) }).collect();
         let stored = [event(1, 1), event(2, 99), event(4, 4), event(5, 5)];

@@ -14,7 +14,8 @@ const EVENT_BYTES: usize = 256;
 
 /// The frame of an event, or none if its body does not open: then sessions ask history, which says what is wrong.
 pub(super) trait Encode {
-    fn encode(&self, event: &SequencedEvent) -> Option<ByteString>;
+    /// `recalls`: how many messages this node knew to be recalled when it applied the event.
+    fn encode(&self, event: &SequencedEvent, recalls: u64) -> Option<ByteString>;
 }
 
 /// The events of one conversation, in order.
@@ -38,10 +39,12 @@ pub(super) struct Batch {
     events: Arc<[Committed]>,
     runs: Vec<Run>,
     pub(super) bytes: usize,
+    recalls: u64,
 }
 
 impl Batch {
-    pub(super) fn new(events: Arc<[Committed]>) -> Self {
+    /// `recalls`: of this node, before these events.
+    pub(super) fn new(events: Arc<[Committed]>, recalls: u64) -> Self {
         let mut runs: Vec<Run> = Vec::new();
         for (place, event) in events.iter().enumerate() {
             let Committed::Sequenced(event) = event else { continue };
@@ -53,7 +56,7 @@ impl Batch {
             }
         }
         let bytes = events.iter().map(weight).sum();
-        Self { events, runs, bytes }
+        Self { events, runs, bytes, recalls }
     }
 
     pub(super) fn events(&self) -> &[Committed] {
@@ -74,7 +77,7 @@ impl Batch {
     fn encode(&self, run: &Run, encoder: &dyn Encode) -> Encoded {
         let mut encoded = Encoded { events: Vec::with_capacity(run.events.len()), unreadable: None };
         for event in run.events.iter().filter_map(|place| sequenced(&self.events, *place)) {
-            match encoder.encode(event) {
+            match encoder.encode(event, self.recalls) {
                 Some(frame) => encoded.events.push(LiveEvent::new(event, frame)),
                 None => encoded.unreadable = Some(event.seq),
             }
@@ -97,7 +100,9 @@ fn same_place(one: &SequencedEvent, other: &SequencedEvent) -> bool {
 fn weight(event: &Committed) -> usize {
     match event {
         Committed::Sequenced(event) => match &event.event {
-            Event::Message { body, .. } => EVENT_BYTES + body.bytes.len(),
+            Event::Message { body, .. } | Event::Edited { body, .. } => {
+                EVENT_BYTES + body.as_ref().map_or(0, |body| body.bytes.len())
+            }
             Event::GroupCreated { members: users, .. } | Event::Joined { users, .. } => {
                 EVENT_BYTES + users.len() * limits::ID_BYTES
             }

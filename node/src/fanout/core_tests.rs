@@ -17,9 +17,10 @@ use super::*;
 struct Counting(Cell<u32>);
 
 impl Encode for Counting {
-    fn encode(&self, event: &SequencedEvent) -> Option<ByteString> {
+    fn encode(&self, event: &SequencedEvent, recalls: u64) -> Option<ByteString> {
         self.0.set(self.0.get() + 1);
-        (event.seq != 13).then(|| format!("{}", event.seq).into())
+        let frame = if recalls == 0 { format!("{}", event.seq) } else { format!("{} at {recalls}", event.seq) };
+        (event.seq != 13).then(|| frame.into())
     }
 }
 
@@ -85,7 +86,7 @@ impl Stage {
     }
 
     fn applied(&mut self, events: impl Into<Arc<[Committed]>>) -> [String; 3] {
-        self.core.applied(0, &Batch::new(events.into()), &self.encoder);
+        self.core.applied(0, &Batch::new(events.into(), 0), &self.encoder);
         self.heard()
     }
 
@@ -108,11 +109,18 @@ fn an_event_is_encoded_once_for_all_who_follow_and_not_at_all_for_nobody() {
 fn another_worker_finds_the_events_encoded() {
     let mut one = Stage::new();
     let mut other = Stage::new();
-    let batch = Batch::new([left(1, 5, "x")].into());
+    let batch = Batch::new([left(1, 5, "x")].into(), 0);
     one.core.applied(0, &batch, &one.encoder);
     other.core.applied(0, &batch, &other.encoder);
     assert_eq!((one.encoder.0.get(), other.encoder.0.get()), (1, 0));
     assert_eq!(one.heard(), other.heard());
+}
+
+#[test]
+fn an_event_is_encoded_by_the_recalls_that_were_known_when_it_was_applied() {
+    let mut stage = Stage::new();
+    stage.core.applied(0, &Batch::new([left(2, 5, "x")].into(), 3), &stage.encoder);
+    assert_eq!(stage.heard(), ["5 at 3", "", ""]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chat::event::Committed;
+use chat::event::{Committed, Event, SequencedEvent};
 use chat::ids::ShardId;
 use chat::limits;
 
@@ -32,11 +32,13 @@ impl NodeFeed {
 
 impl FanOutHandle {
     fn applied(&self, events: Arc<[Committed]>) {
+        let recalled = events.iter().filter(|event| is_recall(event)).count() as u64;
+        let recalls = self.recalls.fetch_add(recalled, Ordering::AcqRel);
         let workers = self.interest.of(&events);
         if workers == 0 {
             return;
         }
-        let batch = Arc::new(Batch::new(events));
+        let batch = Arc::new(Batch::new(events, recalls));
         for worker in self.workers.read().iter().filter(|worker| worker.bit & workers != 0) {
             worker.applied(&batch);
         }
@@ -68,6 +70,10 @@ impl Worker {
     }
 }
 
+fn is_recall(event: &Committed) -> bool {
+    matches!(event, Committed::Sequenced(SequencedEvent { event: Event::Recalled { .. }, .. }))
+}
+
 impl cluster::Feed for NodeFeed {
     fn committed(&self, _shard: ShardId, _log_index: u64, events: Arc<[Committed]>) {
         for event in events.iter() {
@@ -90,5 +96,27 @@ impl cluster::Feed for NodeFeed {
         if !leading {
             self.directory.retire(shard);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat::ids::{AppId, ConversationId, GroupId, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn recalls_are_counted_whoever_listens() {
+        let fan_out = FanOutHandle::default();
+        let by = UserId::new("alice").unwrap();
+        let event = |event| {
+            let conversation = ConversationId::Group(GroupId(Uuid::from_u128(1)));
+            let app = AppId::new("main").unwrap();
+            Committed::Sequenced(SequencedEvent { app, conversation, seq: 9, time_ms: 0, event })
+        };
+        let recalled = || event(Event::Recalled { target: 1, by: by.clone() });
+        fan_out.applied([recalled(), event(Event::Left { user: by.clone() }), recalled()].into());
+        assert_eq!(fan_out.recalls.load(Ordering::Relaxed), 2);
     }
 }

@@ -17,7 +17,7 @@ mod overflow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler};
@@ -38,7 +38,7 @@ pub use message::FanOutState;
 use message::{Applied, LookAtOverflow, Observe, Reconnect, SessionNumber};
 use overflow::Overflow;
 
-use crate::history::EventEncoder;
+use crate::history::{History, HistoryError};
 use crate::socket::now_ms;
 
 /// Parts in which a node says goodbye to its sessions.
@@ -52,6 +52,10 @@ struct Shared {
     queued_bytes: AtomicUsize,
 }
 
+/// How many messages were recalled since the node started. An event in a queue that finds another number than when it was
+/// applied looks whether it is about one of them.
+type Recalls = Arc<AtomicU64>;
+
 /// How the feed reaches one worker.
 struct Worker {
     bit: Workers,
@@ -64,26 +68,34 @@ struct Worker {
 pub struct FanOutHandle {
     workers: Arc<RwLock<Vec<Worker>>>,
     interest: Arc<Interest>,
+    recalls: Recalls,
 }
 
 /// The fan-out of one worker thread, for the sessions on it.
 #[derive(Clone)]
 pub(crate) struct LocalFanOut(Rc<RefCell<Core>>);
 
+/// Writes events as they are told: a message that was recalled on its way here has no body.
+struct LiveEncoder {
+    history: History,
+    recalls: Recalls,
+}
+
 pub(crate) struct FanOut {
     core: Rc<RefCell<Core>>,
-    encoder: EventEncoder,
+    encoder: LiveEncoder,
     shared: Arc<Shared>,
     overflowed: u64,
 }
 
 impl FanOutHandle {
     /// Starts the fan-out of the calling thread, which must be an arbiter's. Once per thread.
-    pub(crate) fn open_worker(&self, encoder: EventEncoder) -> LocalFanOut {
+    pub(crate) fn open_worker(&self, history: History) -> LocalFanOut {
         let mut workers = self.workers.write();
         let bit = interest::bit(workers.len());
         let core: Rc<RefCell<Core>> = Rc::new(RefCell::new(Core::new(bit, self.interest.clone())));
         let shared = Arc::new(Shared::default());
+        let encoder = LiveEncoder { history, recalls: self.recalls.clone() };
         let fan_out = FanOut { core: core.clone(), encoder, shared: shared.clone(), overflowed: 0 };
         workers.push(Worker { bit, actor: fan_out.start(), shared });
         LocalFanOut(core)
@@ -135,9 +147,19 @@ impl LocalFanOut {
     }
 }
 
-impl Encode for EventEncoder {
-    fn encode(&self, event: &SequencedEvent) -> Option<ByteString> {
-        let frame = self.frame(event);
+impl LiveEncoder {
+    fn frame(&self, event: &SequencedEvent, recalls: u64) -> Result<ByteString, HistoryError> {
+        let encoder = self.history.encoder();
+        if recalls == self.recalls.load(Ordering::Acquire) {
+            return encoder.frame(event);
+        }
+        encoder.frame(&self.history.still(event)?)
+    }
+}
+
+impl Encode for LiveEncoder {
+    fn encode(&self, event: &SequencedEvent, recalls: u64) -> Option<ByteString> {
+        let frame = self.frame(event, recalls);
         frame
             .inspect_err(|error| tracing::error!(shown = false, %error, seq = event.seq, "an event does not open"))
             .ok()

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use chat::command::Original;
 use chat::errors::ErrorCode;
+use chat::event::{BodyKind, Event, SequencedEvent};
 use chat::ids::{AppId, ClientMsgId, ShardId, UserId};
 use chat::limits;
 use chat::state::query;
-use cluster::{Cluster, ProposeError};
+use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
 
 use super::GroupKey;
 use super::message::GroupFailure;
+use crate::history::History;
 
 /// Waits until this node shows everything committed in the shard before now.
 async fn barrier(cluster: &Cluster, shard: ShardId) -> Result<(), GroupFailure> {
@@ -37,6 +40,45 @@ pub(super) async fn users_exist(cluster: Cluster, app: AppId, users: Vec<UserId>
     Ok(())
 }
 
+/// The message at `seq`. What is here is what it is; what is not may be about to be applied here.
+pub(super) async fn find_original(
+    history: History,
+    cluster: Cluster,
+    key: GroupKey,
+    (user, id): (UserId, Option<ClientMsgId>),
+    seq: u64,
+) -> Result<Original, GroupFailure> {
+    let shard = cluster.conversation_shard(&key.app, &key.conversation);
+    let look = || {
+        let (history, cluster, key, user) = (history.clone(), cluster.clone(), key.clone(), user.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
+            admitted(&view, &key, &user, id)?;
+            original(&history, &key, seq)
+        });
+        async { looked.await.unwrap_or(Err(GroupFailure::Internal)) }
+    };
+    match look().await {
+        Err(GroupFailure::Rejected(_)) => {}
+        found => return found,
+    }
+    barrier(&cluster, shard).await?;
+    look().await
+}
+
+fn original(history: &History, key: &GroupKey, seq: u64) -> Result<Original, GroupFailure> {
+    let span = history
+        .events(&key.app, &key.conversation, seq, 1, usize::MAX)
+        .map_err(|error| if error.is_repairable() { GroupFailure::Unavailable } else { GroupFailure::Internal })?;
+    let found = span.events.into_iter().next().map(|shown| shown.event).filter(|event| event.seq == seq);
+    let Some(SequencedEvent { time_ms, event: Event::Message { author, client_msg_id, body, .. }, .. }) = found else {
+        return Err(GroupFailure::Rejected(ErrorCode::EventNotFound));
+    };
+    // A recalled message has no kind any more, and the log says that it was recalled.
+    let kind = body.map_or(BodyKind::Text, |body| body.kind);
+    Ok(Original { seq, author, client_msg_id, time_ms, kind })
+}
+
 /// The user is a member, or repeats a message from when they were one: the log then answers with its place.
 pub(super) async fn may_ask(
     cluster: Cluster,
@@ -44,15 +86,23 @@ pub(super) async fn may_ask(
     user: UserId,
     message: Option<ClientMsgId>,
 ) -> Result<(), GroupFailure> {
-    let GroupKey { app, conversation } = key;
-    let shard = cluster.conversation_shard(&app, &conversation);
+    let shard = cluster.conversation_shard(&key.app, &key.conversation);
     barrier(&cluster, shard).await?;
     let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
-    if query::member(&view, &app, &conversation, &user).map_err(unreadable)?.is_some() {
+    admitted(&view, &key, &user, message)
+}
+
+fn admitted(
+    view: &ShardView,
+    GroupKey { app, conversation }: &GroupKey,
+    user: &UserId,
+    message: Option<ClientMsgId>,
+) -> Result<(), GroupFailure> {
+    if query::member(view, app, conversation, user).map_err(unreadable)?.is_some() {
         return Ok(());
     }
     match message {
-        Some(id) if query::was_sent(&view, &app, &conversation, &user, id).map_err(unreadable)? => Ok(()),
+        Some(id) if query::was_sent(view, app, conversation, user, id).map_err(unreadable)? => Ok(()),
         _ => Err(GroupFailure::Rejected(ErrorCode::NotAMember)),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use chat::command::Outcome;
+use chat::command::{Original, Outcome};
 use chat::errors::ErrorCode;
 use chat::ids::{ClientMsgId, ConversationId, UserId};
 use chat::limits;
@@ -40,6 +40,8 @@ pub(crate) struct Proposal {
     pub(crate) actor: UserId,
     pub(crate) ask: GroupAsk,
     pub(crate) digest: Digest,
+    /// The message that it changes, if it changes one.
+    pub(crate) original: Option<Original>,
     pub(crate) fence: Fence,
 }
 
@@ -59,6 +61,13 @@ pub(crate) enum Effect<R> {
         /// If it is a message: its author may have been removed since it was applied, and is told its place then.
         message: Option<ClientMsgId>,
     },
+    /// Answered by `found`: the message at `seq`, for a member, or for a repetition of what one did with `id`.
+    FindOriginal {
+        ticket: Ticket,
+        user: UserId,
+        seq: u64,
+        id: Option<ClientMsgId>,
+    },
     Propose(Proposal),
 }
 
@@ -74,6 +83,7 @@ struct Pending<R> {
     /// Taken when it is proposed.
     ask: Option<GroupAsk>,
     digest: Digest,
+    original: Option<Original>,
     /// Whether it may change who is a member.
     membership: bool,
     message: Option<ClientMsgId>,
@@ -133,10 +143,7 @@ impl<R> Core<R> {
 
     pub(crate) fn asked(&mut self, asked: Asked, reply: R) -> Vec<Effect<R>> {
         let Asked { actor, ask, digest, local, turn, fence } = asked;
-        let message = match &ask {
-            GroupAsk::Send { client_msg_id, .. } => Some(*client_msg_id),
-            _ => None,
-        };
+        let message = ask.id();
         let reply = match self.join_repetition(&actor, message, digest, turn, reply) {
             Ok(reply) => reply,
             Err(effects) => return effects,
@@ -157,8 +164,9 @@ impl<R> Core<R> {
             self.messages.insert((actor.clone(), id), ticket);
         }
         let membership = ask.changes_members();
-        let (ask, session, replies) = (Some(ask), turn.session, vec![reply]);
-        self.pending.insert(ticket, Pending { actor, ask, digest, membership, message, session, fence, replies });
+        let (ask, original, session, replies) = (Some(ask), None, turn.session, vec![reply]);
+        let pending = Pending { actor, ask, digest, original, membership, message, session, fence, replies };
+        self.pending.insert(ticket, pending);
         let (verdict, check) = match gate {
             Gate::Open if !self.held.iter().any(|held| held.session == session) => return self.propose(ticket),
             Gate::Open => (Some(Ok(())), None),
@@ -197,6 +205,9 @@ impl<R> Core<R> {
         if !ask.names().is_empty() {
             return Gate::Check(Effect::CheckUsers { ticket, users: ask.names().to_vec() });
         }
+        if let Some(seq) = ask.original() {
+            return Gate::Check(Effect::FindOriginal { ticket, user: actor.clone(), seq, id: ask.id() });
+        }
         if let (GroupAsk::Send { .. }, Some(peer)) = (ask, self.conversation.peer_of(actor)) {
             return self.peer_gate(ticket, peer.clone(), local);
         }
@@ -206,11 +217,7 @@ impl<R> Core<R> {
         if local.member || open_to_all || changing {
             return Gate::Open;
         }
-        let message = match ask {
-            GroupAsk::Send { client_msg_id, .. } => Some(*client_msg_id),
-            _ => None,
-        };
-        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message })
+        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message: ask.id() })
     }
 
     /// A conversation that exists has two users who exist; the first message has to wait for the peer's account.
@@ -224,6 +231,16 @@ impl<R> Core<R> {
             return Gate::Queued;
         }
         Gate::Check(Effect::CheckUsers { ticket, users: vec![peer] })
+    }
+
+    /// The answer to the question for a message that is to be changed.
+    pub(crate) fn found(&mut self, ticket: Ticket, found: Result<Original, GroupFailure>) -> Vec<Effect<R>> {
+        let verdict = found.map(|original| {
+            if let Some(pending) = self.pending.get_mut(&ticket) {
+                pending.original = Some(original);
+            }
+        });
+        self.checked(ticket, verdict)
     }
 
     /// The answer to a check.
@@ -271,8 +288,9 @@ impl<R> Core<R> {
         let Some(pending) = self.pending.get_mut(&ticket) else { return Vec::new() };
         let Some(ask) = pending.ask.take() else { return Vec::new() };
         self.proposed += 1;
-        let Pending { actor, digest, fence, .. } = pending;
-        vec![Effect::Propose(Proposal { ticket, actor: actor.clone(), ask, digest: *digest, fence: *fence })]
+        let (original, actor) = (pending.original.take(), pending.actor.clone());
+        let Pending { digest, fence, .. } = *pending;
+        vec![Effect::Propose(Proposal { ticket, actor, ask, digest, original, fence })]
     }
 
     /// The log's verdict.
@@ -341,7 +359,8 @@ mod tests {
 
     fn message(id: u128, digest: u8, local: Local) -> Asked {
         let client_msg_id = ClientMsgId(Uuid::from_u128(id));
-        let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi") };
+        let ask =
+            GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi"), relations: None };
         asked(ask, Some([digest; 16]), local)
     }
 
@@ -370,6 +389,22 @@ mod tests {
         assert_eq!(core.proposed(ticket, APPLIED), [Effect::Answer(100, done(false)), Effect::Answer(101, done(true))]);
         assert_eq!(core.in_flight(), 0);
         assert_eq!(proposed(&send(&mut core, 1, 9, MEMBER, 103)).len(), 1, "later the log knows it");
+    }
+
+    #[test]
+    fn what_changes_a_message_is_proposed_with_it_or_not_at_all() {
+        let mut core = group();
+        let effects = core.asked(asked(GroupAsk::Recall { seq: 4 }, None, MEMBER), 100);
+        assert_eq!(effects, [Effect::FindOriginal { ticket: 1, user: user("alice"), seq: 4, id: None }]);
+        let (client_msg_id, kind) = (ClientMsgId(Uuid::from_u128(1)), BodyKind::Text);
+        let original = Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind };
+        let effects = core.found(1, Ok(original.clone()));
+        assert!(
+            matches!(&effects[..], [Effect::Propose(Proposal { original: Some(found), .. })] if *found == original)
+        );
+        core.asked(asked(GroupAsk::Recall { seq: 5 }, None, MEMBER), 101);
+        let missing = GroupFailure::Rejected(ErrorCode::EventNotFound);
+        assert_eq!(core.found(2, Err(missing)), [Effect::Answer(101, Err(missing))]);
     }
 
     #[test]

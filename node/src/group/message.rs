@@ -3,9 +3,10 @@
 
 use actix::{Message, MessageResponse};
 use bytes::Bytes;
-use chat::command::ConversationCommand;
+use chat::codec::{self, Kind};
+use chat::command::{ConversationCommand, Original};
 use chat::errors::ErrorCode;
-use chat::event::{BodyKind, Role};
+use chat::event::{BodyKind, Relations, Role, SealedBody};
 use chat::group::{GroupChange, GroupKind};
 use chat::ids::{ClientMsgId, NodeId, UserId};
 use cluster::{ProposeError, Proposed};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 /// What a user wants of a conversation. Crosses the wire between nodes: new variants go last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum GroupAsk {
-    Send { client_msg_id: ClientMsgId, kind: BodyKind, plain: Bytes },
+    Send { client_msg_id: ClientMsgId, kind: BodyKind, plain: Bytes, relations: Option<Box<Relations>> },
     CreateGroup { name: String, members: Vec<UserId>, kind: GroupKind },
     Join { invite: Option<[u8; 32]>, text: String },
     Leave,
@@ -33,6 +34,10 @@ pub(crate) enum GroupAsk {
     AddInvite { code: [u8; 32], life_ms: u64, uses: u32 },
     RevokeInvite { code: [u8; 32] },
     Dissolve,
+    Edit { seq: u64, client_msg_id: ClientMsgId, kind: BodyKind, plain: Bytes },
+    Recall { seq: u64 },
+    React { seq: u64, reaction: String, on: bool },
+    Pin { seq: u64, on: bool },
 }
 
 impl GroupAsk {
@@ -48,6 +53,8 @@ impl GroupAsk {
                 | Self::Unmute { .. }
                 | Self::SetNickname { .. }
                 | Self::RevokeInvite { .. }
+                | Self::Edit { .. }
+                | Self::Recall { .. }
         )
     }
 
@@ -62,7 +69,24 @@ impl GroupAsk {
                 | Self::Kick { .. }
                 | Self::Ban { .. }
                 | Self::AnswerJoin { .. }
+                | Self::SetRole { .. }
         )
+    }
+
+    /// The message that has to be found in the log before this can be proposed.
+    pub(super) fn original(&self) -> Option<u64> {
+        match self {
+            Self::Edit { seq, .. } | Self::Recall { seq } => Some(*seq),
+            _ => None,
+        }
+    }
+
+    /// The id by which a repetition is known, of what was sent before.
+    pub(super) fn id(&self) -> Option<ClientMsgId> {
+        match self {
+            Self::Send { client_msg_id, .. } | Self::Edit { client_msg_id, .. } => Some(*client_msg_id),
+            _ => None,
+        }
     }
 
     /// Users who must have accounts before this can be done.
@@ -75,10 +99,19 @@ impl GroupAsk {
         }
     }
 
-    /// The command for the log, for everything but a message, which is sealed first.
-    pub(super) fn command(self) -> Result<ConversationCommand, (ClientMsgId, BodyKind, Bytes)> {
-        Ok(match self {
-            Self::Send { client_msg_id, kind, plain } => return Err((client_msg_id, kind, plain)),
+    /// The command for the log; none if a message that it needs was not found. What has a body is sealed by `seal`, which
+    /// gives its digest, too.
+    pub(super) fn command(
+        self,
+        original: Option<Original>,
+        seal: impl FnOnce(ClientMsgId, BodyKind, &[u8], &[u8]) -> ([u8; 16], SealedBody),
+    ) -> Option<ConversationCommand> {
+        let about = self.about();
+        Some(match self {
+            Self::Send { client_msg_id, kind, plain, relations } => {
+                let (digest, body) = seal(client_msg_id, kind, &about, &plain);
+                ConversationCommand::Send { client_msg_id, digest, body, relations }
+            }
             Self::CreateGroup { name, members, kind } => ConversationCommand::CreateGroup { name, members, kind },
             Self::Join { invite, text } => ConversationCommand::Join { invite, text },
             Self::Leave => ConversationCommand::Leave,
@@ -96,7 +129,25 @@ impl GroupAsk {
             Self::AddInvite { code, life_ms, uses } => ConversationCommand::AddInvite { code, life_ms, uses },
             Self::RevokeInvite { code } => ConversationCommand::RevokeInvite { code },
             Self::Dissolve => ConversationCommand::Dissolve,
+            Self::Edit { client_msg_id, kind, plain, .. } => {
+                let (digest, body) = seal(client_msg_id, kind, &about, &plain);
+                ConversationCommand::Edit { original: Box::new(original?), client_msg_id, digest, body }
+            }
+            Self::Recall { .. } => ConversationCommand::Recall { original: original? },
+            Self::React { seq, reaction, on } => ConversationCommand::React { seq, reaction, on },
+            Self::Pin { seq, on } => ConversationCommand::Pin { seq, on },
         })
+    }
+
+    /// What a message says besides its body: the same id with another of it is a conflict, too.
+    pub(super) fn about(&self) -> Bytes {
+        match self {
+            Self::Send { relations: Some(relations), .. } => {
+                codec::encode(Kind::Entry, relations).expect("relations are smaller than the entry they go into")
+            }
+            Self::Edit { seq, .. } => Bytes::copy_from_slice(&seq.to_be_bytes()),
+            _ => Bytes::new(),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use chat::command::{Command, ConversationCommand};
+use chat::command::{Command, ConversationCommand, Original};
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, ConversationId, ShardId, UserId};
 use chat::limits;
@@ -23,6 +23,7 @@ use storage::{BodyContext, BodySealer};
 
 use self::core::{Asked, Core, Digest, Effect, Local, Proposal, Ticket};
 use crate::directory::Directory;
+use crate::history::{EventEncoder, History};
 use crate::socket::now_ms;
 use crate::started::started;
 pub use message::GroupState;
@@ -46,6 +47,7 @@ pub(crate) struct GroupActor {
     generation: u64,
     cluster: Cluster,
     sealer: BodySealer,
+    history: History,
     directory: Arc<Directory>,
     core: Core<Reply>,
     busy_ms: u64,
@@ -63,7 +65,8 @@ impl GroupActor {
         let shard = cluster.conversation_shard(&key.app, &key.conversation);
         let core = Core::new(key.conversation.clone());
         let busy_ms = now_ms();
-        Self { key, shard, generation, cluster, sealer, directory, core, busy_ms, retiring: false }
+        let history = History::new(cluster.clone(), EventEncoder::new(sealer.clone()));
+        Self { key, shard, generation, cluster, sealer, history, directory, core, busy_ms, retiring: false }
     }
 
     fn act(&mut self, effects: Vec<Effect<Reply>>, context: &mut Context<Self>) {
@@ -77,6 +80,14 @@ impl GroupActor {
                 Effect::ConfirmMember { ticket, user, message } => {
                     let asked = checks::may_ask(self.cluster.clone(), self.key.clone(), user, message);
                     self.check(ticket, asked, context);
+                }
+                Effect::FindOriginal { ticket, user, seq, id } => {
+                    let (history, cluster, key) = (self.history.clone(), self.cluster.clone(), self.key.clone());
+                    let found = started(checks::find_original(history, cluster, key, (user, id), seq)).into_actor(self);
+                    context.spawn(found.map(move |found, this: &mut Self, context| {
+                        let effects = this.core.found(ticket, found);
+                        this.act(effects, context);
+                    }));
                 }
                 Effect::Propose(proposal) => {
                     let ticket = proposal.ticket;
@@ -104,8 +115,8 @@ impl GroupActor {
     }
 
     fn propose(&self, proposal: Proposal, context: &mut Context<Self>) -> Result<(), ProposeError> {
-        let Proposal { ticket, actor, ask, digest, fence } = proposal;
-        let command = self.command(&actor, ask, digest);
+        let Proposal { ticket, actor, ask, digest, original, fence } = proposal;
+        let command = self.command(&actor, ask, digest, original).ok_or(ProposeError::Unavailable)?;
         let GroupKey { app, conversation } = self.key.clone();
         let command = Command::Conversation { app, conversation, actor, command };
         let address = context.address();
@@ -113,21 +124,28 @@ impl GroupActor {
         self.cluster.propose_then(self.shard, fence, command, Box::new(decided))
     }
 
-    fn command(&self, author: &UserId, ask: GroupAsk, digest: Digest) -> ConversationCommand {
-        match ask.command() {
-            Ok(command) => command,
-            Err((client_msg_id, kind, plain)) => {
-                let context = self.body_context(author, client_msg_id);
-                let digest = digest.unwrap_or_else(|| self.sealer.digest(&context, kind, &plain));
-                let body = self.sealer.seal(&context, kind, &plain);
-                ConversationCommand::Send { client_msg_id, digest, body }
-            }
-        }
+    /// None: what it needs was not found, although it was looked for.
+    fn command(
+        &self,
+        author: &UserId,
+        ask: GroupAsk,
+        digest: Digest,
+        original: Option<Original>,
+    ) -> Option<ConversationCommand> {
+        ask.command(original, |client_msg_id, kind, about, plain| {
+            let context = self.body_context(author, client_msg_id);
+            let digest = digest.unwrap_or_else(|| self.sealer.digest(&context, kind, about, plain));
+            (digest, self.sealer.seal(&context, kind, plain))
+        })
     }
 
     fn digest(&self, author: &UserId, ask: &GroupAsk) -> Digest {
-        let GroupAsk::Send { client_msg_id, kind, plain } = ask else { return None };
-        Some(self.sealer.digest(&self.body_context(author, *client_msg_id), *kind, plain))
+        match ask {
+            GroupAsk::Send { client_msg_id, kind, plain, .. } | GroupAsk::Edit { client_msg_id, kind, plain, .. } => {
+                Some(self.sealer.digest(&self.body_context(author, *client_msg_id), *kind, &ask.about(), plain))
+            }
+            _ => None,
+        }
     }
 
     fn body_context<'a>(&'a self, author: &'a UserId, client_msg_id: chat::ids::ClientMsgId) -> BodyContext<'a> {
@@ -182,7 +200,9 @@ impl Handler<GroupRequest> for GroupActor {
         self.busy_ms = now_ms();
         let GroupRequest { actor, ask, turn, reply } = request;
         // What the session sends behind a message that is refused here is missing its predecessor.
-        if let (GroupAsk::Send { .. }, Some(retry_after_ms)) = (&ask, self.cluster.refuses(self.shard)) {
+        if let (GroupAsk::Send { .. } | GroupAsk::Edit { .. } | GroupAsk::React { .. }, Some(retry_after_ms)) =
+            (&ask, self.cluster.refuses(self.shard))
+        {
             return reply.send(Err(GroupFailure::Overloaded { retry_after_ms }));
         }
         let Some(fence) = self.cluster.fence(self.shard) else { return reply.send(Err(GroupFailure::Unavailable)) };

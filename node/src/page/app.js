@@ -181,9 +181,21 @@ function eventRow(event, conversation) {
   // One tick: stored on a majority of the nodes' disks. Two: the other side of a private chat has read it.
   const ticks = !own ? "" : conversation.peerRead >= event.seq ? " ✓✓" : " ✓";
   row.append(make("span", "meta", `${time}${ticks}`));
-  const action = event.body.kind === "action";
-  row.append(make("span", "from", action ? `* ${event.from}` : event.from), document.createTextNode(event.body.text));
+  const action = event.body?.kind === "action";
+  row.append(make("span", "from", action ? `* ${event.from}` : event.from), document.createTextNode(said(event)));
   return row;
+}
+
+function said({ body, edited_seq }) {
+  if (!body) return "(recalled)";
+  const edited = edited_seq ? " (edited)" : "";
+  switch (body.kind) {
+    case "text": case "action": return body.text + edited;
+    case "location": return `[${body.label || "location"}: ${body.latitude}, ${body.longitude}]`;
+    case "contact": return `[${body.name}: ${body.user}]`;
+    case "merged": return `[${body.title}: ${body.items.length} messages]`;
+    default: return `[${body.kind}]${edited}`;
+  }
 }
 
 function pendingRow(entry) {
@@ -205,6 +217,11 @@ function sentence(event) {
     case "left": return `${event.user} left`;
     case "kicked": return `${event.by} removed ${event.user}`;
     case "role_changed": return `${event.by} made ${event.user} ${event.role}`;
+    case "edited": return `${event.by} edited a message`;
+    case "recalled": return `${event.by} recalled a message`;
+    case "reacted": return event.on ? `${event.by} reacted: ${event.reaction}` : `${event.by} took back: ${event.reaction}`;
+    case "pinned": return `${event.by} pinned a message`;
+    case "unpinned": return `${event.by} unpinned a message`;
     default: return event.event;
   }
 }

@@ -31,6 +31,8 @@ function targetOf(conversation, user) {
   const [, a, b] = conversation.split(":");
   return { user: a === user ? b : a };
 }
+/** Events after which the list shows something else of the conversation. */
+const MEMBERSHIP = ["group_created", "joined", "kicked", "role_changed"];
 
 export class Core {
   /** `profile`: {user, app, password, device}; `outbox`: what an earlier page had not got acked. */
@@ -147,7 +149,8 @@ export class Core {
       conversation.events.push(frame);
       conversation.at = frame.seq;
       conversation.head = Math.max(conversation.head, frame.seq);
-      if (frame.event !== "message" && frame.event !== "left") return [...this.arrived(frame), ...this.listConversations()];
+      this.changed(conversation, frame);
+      if (MEMBERSHIP.includes(frame.event)) return [...this.arrived(frame), ...this.listConversations()];
       return this.arrived(frame);
     },
 
@@ -310,6 +313,15 @@ export class Core {
     if (frame.retryable) return [{ retry: client_msg_id, delay_ms: frame.retry_after_ms ?? RETRY_MS }];
     entry.failed = why;
     return [{ persist: this.outbox }];
+  }
+
+  /** What became of a message that is held here. */
+  changed(conversation, { event, target, by, body, seq }) {
+    const message = conversation.events.find((held) => held.seq === target);
+    if (event === "edited" && message && body) Object.assign(message, { body, edited_seq: seq });
+    if (event !== "recalled") return;
+    for (const held of conversation.events) if (held.seq === target || (held.event === "edited" && held.target === target)) delete held.body;
+    if (message) message.recalled = { by };
   }
 
   arrived(event) {

@@ -152,3 +152,16 @@ test("a removed conversation is gone, also after a resume, and unknown frames ar
   page.closed(1006, "");
   assert.deepEqual(live(page).resume.have, []);
 });
+
+test("an edit changes the message that is held, and a recall leaves nothing of either", () => {
+  const page = core();
+  live(page, [{ conversation: GROUP, live_after: 0, head: 0 }]);
+  const event = (seq, event, more) => frame(page, { type: "event", conversation: GROUP, seq, time_ms: seq, event, by: "bob", target: 1, ...more });
+  frame(page, message(GROUP, 1, "bob", "helo"));
+  event(2, "edited", { client_msg_id: "e", body: { kind: "text", text: "hello" } });
+  const { events } = page.conversations.get(GROUP);
+  assert.deepEqual([events[0].body.text, events[0].edited_seq], ["hello", 2]);
+  event(3, "recalled");
+  assert.deepEqual([events[0].body, events[1].body, events[0].recalled], [undefined, undefined, { by: "bob" }]);
+  assert.equal(JSON.stringify(events).includes("hello"), false);
+});

@@ -34,7 +34,7 @@ use cluster::Cluster;
 use crate::auth::Authenticator;
 use crate::directory::{Sessions, Slot};
 use crate::fanout::{FanOutHandle, LocalFanOut};
-use crate::history::{EventEncoder, History};
+use crate::history::History;
 use crate::presence::PresenceHandle;
 use crate::router::Router;
 use crate::security::SecurityLog;
@@ -69,10 +69,10 @@ pub struct Floor {
 
 impl Floor {
     /// For the calling thread, which must be an arbiter's. Once per thread.
-    pub fn open(fan_out: &FanOutHandle, encoder: EventEncoder) -> Self {
+    pub fn open(fan_out: &FanOutHandle, history: History) -> Self {
         let roster = Roster::start();
         let answers = Answers::start(roster.clone());
-        Self { fan_out: fan_out.open_worker(encoder), roster, answers }
+        Self { fan_out: fan_out.open_worker(history), roster, answers }
     }
 }
 

@@ -68,6 +68,7 @@ impl Node {
                     self.queue.push_back((ticket, fence, client_msg_id.0.as_u128()));
                 }
                 GroupEffect::CheckUsers { .. } => panic!("not in a group"),
+                GroupEffect::FindOriginal { .. } => panic!("only messages are sent"),
             }
         }
     }
@@ -77,7 +78,7 @@ impl Node {
         let client_msg_id = ClientMsgId(Uuid::from_u128(number));
         let request = Request {
             actor: UserId::new("alice").unwrap(),
-            ask: GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new() },
+            ask: GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new(), relations: None },
             digest: Some([0; 16]),
             local: Local { exists: member, member },
             turn,
@@ -208,7 +209,7 @@ impl World {
             Step::Ask if self.asked_for() < 64 => {
                 self.made += 1;
                 let client_msg_id = ClientMsgId(Uuid::from_u128(u128::from(self.made)));
-                let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new() };
+                let ask = GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::new(), relations: None };
                 let effect = self.asked.ask(self.now_ms, self.made, conversation(), ask);
                 self.act(effect.into_iter().collect());
             }

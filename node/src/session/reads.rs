@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use chat::errors::ErrorCode;
-use chat::event::SequencedEvent;
 use chat::ids::{ConversationId, GroupId, ShardId, UserId};
 use chat::limits;
 use chat::state::{query, record};
@@ -19,7 +18,7 @@ use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
-use crate::history::{HistoryError, Span, json_bound};
+use crate::history::{HistoryError, Shown, Span};
 use crate::socket::now_ms;
 
 /// Between two attempts to read what is being repaired.
@@ -132,6 +131,10 @@ impl Reader {
                 blocking(move || self.conversations(re, listed, more, read)).await.map(|frame| vec![frame])
             }
             Page::Privacy => self.privacy(re).await,
+            Page::Pins { conversation, read } => {
+                self.reach(std::slice::from_ref(&conversation), read).await?;
+                blocking(move || self.pins(re, conversation, read)).await.map(|frame| vec![frame])
+            }
             Page::Members { group, after, limit, read } => {
                 self.reach(&[group.into()], read).await?;
                 blocking(move || self.members(re, group, after, limit, read)).await.map(|frame| vec![frame])
@@ -193,27 +196,46 @@ impl Reader {
         let Span { oldest_seq, mut events } = span;
         let oldest_seq = oldest_seq.max(visible);
         // Backwards no further than asked, even if what is kept begins behind it.
-        events.retain(|event| before.is_none_or(|before| event.seq < before));
+        events.retain(|event| before.is_none_or(|before| event.seq() < before));
         if before.is_some() {
             cut_front(&mut events, limits::HISTORY_PAGE_BYTES);
         }
-        let first = events.first().map_or(from, |event| event.seq);
+        let first = events.first().map_or(from, Shown::seq);
         let more = match before {
             Some(_) => first > oldest_seq.max(after + 1),
-            None => events.last().map_or(from.max(oldest_seq) - 1, |event| event.seq) < head,
+            None => events.last().map_or(from.max(oldest_seq) - 1, Shown::seq) < head,
         };
         // Who holds something and goes on from there would take the next event for the one behind it.
         let gap =
-            before.is_none() && after > 0 && after + 1 < oldest_seq && events.first().is_none_or(|e| e.seq > from);
+            before.is_none() && after > 0 && after + 1 < oldest_seq && events.first().is_none_or(|e| e.seq() > from);
         let resync = gap.then(|| ServerFrame::MustResync {
             conversation: conversation.clone(),
             reason: ResyncReason::Retention,
             oldest_seq,
         });
-        let opened = events.iter().map(|event| history.encoder().open(event));
+        let opened = events.iter().map(|event| history.encoder().show(event, &self.who.user));
         let events = opened.collect::<Result<_, _>>().map_err(internal)?;
         let page = ServerFrame::History { re, conversation, events, head, more, oldest_seq, read, as_of_seq: head };
         Ok(resync.iter().chain([&page]).map(encode).collect())
+    }
+
+    fn pins(&self, re: u64, conversation: ConversationId, read: ReadMode) -> Result<ByteString, ErrorCode> {
+        // Read first: what is shown then takes at least this much into account.
+        let (as_of_seq, visible) = self.standing_of_member(&conversation)?;
+        let view = self.view(self.shard(&conversation))?;
+        let history = &self.services.history;
+        let mut events = Vec::new();
+        for seq in query::pins(&view, &self.who.app, &conversation).map_err(internal)? {
+            if seq < visible {
+                continue;
+            }
+            let span = history.events(&self.who.app, &conversation, seq, 1, usize::MAX).map_err(internal)?;
+            // Deleted a moment ago: there is another one in its place.
+            let pinned = span.events.iter().filter(|event| event.seq() == seq);
+            let opened = pinned.map(|event| history.encoder().show(event, &self.who.user));
+            events.extend(opened.collect::<Result<Vec<_>, _>>().map_err(internal)?);
+        }
+        Ok(encode(&ServerFrame::Pins { re, conversation, events, read, as_of_seq }))
     }
 
     /// The conversation's head, and the first event that the user may read.
@@ -319,9 +341,9 @@ impl Reader {
             let (limit, max_bytes) = (limits::HISTORY_PAGE, limits::HISTORY_PAGE_BYTES);
             let span = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
             let Span { oldest_seq, events } = span;
-            let live = |event: &SequencedEvent| {
-                let frame = history.encoder().frame(event)?;
-                Ok(LiveEvent::new(event, frame))
+            let live = |shown: &Shown| {
+                let event = history.encoder().show(shown, &self.who.user)?;
+                Ok(LiveEvent::new(&shown.event, encode(&ServerFrame::Event { event })))
             };
             let events = events.iter().map(live).collect::<Result<_, _>>();
             events.map(|events| Backfill { oldest_seq, events }).map_err(|error: HistoryError| internal(error))
@@ -331,10 +353,10 @@ impl Reader {
 }
 
 /// Drops events at the front until the rest fits `max_bytes`; at least the last one stays.
-fn cut_front(events: &mut Vec<SequencedEvent>, max_bytes: usize) {
+fn cut_front(events: &mut Vec<Shown>, max_bytes: usize) {
     let mut bytes = 0;
     let fitting = events.iter().rev().take_while(|event| {
-        bytes += json_bound(&event.event);
+        bytes += event.json_bound();
         bytes <= max_bytes
     });
     let keep = fitting.count().max(1).min(events.len());

@@ -1,13 +1,14 @@
 //! What each request asks of whom, and what the client is told when it fails.
 
+use chat::body::plain_body;
 use chat::command::UserCommand;
 use chat::errors::ErrorCode;
-use chat::event::BodyKind;
+use chat::event::Relations;
 use chat::group::code_hash;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
 use chat::state::record::Privacy;
-use chat::wire::{Body, ReadMode, Request, Token};
+use chat::wire::{ReadMode, Request, Token};
 
 use super::core::aside::AsideAsk;
 use crate::group::{GroupAsk, GroupFailure};
@@ -23,6 +24,7 @@ pub(crate) enum Page {
     JoinRequests { group: GroupId, after: Option<UserId>, limit: usize },
     Bans { group: GroupId, after: Option<UserId>, limit: usize },
     Privacy,
+    Pins { conversation: ConversationId, read: ReadMode },
 }
 
 /// A request by who answers it.
@@ -51,14 +53,22 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
     let group = |group: GroupId, ask| Sorted::Group(group.into(), ask);
     Ok(match request {
         Request::Login { .. } | Request::Resume { .. } => Sorted::OutOfOrder,
-        Request::Send { to, client_msg_id, body } => {
-            let (kind, text) = match body {
-                Body::Text { text } => (BodyKind::Text, text),
-                Body::Action { text } => (BodyKind::Action, text),
-            };
-            let ask = GroupAsk::Send { client_msg_id, kind, plain: text.into() };
-            Sorted::Group(to.conversation(user), ask)
+        Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded } => {
+            let (kind, plain) = plain_body(body);
+            let relations = Relations { reply_to, mentions, forwarded };
+            let relations = (relations != Relations::default()).then(|| Box::new(relations));
+            Sorted::Group(to.conversation(user), GroupAsk::Send { client_msg_id, kind, plain, relations })
         }
+        Request::Edit { conversation, seq, client_msg_id, body } => {
+            let (kind, plain) = plain_body(body);
+            Sorted::Group(conversation, GroupAsk::Edit { seq, client_msg_id, kind, plain })
+        }
+        Request::Recall { conversation, seq } => Sorted::Group(conversation, GroupAsk::Recall { seq }),
+        Request::React { conversation, seq, reaction, on } => {
+            Sorted::Group(conversation, GroupAsk::React { seq, reaction, on })
+        }
+        Request::Pin { conversation, seq, on } => Sorted::Group(conversation, GroupAsk::Pin { seq, on }),
+        Request::Pins { conversation, read } => Sorted::Page(Page::Pins { conversation, read }),
         Request::CreateGroup { group: id, name, members, kind } => {
             group(id, GroupAsk::CreateGroup { name, members, kind })
         }
@@ -147,7 +157,11 @@ fn rejection(code: ErrorCode) -> &'static str {
         ErrorCode::GroupExists => "this group id is taken",
         ErrorCode::AlreadyMember => "already a member",
         ErrorCode::OwnerMustStay => "make another member the owner first",
-        ErrorCode::LimitReached => "a limit of the group or of a user's conversations is reached",
+        ErrorCode::LimitReached => "a limit of the group, the message or a user's conversations is reached",
+        ErrorCode::InvalidField => "this cannot be asked of this conversation or message",
+        ErrorCode::EventNotFound => "no such event, or it is deleted or no message",
+        ErrorCode::TooLate => "the message is too old for that",
+        ErrorCode::MessageRecalled => "the message was recalled",
         ErrorCode::SeqBeyondHead => "the conversation has no such event yet",
         ErrorCode::Muted => "you may not speak in this group now",
         ErrorCode::Banned => "banned from this group",
@@ -160,8 +174,9 @@ fn rejection(code: ErrorCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use chat::event::{BodyKind, Mentions};
     use chat::ids::ClientMsgId;
-    use chat::wire::Target;
+    use chat::wire::{Body, Target};
     use uuid::Uuid;
 
     use super::*;
@@ -176,6 +191,9 @@ mod tests {
             to: Target::User(UserId::new("Bob").unwrap()),
             client_msg_id: ClientMsgId(Uuid::from_u128(1)),
             body: Body::Action { text: "waves".to_owned() },
+            reply_to: None,
+            mentions: Mentions::default(),
+            forwarded: None,
         };
         let Ok(Sorted::Group(conversation, GroupAsk::Send { kind, plain, .. })) = sort(&alice(), request) else {
             panic!("a send is for the group actor");

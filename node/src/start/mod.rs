@@ -102,10 +102,11 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         level = node.cluster.outgrown() => return outgrown(node, vec![admin], level).await,
         () = stop_signal() => return stop(node, vec![admin]).await,
     };
+    let history = History::new(node.cluster.clone(), encoder);
     let services = Arc::new(Services {
         cluster: node.cluster.clone(),
         router: Router::new(node.cluster.clone(), desk),
-        history: History::new(node.cluster.clone(), encoder.clone()),
+        history: history.clone(),
         authenticator,
         security: node.security.clone(),
         sessions: node.sessions.clone(),
@@ -114,7 +115,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         epoch,
     });
     let fan_out = node.fan_out.clone();
-    let floor = move || Floor::open(&fan_out, encoder.clone());
+    let floor = move || Floor::open(&fan_out, history.clone());
     let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);

@@ -46,11 +46,11 @@ fn event(conversation: &str, from: &str, id: &[u8], text: &str) -> ServerFrame {
         conversation: conversation.parse().unwrap(),
         seq: 42,
         time_ms: 1_800_000_000_000,
-        content: EventContent::Message {
-            from: UserId::new(from).unwrap(),
-            client_msg_id: ClientMsgId(std::str::from_utf8(id).unwrap().parse().unwrap()),
-            body: Body::Text { text: text.to_owned() },
-        },
+        content: EventContent::message(
+            UserId::new(from).unwrap(),
+            ClientMsgId(std::str::from_utf8(id).unwrap().parse().unwrap()),
+            Body::Text { text: text.to_owned() },
+        ),
     };
     ServerFrame::Event { event }
 }

@@ -23,11 +23,11 @@ fn run() -> Run {
 /// The plan's message as the event at `seq`.
 fn event(run: &Run, message: u32, seq: u64) -> WireEvent {
     let plan = &run.plan.messages[message as usize];
-    let content = EventContent::Message {
-        from: run.plan.users[plan.sender as usize].clone(),
-        client_msg_id: run.ledger.id(message, 0),
-        body: plan.body.clone(),
-    };
+    let content = EventContent::message(
+        run.plan.users[plan.sender as usize].clone(),
+        run.ledger.id(message, 0),
+        plan.body.clone(),
+    );
     WireEvent { conversation: run.groups[0].conversation.clone(), seq, time_ms: 0, content }
 }
 
@@ -93,7 +93,7 @@ fn a_changed_text_and_a_stranger_show() {
     let found = violations_of_history(|run| {
         let mut events = all(run);
         if let EventContent::Message { body, .. } = &mut events[2].content {
-            *body = chat::wire::Body::Text { text: "forged".to_owned() };
+            *body = Some(chat::wire::Body::Text { text: "forged".to_owned() });
         }
         events
     });

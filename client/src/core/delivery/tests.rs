@@ -9,11 +9,11 @@ fn group() -> ConversationId {
 }
 
 fn event(seq: u64) -> WireEvent {
-    let content = EventContent::Message {
-        from: UserId::new("ann").unwrap(),
-        client_msg_id: ClientMsgId(Uuid::from_u128(seq.into())),
-        body: Body::Text { text: String::new() },
-    };
+    let content = EventContent::message(
+        UserId::new("ann").unwrap(),
+        ClientMsgId(Uuid::from_u128(seq.into())),
+        Body::Text { text: String::new() },
+    );
     WireEvent { conversation: group(), seq, time_ms: 0, content }
 }
 

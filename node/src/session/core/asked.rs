@@ -308,7 +308,7 @@ mod tests {
 
     fn send(id: u128) -> GroupAsk {
         let client_msg_id = ClientMsgId(Uuid::from_u128(id));
-        GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi") }
+        GroupAsk::Send { client_msg_id, kind: BodyKind::Text, plain: Bytes::from_static(b"hi"), relations: None }
     }
 
     const DONE: GroupAnswer = Ok(GroupDone { seq: 1, duplicate: false });
