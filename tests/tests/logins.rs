@@ -52,7 +52,6 @@ async fn sessions_end_on_every_node_and_older_tokens_are_good_for_nothing() -> R
         let refused = Client::connect(options).await.err().context("an old token let somebody in")?;
         assert!(refused.to_string().contains(ErrorCode::LoginRevoked.name()), "{refused}");
     }
-    let Credentials::Token(token) = stage.credentials("alice")? else { bail!("the stage signs tokens") };
     // A token counts in whole seconds: it is good once it is of a later one.
     let good = async || {
         let Credentials::Token(token) = stage.credentials("alice")? else { bail!("the stage signs tokens") };
@@ -63,6 +62,7 @@ async fn sessions_end_on_every_node_and_older_tokens_are_good_for_nothing() -> R
         }
     };
     until("a new token is good", good).await?;
+    let Credentials::Token(token) = stage.credentials("alice")? else { bail!("the stage signs tokens") };
     let (bob, _) = stage.connect("bob", &[2]).await?;
     let foreign = bob.refresh(token).await.err().context("a token of somebody else")?;
     assert!(

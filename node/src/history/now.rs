@@ -102,7 +102,8 @@ impl History {
     ) -> Result<Option<SealedBody>, HistoryError> {
         let located = query::locate(view, app, conversation, seq, 1)?;
         let edit = self.read(shard, app, conversation, located, usize::MAX)?.pop();
-        match edit.ok_or(HistoryError::Missing { seq })?.event {
+        // What is deleted has something else in its place.
+        match edit.filter(|edit| edit.seq == seq).ok_or(HistoryError::Missing { seq })?.event {
             Event::Edited { body, .. } => Ok(body),
             _ => Err(HistoryError::Missing { seq }),
         }

@@ -40,7 +40,7 @@ fn a_second_copy_is_dropped_and_counted() {
 #[test]
 fn an_event_of_a_later_version_takes_its_place() {
     let json = r#"{"type":"event","conversation":"g:00000000-0000-0000-0000-000000000001","seq":5,"time_ms":1,
-        "event":"pinned","by":"ann","what":{"seq":3}}"#;
+        "event":"framed","by":"ann","what":{"seq":3}}"#;
     let Ok(chat::wire::ServerFrame::Event { event }) = serde_json::from_str(json) else { panic!("not understood") };
     assert_eq!(event.content, EventContent::Unknown);
     let mut delivery = holding(4);
