@@ -16,6 +16,7 @@ use crate::wire::{Body, ClientFrame, Credentials, Request};
 
 mod group;
 mod strict;
+mod user;
 
 /// Why a text is not a request, and the request's id if it could be read: the error answers it as `re`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,22 +150,10 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             read: fields.or_default("read")?,
         },
         "ping" => Request::Ping,
-        "refresh" => Request::Refresh { token: fields.required("token").map_err(without_token)? },
-        "devices" => Request::Devices,
-        "revoke_logins" => Request::RevokeLogins { which: fields.required("which")? },
         "logout" => Request::Logout,
-        "subscribe_presence" => Request::SubscribePresence { users: fields.required("users")? },
-        "unsubscribe_presence" => Request::UnsubscribePresence { users: fields.required("users")? },
-        "set_presence" => Request::SetPresence { state: fields.required("state")? },
-        "set_privacy" => {
-            Request::SetPrivacy { last_seen: fields.required("last_seen")?, online: fields.required("online")? }
-        }
-        "get_privacy" => Request::GetPrivacy,
-        "typing" => Request::Typing { conversation: fields.required("conversation")? },
-        "signal" => Request::Signal { to: fields.required("to")?, body: fields.required("body")? },
-        other => match group::request(other, fields)? {
-            Some(request) => request,
-            None => return change(&kind, fields),
+        other => match (user::request(other, fields)?, group::request(other, fields)?) {
+            (Some(request), _) | (None, Some(request)) => request,
+            (None, None) => return change(&kind, fields),
         },
     })
 }
@@ -202,13 +191,6 @@ fn without_secret(problem: Problem) -> Problem {
             let message = r#"it must be {"password":{"app":…,"user":…,"password":…}} or {"token":…}"#.to_owned();
             Problem::Field { field, message }
         }
-        other => other,
-    }
-}
-
-fn without_token(problem: Problem) -> Problem {
-    match problem {
-        Problem::Field { field, .. } => Problem::Field { field, message: "it must be a string".to_owned() },
         other => other,
     }
 }

@@ -186,8 +186,10 @@ async fn a_leader_dies_and_nobody_is_offline_for_it() -> Result<()> {
     }
     far_client.set_presence(Appearance::Online).await?;
     watcher.sees(&far, PresenceState::Online).await?;
-    assert_eq!(watcher.states(&near), [PresenceState::Away]);
-    assert_eq!(watcher.states(&far), [PresenceState::Away, PresenceState::Online]);
+    // What is so already may be told again by the new leader, which does not know what was told before.
+    let told = |name: &str| watcher.states(name).into_iter().skip_while(|state| *state == PresenceState::Online);
+    assert_eq!(told(&near).collect::<Vec<_>>(), [PresenceState::Away]);
+    assert_eq!(told(&far).collect::<Vec<_>>(), [PresenceState::Away, PresenceState::Online]);
     Ok(())
 }
 

@@ -1,8 +1,7 @@
 //! What a group actor decides. `R` is where an answer goes; the shell has channels, tests have numbers.
 //!
-//! It is a cache in front of the log: everything it knows it may forget, because the state machine decides the same
-//! again when the command is applied. Rejecting early only saves the log from commands that come to nothing, so it is
-//! done on confirmed knowledge alone.
+//! It is a cache in front of the log: the state machine decides the same again when the command is applied. Rejecting early
+//! only saves the log from commands that come to nothing, so it is done on confirmed knowledge alone.
 
 use std::collections::HashMap;
 
@@ -423,10 +422,8 @@ mod tests {
     #[test]
     fn after_a_join_in_flight_the_log_decides() {
         let mut core = group();
-        assert_eq!(
-            proposed(&core.asked(asked(GroupAsk::Join { invite: None, text: String::new() }, None, STRANGER), 1)).len(),
-            1
-        );
+        let join = GroupAsk::Join { invite: None, text: String::new() };
+        assert_eq!(proposed(&core.asked(asked(join, None, STRANGER), 1)).len(), 1);
         assert_eq!(proposed(&send(&mut core, 1, 1, STRANGER, 2)).len(), 1);
     }
 
