@@ -9,7 +9,7 @@ use chat::event::Role;
 use chat::group::{GroupChange, GroupKind, JoinMode};
 use chat::ids::{ConversationId, GroupId};
 use chat::wire::{EventContent, Target as To};
-use tests::{DEADLINE, Stage, app, user};
+use tests::{DEADLINE, Stage, app, until, user};
 use uuid::Uuid;
 
 /// Bans that race sends: `campanile-bench bans --spawn 3` has ten thousand.
@@ -117,6 +117,13 @@ async fn speaking(owner: &Client, bob: &Client, eve: &Client) -> Result<()> {
     );
     let info = eve.group(g).await?;
     assert_eq!((info.slow_mode_ms, info.admins, info.members), (3_600_000, vec![user("bob"), user("olga")], 3));
+    // What is over is not shown.
+    bob.mute(g, user("eve"), Some(1)).await?;
+    bob.ban(g, user("stranger"), Some(1)).await.err().context("nobody of that name")?;
+    owner.ban(g, user("eve"), Some(1)).await?;
+    until("the ban is over", async || Ok(owner.bans(g, None).await?.0.is_empty())).await?;
+    eve.join(g).await?;
+    until("the mute is over", async || Ok(eve.group(g).await?.muted_until_ms.is_none())).await?;
     // In a channel only admins speak.
     let channel = group();
     owner.create_group_of(GroupKind::Channel, channel, "News", vec![user("eve")]).await?;

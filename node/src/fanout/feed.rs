@@ -77,12 +77,15 @@ fn is_recall(event: &Committed) -> bool {
 impl cluster::Feed for NodeFeed {
     fn committed(&self, _shard: ShardId, _log_index: u64, events: Arc<[Committed]>) {
         for event in events.iter() {
-            if let Committed::LoginsRevoked { app, user, which } = event {
-                self.sessions.revoke(&Identity { app: app.clone(), user: user.clone() }, which);
-            }
-            if let Committed::PrivacySet { app, user } = event {
-                let key = UserKey { app: app.clone(), user: user.clone() };
-                self.presence.say(Input::PrivacySet { key });
+            match event {
+                Committed::LoginsRevoked { app, user, which } => {
+                    self.sessions.revoke(&Identity { app: app.clone(), user: user.clone() }, which);
+                }
+                Committed::PrivacySet { app, user } => {
+                    let key = UserKey { app: app.clone(), user: user.clone() };
+                    self.presence.say(Input::PrivacySet { key });
+                }
+                _ => {}
             }
         }
         self.fan_out.applied(events);

@@ -100,16 +100,15 @@ impl GroupAsk {
     }
 
     /// The command for the log; none if a message that it needs was not found. What has a body is sealed by `seal`, which
-    /// gives its digest, too.
+    /// gives the digest, too.
     pub(super) fn command(
         self,
         original: Option<Original>,
-        seal: impl FnOnce(ClientMsgId, BodyKind, &[u8], &[u8]) -> ([u8; 16], SealedBody),
+        seal: impl FnOnce(ClientMsgId, BodyKind, &[u8]) -> ([u8; 16], SealedBody),
     ) -> Option<ConversationCommand> {
-        let about = self.about();
         Some(match self {
             Self::Send { client_msg_id, kind, plain, relations } => {
-                let (digest, body) = seal(client_msg_id, kind, &about, &plain);
+                let (digest, body) = seal(client_msg_id, kind, &plain);
                 ConversationCommand::Send { client_msg_id, digest, body, relations }
             }
             Self::CreateGroup { name, members, kind } => ConversationCommand::CreateGroup { name, members, kind },
@@ -130,7 +129,7 @@ impl GroupAsk {
             Self::RevokeInvite { code } => ConversationCommand::RevokeInvite { code },
             Self::Dissolve => ConversationCommand::Dissolve,
             Self::Edit { client_msg_id, kind, plain, .. } => {
-                let (digest, body) = seal(client_msg_id, kind, &about, &plain);
+                let (digest, body) = seal(client_msg_id, kind, &plain);
                 ConversationCommand::Edit { original: Box::new(original?), client_msg_id, digest, body }
             }
             Self::Recall { .. } => ConversationCommand::Recall { original: original? },

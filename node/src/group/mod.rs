@@ -132,10 +132,9 @@ impl GroupActor {
         digest: Digest,
         original: Option<Original>,
     ) -> Option<ConversationCommand> {
-        ask.command(original, |client_msg_id, kind, about, plain| {
-            let context = self.body_context(author, client_msg_id);
-            let digest = digest.unwrap_or_else(|| self.sealer.digest(&context, kind, about, plain));
-            (digest, self.sealer.seal(&context, kind, plain))
+        ask.command(original, |client_msg_id, kind, plain| {
+            let digest = digest.expect("what has a body was asked with its digest");
+            (digest, self.sealer.seal(&self.body_context(author, client_msg_id), kind, plain))
         })
     }
 

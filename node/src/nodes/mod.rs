@@ -8,7 +8,7 @@ mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chat::command::{ClusterCommand, Command, NodeFacts, Outcome};
 use chat::errors::ErrorCode;
@@ -23,6 +23,7 @@ use crate::admin::{Refused, not_proposed};
 use crate::config::NodeConfig;
 use crate::init::CA_SECRET;
 use crate::init::certificates::{self, Authority};
+use crate::socket::unix_ms;
 use api::{Join, Joined, JoinedApp, JoinedMember, MadeJoinToken, NewJoinToken, Place, Plan, Rebalance};
 
 pub(crate) use level::describe_build;
@@ -91,7 +92,7 @@ impl NodesDesk {
         let authority = self.authority()?;
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
-        let expires_ms = now_ms().saturating_add(wanted.lifetime_ms);
+        let expires_ms = unix_ms().saturating_add(wanted.lifetime_ms);
         let command =
             ClusterCommand::AddJoinToken { secret: *blake3::hash(&*secret).as_bytes(), expires_ms, uses: wanted.uses };
         self.decide(command, |code| match code {
@@ -238,8 +239,4 @@ pub(crate) async fn describe(cluster: Cluster, node: NodeId, facts: NodeFacts) {
             Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
 }

@@ -8,7 +8,7 @@ pub(crate) mod message;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pub use message::PresenceInfo;
 
 use crate::fanout::{Aside, FanOutHandle, PresenceNews};
 use crate::session::encode;
-use crate::socket::now_ms;
+use crate::socket::{now_ms, unix_ms};
 
 /// Between two looks at the cluster and at what time has changed.
 const TICK: Duration = Duration::from_millis(100);
@@ -235,8 +235,7 @@ fn facts(cluster: &Cluster, shard: ShardId, key: &UserKey) -> Option<Facts> {
 }
 
 fn now() -> Now {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    Now { ms: now_ms(), unix_ms }
+    Now { ms: now_ms(), unix_ms: unix_ms() }
 }
 
 impl Actor for Presence {

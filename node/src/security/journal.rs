@@ -9,9 +9,10 @@ use storage::NodeKey;
 use storage::sealed_log::{SealedLog, SealedLogError};
 
 use super::core::Core;
-use super::message::{SecurityLog, now_ms};
+use super::message::SecurityLog;
 use super::record::{Entry, Event, Record};
 use super::start;
+use crate::socket::unix_ms;
 
 /// The log's name within its directory.
 const NAME: &str = "security";
@@ -95,7 +96,7 @@ pub fn open(options: SecurityOptions) -> Result<SecurityLog, SecurityOpenError> 
 
 fn record_start(log: &mut dyn Journal, node: NodeId, torn_bytes: u64) -> Result<Entry, String> {
     let event = Event::Opened { version: env!("CARGO_PKG_VERSION").to_owned(), torn_bytes };
-    let record = Record { time_ms: now_ms(), node, event };
+    let record = Record { time_ms: unix_ms(), node, event };
     let sequence = log.append(&record.encode().map_err(|error| text(&error))?)?;
     log.sync()?;
     Ok(Entry { sequence, record })

@@ -13,7 +13,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::SendError;
 use actix::{Addr, Message};
@@ -30,6 +29,7 @@ use super::record::{
     Administration, Counters, DeviceRecord, EndReason, Entry, Event, LoginResult, Method, SessionHash, Visit, bounded,
 };
 use crate::auth::{AuthError, Identity};
+use crate::socket::unix_ms;
 
 /// The record could not be made durable. Whatever was to be recorded must not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -198,7 +198,7 @@ impl SecurityLog {
 
     async fn durably(&self, event: Event) -> Result<(), NotRecorded> {
         let (durable, answer) = oneshot::channel();
-        let message = RecordLogin { time_ms: now_ms(), event, durable };
+        let message = RecordLogin { time_ms: unix_ms(), event, durable };
         self.actor.try_send(message).map_err(|error| match error {
             SendError::Full(_) => NotRecorded::Overloaded,
             SendError::Closed(_) => NotRecorded::Failed,
@@ -242,7 +242,7 @@ impl SecurityLog {
     }
 
     fn record(&self, event: Event) {
-        let time_ms = now_ms();
+        let time_ms = unix_ms();
         if self.actor.try_send(RecordEnd { time_ms, event }).is_ok() {
             return;
         }
@@ -260,8 +260,4 @@ impl SecurityLog {
         counted.last_ms = time_ms;
         counted.count += 1;
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -7,11 +7,12 @@ use chat::ids::{ConversationId, GroupId, UserId};
 use chat::state::query;
 use chat::wire::ServerFrame;
 use chat::wire::group::{Ban, GroupInfo, JoinRequest};
+use cluster::ShardView;
 
 use super::encode;
 use super::reads::{Reader, internal};
 use crate::auth::Identity;
-use crate::socket::now_ms;
+use crate::socket::unix_ms;
 
 impl Reader {
     pub(super) fn group(&self, re: u64, group: GroupId) -> Result<ByteString, ErrorCode> {
@@ -39,7 +40,7 @@ impl Reader {
             announcement: settings.announcement,
             attributes: settings.attributes,
             dissolved: settings.dissolved,
-            muted_until_ms: (member.muted_until_ms > now_ms()).then_some(member.muted_until_ms),
+            muted_until_ms: (member.muted_until_ms > unix_ms()).then_some(member.muted_until_ms),
         };
         Ok(encode(&ServerFrame::Group { re, info }))
     }
@@ -51,8 +52,7 @@ impl Reader {
         after: Option<UserId>,
         limit: usize,
     ) -> Result<ByteString, ErrorCode> {
-        let conversation = self.of_admin(group)?;
-        let view = self.view(self.shard(&conversation))?;
+        let (view, conversation) = self.of_admin(group)?;
         let page = query::join_requests(&view, &self.who.app, &conversation, after.as_ref(), limit);
         let page = page.map_err(internal)?;
         let shown =
@@ -67,10 +67,9 @@ impl Reader {
         after: Option<UserId>,
         limit: usize,
     ) -> Result<ByteString, ErrorCode> {
-        let conversation = self.of_admin(group)?;
-        let view = self.view(self.shard(&conversation))?;
+        let (view, conversation) = self.of_admin(group)?;
         let page = query::bans(&view, &self.who.app, &conversation, after.as_ref(), limit).map_err(internal)?;
-        let now_ms = now_ms();
+        let now_ms = unix_ms();
         let holds = page.items.into_iter().filter(|(_, ban)| ban.until_ms > now_ms);
         let shown = holds.map(|(user, ban)| {
             let until_ms = (ban.until_ms != u64::MAX).then_some(ban.until_ms);
@@ -79,12 +78,13 @@ impl Reader {
         Ok(encode(&ServerFrame::Bans { re, group, bans: shown.collect(), more: page.more }))
     }
 
-    fn of_admin(&self, group: GroupId) -> Result<ConversationId, ErrorCode> {
+    /// What is for the group's admins alone.
+    fn of_admin(&self, group: GroupId) -> Result<(ShardView, ConversationId), ErrorCode> {
         let conversation = ConversationId::from(group);
         let view = self.view(self.shard(&conversation))?;
         let role = query::role(&view, &self.who.app, &conversation, &self.who.user).map_err(internal)?;
         match role {
-            Some(role) if role >= Role::Admin => Ok(conversation),
+            Some(role) if role >= Role::Admin => Ok((view, conversation)),
             Some(_) => Err(ErrorCode::Forbidden),
             None => Err(ErrorCode::NotAMember),
         }

@@ -19,7 +19,7 @@ use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
 use crate::history::{HistoryError, Shown, Span};
-use crate::socket::now_ms;
+use crate::socket::unix_ms;
 
 /// Between two attempts to read what is being repaired.
 const REPAIR_PAUSE: Duration = Duration::from_millis(200);
@@ -309,7 +309,7 @@ impl Reader {
         let view = self.view(self.shard(&conversation))?;
         let app = &self.who.app;
         let page = query::members(&view, app, &conversation, after.as_ref(), limit).map_err(internal)?;
-        let now_ms = now_ms();
+        let now_ms = unix_ms();
         let shown = |(user, member): (UserId, record::Member)| {
             let nickname = query::nickname(&view, app, &conversation, &user)?;
             let muted_until_ms = (member.muted_until_ms > now_ms).then_some(member.muted_until_ms);

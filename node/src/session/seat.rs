@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix::WeakAddr;
 use chat::errors::{CloseCode, ErrorCode};
@@ -27,7 +27,7 @@ use crate::group::Turn;
 use crate::presence::message::{Input, UserKey};
 use crate::router::Letter;
 use crate::security::{EndReason, Visitor};
-use crate::socket::{Connection, Ended, Inbound, now_ms};
+use crate::socket::{Connection, Ended, Inbound, now_ms, unix_ms};
 use crate::started::started;
 
 /// Who is logged in, since when.
@@ -349,10 +349,6 @@ fn log_error(code: ErrorCode, trace_id: &str) {
             "a request was refused"
         );
     }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn end_reason(code: CloseCode) -> EndReason {

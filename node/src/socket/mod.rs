@@ -15,7 +15,7 @@ mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Message;
 use bytestring::ByteString;
@@ -27,6 +27,11 @@ pub(crate) use pipe::{Ended, Pipe};
 pub(crate) fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed().as_millis() as u64
+}
+
+/// Milliseconds of the node's clock, as everything that is stored or shown counts them. Orders nothing.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// From the pump to its session. If the session's mailbox is full, a text is answered `overloaded` by the pump; the
