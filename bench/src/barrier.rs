@@ -30,6 +30,8 @@ pub struct Bans {
     pub received: u64,
     /// Events that reached the user although they came after a ban.
     pub leaked: u64,
+    /// Events that reached the user after an invitation although they came before it.
+    pub early: u64,
 }
 
 /// On each node of `target` somebody sends without pause; an admin bans one more member and lets that user in again,
@@ -102,7 +104,7 @@ async fn wait_for(events: &mut Events, group: GroupId, joined: u64, bans: &mut B
         match next(events).await? {
             ClientEvent::Event(event) if event.conversation == ConversationId::Group(group) => {
                 // Nothing between the ban before and this joining.
-                bans.leaked += u64::from(event.seq < joined);
+                bans.early += u64::from(event.seq < joined);
                 if matches!(event.content, EventContent::Message { .. }) {
                     bans.received += 1;
                     return Ok(());

@@ -187,7 +187,7 @@ async fn nothing_later_than_a_ban_reaches_the_banned() -> Result<()> {
     })?;
     let bans = barrier::run(&target, BANS).await?;
     println!("{bans:?}");
-    assert_eq!((bans.rounds, bans.leaked), (BANS, 0));
+    assert_eq!((bans.rounds, bans.leaked, bans.early), (BANS, 0, 0));
     assert!(bans.sent > bans.received && bans.received >= BANS, "{bans:?}");
     Ok(())
 }

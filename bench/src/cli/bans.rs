@@ -26,12 +26,13 @@ impl Bans {
         if self.json {
             print(&serde_json::json!(bans));
         } else {
-            let barrier::Bans { rounds, sent, received, leaked } = bans;
+            let barrier::Bans { rounds, sent, received, leaked, early } = bans;
             print(&format!(
-                "{rounds} bans, {sent} messages sent, {received} received by the banned user, {leaked} leaked"
+                "{rounds} bans, {sent} messages sent, {received} received by the banned user, {leaked} after a ban, \
+                 {early} from before an invitation"
             ));
         }
-        Ok(if bans.leaked > 0 { 4 } else { 0 })
+        Ok(if bans.leaked + bans.early > 0 { 4 } else { 0 })
     }
 
     async fn bans(&self) -> anyhow::Result<barrier::Bans> {

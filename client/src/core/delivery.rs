@@ -29,10 +29,23 @@ struct Cursor {
     covered: u64,
     /// Events beyond a gap.
     stash: BTreeMap<u64, WireEvent>,
-    /// A history request is on its way.
-    filling: bool,
+    /// The number of the history page that is on its way.
+    filling: Option<u64>,
+    /// History is refused: the user is no member any more, and the notice of it is on its way. What comes before it
+    /// lies beyond a hole that nothing fills.
+    ended: bool,
     /// Events were left out for want of room: what looks like a gap is our own doing.
     lagging: bool,
+}
+
+/// A history page to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) conversation: ConversationId,
+    /// The position after which to read.
+    pub(crate) after: u64,
+    /// Unlike that of any other page: a conversation may be left and entered again while one is on its way.
+    number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +109,9 @@ impl Delivery {
             self.cursors.insert(event.conversation.clone(), Cursor { held, known: held, ..Cursor::default() });
             return self.event(event);
         };
+        if cursor.ended {
+            return;
+        }
         cursor.known = cursor.known.max(event.seq);
         if event.seq <= cursor.held {
             self.duplicates += u64::from(event.seq > cursor.covered);
@@ -115,9 +131,9 @@ impl Delivery {
     fn hold_back(&mut self, event: WireEvent) {
         let Some(cursor) = self.cursors.get_mut(&event.conversation) else { return };
         let gap = event.seq > cursor.held + 1;
-        self.gaps += u64::from(gap && !cursor.filling && !cursor.lagging && cursor.stash.is_empty());
+        self.gaps += u64::from(gap && cursor.filling.is_none() && !cursor.lagging && cursor.stash.is_empty());
         cursor.lagging |= !gap;
-        if !cursor.filling {
+        if cursor.filling.is_none() {
             self.behind.insert(event.conversation.clone());
         }
         if gap && !cursor.lagging && cursor.stash.len() < STASH_EVENTS {
@@ -144,22 +160,31 @@ impl Delivery {
         }
     }
 
-    /// The next history page to ask for: a conversation and the position after which to read.
-    pub(crate) fn next_backfill(&mut self) -> Option<(ConversationId, u64)> {
+    /// The next history page to ask for.
+    pub(crate) fn next_backfill(&mut self) -> Option<Page> {
         if self.ready.len() > READY_EVENTS / 2 {
             return None;
         }
         let conversation = self.behind.pop_first()?;
         let cursor = self.cursors.get_mut(&conversation)?;
-        cursor.filling = true;
         self.backfills += 1;
-        Some((conversation, cursor.held))
+        cursor.filling = Some(self.backfills);
+        Some(Page { conversation, after: cursor.held, number: self.backfills })
     }
 
-    /// A history page that answers [`Self::next_backfill`].
-    pub(crate) fn backfilled(&mut self, conversation: &ConversationId, events: Vec<WireEvent>, head: u64) {
+    /// The cursor that waits for this page.
+    fn filled(&mut self, page: &Page) -> Option<&mut Cursor> {
+        let cursor = self.cursors.get_mut(&page.conversation)?;
+        cursor.filling.take_if(|number| *number == page.number).map(|_| cursor)
+    }
+
+    /// What answers [`Self::next_backfill`].
+    pub(crate) fn backfilled(&mut self, page: &Page, events: Vec<WireEvent>, head: u64) {
+        if self.filled(page).is_none() {
+            return;
+        }
+        let conversation = &page.conversation;
         let Some(cursor) = self.cursors.get_mut(conversation) else { return };
-        cursor.filling = false;
         cursor.known = cursor.known.max(head);
         let first_readable = events.first().map_or(head + 1, |event| event.seq);
         if first_readable > cursor.held + 1 {
@@ -182,9 +207,14 @@ impl Delivery {
         self.unstash(conversation);
     }
 
-    /// The history of a conversation cannot be read any more.
-    pub(crate) fn backfill_refused(&mut self, conversation: &ConversationId) {
-        self.removed(conversation);
+    /// The history of a conversation cannot be read any more. The node says that the conversation has ended when it
+    /// comes to it.
+    pub(crate) fn backfill_refused(&mut self, page: &Page) {
+        if let Some(cursor) = self.filled(page) {
+            cursor.ended = true;
+            cursor.stash.clear();
+        }
+        self.behind.remove(&page.conversation);
     }
 
     /// Answers `resume`.
@@ -209,7 +239,7 @@ impl Delivery {
     pub(crate) fn added(&mut self, conversation: ConversationId, live_after: u64) {
         if let Some(cursor) = self.cursors.get_mut(&conversation) {
             cursor.known = cursor.known.max(live_after);
-            if cursor.held < cursor.known && !cursor.filling {
+            if cursor.held < cursor.known && cursor.filling.is_none() && !cursor.ended {
                 self.behind.insert(conversation);
             }
             return;

@@ -8,11 +8,10 @@ pub(crate) mod standing;
 
 use std::collections::VecDeque;
 
-use chat::ids::ConversationId;
 use chat::limits;
 use chat::wire::{ClientFrame, Credentials, Device, Position, ReadMode, Request, ResyncReason, ServerFrame, WireError};
 
-use self::delivery::Delivery;
+use self::delivery::{Delivery, Page};
 use self::requests::{Failure, Pending, Requests, Settled};
 use self::standing::{Lasting, Standing};
 use crate::event::ClientEvent;
@@ -30,7 +29,7 @@ const RESUME_BYTES: usize = limits::FRAME_BYTES - 1_024;
 pub(crate) enum Purpose<T> {
     /// With what holds from then on, if the answer is no error.
     Caller(T, Option<Lasting>),
-    Backfill(ConversationId),
+    Backfill(Page),
     /// What held on the last connection is to hold on this one.
     Again,
 }
@@ -324,12 +323,12 @@ impl<T> Core<T> {
             }
             // It was accepted once; the next connection asks again.
             (Purpose::Again, Err(_)) => {}
-            (Purpose::Backfill(conversation), Ok(frame)) => {
+            (Purpose::Backfill(page), Ok(frame)) => {
                 if let ServerFrame::History { events, head, .. } = *frame {
-                    self.delivery.backfilled(&conversation, events, head);
+                    self.delivery.backfilled(&page, events, head);
                 }
             }
-            (Purpose::Backfill(conversation), Err(_)) => self.delivery.backfill_refused(&conversation),
+            (Purpose::Backfill(page), Err(_)) => self.delivery.backfill_refused(&page),
         }
     }
 
@@ -338,15 +337,15 @@ impl<T> Core<T> {
         if self.phase != Phase::Online {
             return;
         }
-        while let Some((conversation, after)) = self.delivery.next_backfill() {
+        while let Some(page) = self.delivery.next_backfill() {
             let request = Request::History {
-                conversation: conversation.clone(),
-                after,
+                conversation: page.conversation.clone(),
+                after: page.after,
                 before: None,
                 limit: None,
                 read: ReadMode::default(),
             };
-            self.requests.push_front(Pending::new(encode(&request), Purpose::Backfill(conversation), u64::MAX, true));
+            self.requests.push_front(Pending::new(encode(&request), Purpose::Backfill(page), u64::MAX, true));
         }
         while let Some(text) = self.requests.transmit(self.next_id, now_ms) {
             self.next_id += 1;

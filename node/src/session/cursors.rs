@@ -14,6 +14,8 @@ struct Cursor {
     next: u64,
     /// The newest seq known to exist.
     head: u64,
+    /// The event by which the user became a member: one before it that removed the user ends nothing.
+    joined: u64,
     /// Waits in `lagging`, or is being read.
     lagging: bool,
     /// The user's list took the conversation up again before its removal was seen here: lists and conversations live
@@ -42,8 +44,8 @@ impl Cursors {
     }
 
     /// Live delivery begins after `live_after`.
-    pub(super) fn start(&mut self, conversation: ConversationId, live_after: u64, head: u64) {
-        let cursor = Cursor { next: live_after + 1, head: live_after, lagging: false, relisted: false };
+    pub(super) fn start(&mut self, conversation: ConversationId, joined: u64, live_after: u64, head: u64) {
+        let cursor = Cursor { next: live_after + 1, head: live_after, joined, lagging: false, relisted: false };
         self.cursors.insert(conversation.clone(), cursor);
         self.moved(&conversation, head);
     }
@@ -126,6 +128,11 @@ impl Cursors {
         }
     }
 
+    /// Whether the user was removed by the event `seq` and has not come back before this session began.
+    pub(super) fn ends_at(&self, conversation: &ConversationId, seq: u64) -> bool {
+        self.cursors.get(conversation).is_some_and(|cursor| seq >= cursor.joined)
+    }
+
     /// Ends the conversation. True if the list has taken it up again meanwhile.
     pub(super) fn end(&mut self, conversation: &ConversationId) -> bool {
         self.lagging.retain(|other| other != conversation);
@@ -143,7 +150,7 @@ mod tests {
 
     fn started(live_after: u64, head: u64) -> Cursors {
         let mut cursors = Cursors::default();
-        cursors.start(group(1), live_after, head);
+        cursors.start(group(1), 1, live_after, head);
         cursors
     }
 
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn without_room_nothing_is_written_and_nothing_is_forgotten() {
         let mut cursors = started(0, 0);
-        cursors.start(group(2), 0, 0);
+        cursors.start(group(2), 1, 0, 0);
         assert!(!cursors.accept(&group(1), 1, false));
         assert!(!cursors.accept(&group(2), 1, false));
         assert!(!cursors.accept(&group(1), 2, true), "later events wait behind the first");
@@ -199,7 +206,7 @@ mod tests {
         assert!(cursors.end(&group(1)));
         assert_eq!(cursors.next_to_read(), None);
         assert!(cursors.listed(&group(1)));
-        cursors.start(group(1), 3, 3);
+        cursors.start(group(1), 3, 3, 3);
         assert!(!cursors.end(&group(1)));
     }
 }

@@ -32,7 +32,7 @@ impl Core {
         let mut have: BTreeMap<_, _> = have.into_iter().map(|at| (at.conversation, at.seq)).collect();
         let mut conversations = Vec::with_capacity(standings.len());
         let mut resync = Vec::new();
-        for Standing { conversation, head, oldest, .. } in standings {
+        for Standing { conversation, head, joined, oldest } in standings {
             let had = have.remove(&conversation);
             let reason = match had {
                 Some(seq) if seq > head => Some(ResyncReason::Epoch),
@@ -42,7 +42,7 @@ impl Core {
             resync.extend(reason.map(|reason| must_resync(conversation.clone(), reason, oldest)));
             let live_after = had.map_or(head, |seq| seq.max(oldest - 1).min(head));
             let newest = self.early.remove(&conversation).map_or(head, |early| early.max(head));
-            self.cursors.start(conversation.clone(), live_after, newest);
+            self.cursors.start(conversation.clone(), joined, live_after, newest);
             conversations.push(Resumption { conversation, live_after, head, gone: false });
         }
         let gone = have.into_iter().map(|(conversation, live_after)| Resumption {
@@ -70,7 +70,8 @@ impl Core {
         match standing {
             Ok(Some(standing)) => {
                 let live_after = standing.joined.max(standing.oldest).saturating_sub(1);
-                self.cursors.start(conversation.clone(), live_after, standing.head.max(adding.head));
+                let newest = standing.head.max(adding.head);
+                self.cursors.start(conversation.clone(), standing.joined, live_after, newest);
                 self.write(&ServerFrame::ConversationAdded { conversation, live_after });
             }
             Ok(None) if adding.again => self.add(conversation),
@@ -190,7 +191,8 @@ impl Core {
     fn deliver(&mut self, conversation: &ConversationId, event: &LiveEvent) -> bool {
         self.counters.events += 1;
         self.write_encoded(event.frame.clone());
-        if event.removed.is_none() || event.removed != self.user {
+        let removed = event.removed.is_some() && event.removed == self.user;
+        if !removed || !self.cursors.ends_at(conversation, event.seq) {
             return false;
         }
         self.write(&ServerFrame::ConversationRemoved { conversation: conversation.clone() });

@@ -309,6 +309,22 @@ fn after_ones_own_removal_nothing_of_the_conversation_follows() {
 }
 
 #[test]
+fn who_was_removed_and_came_back_while_away_reads_of_it_and_stays() {
+    let mut core = ready();
+    let have = json!([{"conversation": group(1), "seq": 3}]);
+    core.text(0, &json!({"id": 2, "type": "resume", "have": have}).to_string());
+    core.resumed(Ok(vec![Standing { conversation: group(1), head: 6, joined: 6, oldest: 1 }]));
+    told(&mut core);
+    let removal = LiveEvent { removed: Some(user("alice")), ..event(5) };
+    core.backfilled(0, &group(1), Ok(kept(vec![event(4), removal.clone(), event(6)])));
+    hear_all(&mut core, 1, 7..=7);
+    let (written, others) = told(&mut core);
+    assert_eq!((written, others), (["event:4", "event:5", "event:6", "event:7"].map(str::to_owned).to_vec(), vec![]));
+    hear(&mut core, 1, &[LiveEvent { seq: 8, ..removal }]);
+    assert_eq!(told(&mut core).0, ["event:5", "conversation_removed"]);
+}
+
+#[test]
 fn a_new_conversation_is_followed_before_it_is_read() {
     let mut core = live(0);
     core.live(0, Live::Listed { conversation: &group(2) });
