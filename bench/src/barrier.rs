@@ -17,6 +17,9 @@ use crate::target::Target;
 
 /// Unanswered sends of each sender.
 const WINDOW: usize = 8;
+/// In one of so many rounds the banned user's client does not read for a while, so that the ban finds it lagging.
+const LAG_EVERY: u64 = 10;
+const LAG: Duration = Duration::from_millis(100);
 /// For one event that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,7 +31,7 @@ pub struct Bans {
     pub sent: u64,
     /// Messages that the banned user received while a member.
     pub received: u64,
-    /// Events that reached the user although they came after a ban.
+    /// Bans after which the user received something that came later.
     pub leaked: u64,
     /// Events that reached the user after an invitation although they came before it.
     pub early: u64,
@@ -58,11 +61,17 @@ pub async fn run(target: &Target, rounds: u64) -> Result<Bans> {
         Ok(0)
     });
     let mut bans = Bans { rounds, ..Bans::default() };
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let joined = admin.invite(group, vec![guest.clone()]).await?.seq.context("an invitation has a seq")?;
         wait_for(&mut heard, group, joined, &mut bans).await?;
-        let banned = admin.ban(group, guest.clone(), None).await?.seq.context("a ban has a seq")?;
-        until_removed(&mut heard, group, banned, &mut bans).await?;
+        if round % LAG_EVERY == 0 {
+            tokio::time::sleep(LAG).await;
+        }
+        let (banned, last) = tokio::try_join!(
+            async { Ok(admin.ban(group, guest.clone(), None).await?) },
+            until_removed(&mut heard, group, &mut bans)
+        )?;
+        bans.leaked += u64::from(last > banned.seq.context("a ban has a seq")?);
         admin.unban(group, guest.clone()).await?;
     }
     stop.store(true, Ordering::Relaxed);
@@ -116,15 +125,16 @@ async fn wait_for(events: &mut Events, group: GroupId, joined: u64, bans: &mut B
     }
 }
 
-/// Until the ban itself has come, which is the last thing to come.
-async fn until_removed(events: &mut Events, group: GroupId, banned: u64, bans: &mut Bans) -> Result<()> {
+/// Until the user is told of the removal, which is the last thing to come. The seq of the last event.
+async fn until_removed(events: &mut Events, group: GroupId, bans: &mut Bans) -> Result<u64> {
+    let mut last = 0;
     loop {
         match next(events).await? {
             ClientEvent::Event(event) if event.conversation == ConversationId::Group(group) => {
-                bans.leaked += u64::from(event.seq > banned);
+                last = event.seq;
                 bans.received += u64::from(matches!(event.content, EventContent::Message { .. }));
             }
-            ClientEvent::ConversationRemoved { .. } => return Ok(()),
+            ClientEvent::ConversationRemoved { .. } => return Ok(last),
             ClientEvent::Closed { why, .. } => bail!("the guest was closed: {why}"),
             _ => {}
         }
