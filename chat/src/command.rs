@@ -10,6 +10,7 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, 
 use crate::limits;
 use crate::retention::Retention;
 use crate::state::record::Privacy;
+use crate::user::{Contact, Profile, UserSettings};
 
 /// The payload of one log entry: commands of many conversations, and the clock they are applied with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub enum Command {
     /// was there before. The shards of a backup are cut one after the other, and what one shard owed another at its own
     /// cut may be on neither side, or on one too early.
     ListsRestored { entries: Vec<ListChange> },
+    /// From another shard's outbox to users' home shards. Repeating it changes nothing.
+    PairNews { news: Vec<PairNews> },
 }
 
 /// Retention: what operators set, and what a shard's leader then has every replica delete.
@@ -132,6 +135,34 @@ pub enum UserCommand {
     SetPrivacy {
         privacy: Privacy,
     },
+    SetProfile {
+        profile: Profile,
+    },
+    SetSettings {
+        settings: UserSettings,
+    },
+    /// The user's own words about a contact.
+    DescribeContact {
+        user: UserId,
+        remark: String,
+        tags: Vec<String>,
+    },
+    /// How the user treats a conversation.
+    Mark {
+        conversation: ConversationId,
+        change: MarksChange,
+    },
+}
+
+/// What changes of a user's marks on a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarksChange {
+    pub pinned: Option<bool>,
+    /// 0: it may make a noise.
+    pub muted_until_ms: Option<u64>,
+    pub unread: Option<bool>,
+    /// Empty: there is none.
+    pub draft: Option<String>,
 }
 
 /// Whose sessions end.
@@ -250,6 +281,21 @@ pub enum ConversationCommand {
         seq: u64,
         on: bool,
     },
+    /// In a private conversation, which need not have begun: to be a contact of the other side.
+    AskContact {
+        text: String,
+    },
+    AnswerContact {
+        accept: bool,
+    },
+    RemoveContact,
+    Block {
+        on: bool,
+    },
+    /// The actor's devices have everything up to `seq`.
+    MarkDelivered {
+        seq: u64,
+    },
 }
 
 /// A message as it stands in the log, read there by whoever proposes to change it: the state knows only where it is.
@@ -272,6 +318,36 @@ pub struct ListChange {
     /// The seq of the event behind it: an older change never overrides a newer one.
     pub seq: u64,
     pub listed: bool,
+}
+
+/// How two users stand to each other, as `user` is to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairNews {
+    pub app: AppId,
+    pub user: UserId,
+    pub peer: UserId,
+    /// The newest one of a pair counts.
+    pub stamp: u64,
+    /// Without the user's own words, which only the home shard knows.
+    pub contact: Option<Contact>,
+    pub blocked_ms: Option<u64>,
+}
+
+/// What a conversation's shard owes a user's home shard: an item of its outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owed {
+    List(ListChange),
+    Pair(PairNews),
+}
+
+impl Owed {
+    /// Whose home shard it goes to.
+    pub fn to(&self) -> (&AppId, &UserId) {
+        match self {
+            Self::List(change) => (&change.app, &change.user),
+            Self::Pair(news) => (&news.app, &news.user),
+        }
+    }
 }
 
 /// What a command came to, in the order of the batch.
@@ -309,7 +385,15 @@ impl Command {
                 }
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
                 UserCommand::RevokeLogins { .. } => 0,
-                UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } => 16,
+                UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } | UserCommand::SetSettings { .. } => 16,
+                UserCommand::SetProfile { profile } => {
+                    let fields = profile.fields.iter().map(|(key, value)| key.len() + value.len() + 8);
+                    profile.name.len() + profile.avatar.len() + fields.sum::<usize>()
+                }
+                UserCommand::DescribeContact { remark, tags, .. } => {
+                    remark.len() + tags.iter().map(|tag| tag.len() + 4).sum::<usize>() + IDS
+                }
+                UserCommand::Mark { change, .. } => change.draft.as_ref().map_or(0, String::len) + IDS,
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, relations, .. } => {
@@ -319,7 +403,7 @@ impl Command {
                 ConversationCommand::Recall { .. } => IDS,
                 ConversationCommand::React { reaction, .. } => reaction.len(),
                 ConversationCommand::CreateGroup { name, members, .. } => name.len() + users(members),
-                ConversationCommand::Join { text, .. } => text.len(),
+                ConversationCommand::Join { text, .. } | ConversationCommand::AskContact { text } => text.len(),
                 ConversationCommand::ChangeGroup { change } => change.text_bytes(),
                 ConversationCommand::SetNickname { nickname } => nickname.as_ref().map_or(0, String::len),
                 ConversationCommand::Invite { users: invited } => users(invited),
@@ -329,6 +413,7 @@ impl Command {
             // Two places: an author each, and what is behind it in a key.
             Self::Retention(_) => 2 * IDS,
             Self::ListChanges { changes } | Self::ListsRestored { entries: changes } => changes.len() * IDS,
+            Self::PairNews { news } => news.len() * (IDS + limits::REQUEST_TEXT_BYTES),
         }
     }
 
@@ -347,6 +432,10 @@ impl Command {
                     | ConversationCommand::RevokeInvite { .. }
                     | ConversationCommand::Edit { .. }
                     | ConversationCommand::Recall { .. }
+                    | ConversationCommand::AskContact { .. }
+                    | ConversationCommand::RemoveContact
+                    | ConversationCommand::Block { .. }
+                    | ConversationCommand::MarkDelivered { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_)
@@ -354,7 +443,8 @@ impl Command {
             | Self::ListChanges { .. }
             | Self::Compare
             | Self::Retention(_)
-            | Self::ListsRestored { .. } => true,
+            | Self::ListsRestored { .. }
+            | Self::PairNews { .. } => true,
         }
     }
 }

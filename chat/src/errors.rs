@@ -126,6 +126,9 @@ catalogue! {
     TooLate = 1322, "too_late", false, None;
     /// The message was recalled.
     MessageRecalled = 1323, "message_recalled", false, None;
+    // 13xx: what may be done with a user
+    /// The other user does not take this from you: a block, or a wish to be left alone. Which of them is not said.
+    NotAccepted = 1324, "not_accepted", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Revoked;
 use crate::group::GroupChange;
 use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
+use crate::user::Item;
 
 /// A member's role in a group. The order is the rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,13 +175,23 @@ pub struct SequencedEvent {
     pub event: Event,
 }
 
+/// What became of messages at a member's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receipt {
+    /// The member's devices have them.
+    Delivered,
+    Read,
+}
+
 /// Everything that applying an entry tells the node it happens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
     /// The next event of a conversation.
     Sequenced(SequencedEvent),
-    /// A member read up to `seq`. Not sequenced: the newest position is all that counts.
-    ReadMoved { app: AppId, conversation: ConversationId, user: UserId, seq: u64 },
+    /// A member read, or has, everything up to `seq`. Not sequenced: the newest position is all that counts. `to_all`: the
+    /// conversation is so small that all its members are told.
+    ReadMoved { app: AppId, conversation: ConversationId, user: UserId, receipt: Receipt, seq: u64, to_all: bool },
     /// Somebody asks to join a group: told to those who may answer.
     JoinAsked { app: AppId, conversation: ConversationId, user: UserId, text: String, admins: Vec<UserId> },
     /// Sessions of the user end, on every node (home shard).
@@ -191,4 +202,6 @@ pub enum Committed {
     ConversationUnlisted { app: AppId, user: UserId, conversation: ConversationId },
     /// A user changed who may know of its presence (home shard).
     PrivacySet { app: AppId, user: UserId },
+    /// Something that the user keeps is another now (home shard).
+    ItemChanged { app: AppId, user: UserId, item: Box<Item> },
 }

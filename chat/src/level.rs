@@ -54,7 +54,11 @@ pub fn needed(command: &Command) -> u16 {
             | UserCommand::SeeDevice { .. }
             | UserCommand::RevokeLogins { .. }
             | UserCommand::SeeUser { .. }
-            | UserCommand::SetPrivacy { .. } => 1,
+            | UserCommand::SetPrivacy { .. }
+            | UserCommand::SetProfile { .. }
+            | UserCommand::SetSettings { .. }
+            | UserCommand::DescribeContact { .. }
+            | UserCommand::Mark { .. } => 1,
         },
         Command::Conversation { command, .. } => match command {
             ConversationCommand::Send { .. }
@@ -78,7 +82,12 @@ pub fn needed(command: &Command) -> u16 {
             | ConversationCommand::Edit { .. }
             | ConversationCommand::Recall { .. }
             | ConversationCommand::React { .. }
-            | ConversationCommand::Pin { .. } => 1,
+            | ConversationCommand::Pin { .. }
+            | ConversationCommand::AskContact { .. }
+            | ConversationCommand::AnswerContact { .. }
+            | ConversationCommand::RemoveContact
+            | ConversationCommand::Block { .. }
+            | ConversationCommand::MarkDelivered { .. } => 1,
         },
         Command::Retention(command) => match command {
             RetentionCommand::SetApp { .. }
@@ -90,7 +99,8 @@ pub fn needed(command: &Command) -> u16 {
         Command::OutboxDelivered { .. }
         | Command::ListChanges { .. }
         | Command::Compare
-        | Command::ListsRestored { .. } => 1,
+        | Command::ListsRestored { .. }
+        | Command::PairNews { .. } => 1,
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`group`]: what groups are like and who may do what in them.
 //! - [`level`]: feature levels: which of the commands a cluster's log may hold.
 //! - [`retention`]: how long messages are kept.
+//! - [`user`]: what users keep with the service.
 //! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
 
@@ -26,4 +27,5 @@ pub mod render;
 pub mod retention;
 pub mod state;
 pub mod text;
+pub mod user;
 pub mod wire;

@@ -92,6 +92,25 @@ pub const INVITE_USERS: usize = 500;
 pub const USER_CONVERSATIONS: usize = 2_000;
 /// A device that logs in again within this is not written down anew: how old the list of devices may be, in milliseconds.
 pub const DEVICE_SEEN_MS: u64 = 10 * 60 * 1_000;
+/// Items that one user keeps: contacts, blocked users, marks on conversations, and what was removed of them lately.
+pub const USER_ITEMS: usize = 10_000;
+/// Items in one page of changes, and bytes of them.
+pub const ITEMS_PAGE: usize = 200;
+/// Fields of a profile, each as a group's attribute; bytes of where its picture is.
+pub const PROFILE_FIELDS: usize = 16;
+pub const PROFILE_AVATAR_BYTES: usize = 512;
+/// Users whose profiles are asked for at once.
+pub const PROFILES: usize = 100;
+/// Tags of one contact.
+pub const CONTACT_TAGS: usize = 16;
+/// Bytes of a message that is not sent yet.
+pub const DRAFT_BYTES: usize = 4 * 1024;
+/// Mentions that a member, or all members of a conversation, are remembered to have: older ones are not counted any more.
+pub const MENTIONS_KEPT: usize = 100;
+/// Members of a group in which everybody hears what the others have read and received.
+pub const RECEIPT_GROUP_MEMBERS: u64 = 100;
+/// Members of a conversation of which it is said who has read a message.
+pub const READERS_MEMBERS: u64 = 10_000;
 /// Devices remembered for one user.
 pub const USER_DEVICES: usize = 32;
 /// Live connections of one user on one node.
@@ -275,6 +294,7 @@ const _: () = {
     assert!(PRESENCE_LOST_MS < PRESENCE_ANSWER_MS && PRESENCE_ANSWER_MS < REQUEST_TIMEOUT_MS);
     assert!(PRESENCE_LOST_MS + PRESENCE_FADE_MS + HEARTBEAT_MS < HEARTBEAT_TIMEOUT_MS, "no ghosts");
     assert!(PRESENCE_PAGE * USER_SESSIONS * (NAME_BYTES + 8) < PEER_FRAME_BYTES / 2, "a page fits a bundle");
+    assert!(ITEMS_PAGE * (DRAFT_BYTES + 512) <= SERVER_FRAME_BYTES, "a page of drafts fits one frame");
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
     assert!(SHED_ABOVE_MS + SHED_AFTER_MS < PEER_TIMEOUT_MS, "refused before those ahead are given up");

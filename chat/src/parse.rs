@@ -225,6 +225,7 @@ fn checked(request: Request) -> Result<Request, Problem> {
             let (len, max) = (body.bytes(), limits::SIGNAL_BYTES);
             label("body", if len > max { Err(TextError::TooLong { len, max }) } else { Ok(()) })?;
         }
+        other if user::check(other)? => {}
         other => group::check(other)?,
     }
     Ok(request)

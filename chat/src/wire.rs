@@ -10,15 +10,18 @@ use crate::event::{Forwarded, Mentions, Role};
 use crate::group::{GroupChange, GroupKind};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, UserId};
 use crate::limits;
+use crate::user::{Profile, UserSettings};
 
 mod body;
 mod event;
 pub mod group;
 mod presence;
+mod user;
 
 pub use body::{Body, Degrees, MergedItem, Reaction, Recalled};
 pub use event::{EventContent, WireEvent};
 pub use presence::{Appearance, Audience, PresenceState, SignalBody, UserPresence};
+pub use user::{Kept, Reader, UserItem, UserProfile};
 
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
@@ -258,6 +261,80 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "ReadMode::is_linearizable")]
         read: ReadMode,
     },
+    /// What others see of the user; replaces what was there.
+    SetProfile {
+        profile: Profile,
+    },
+    /// Profiles of users who have one.
+    Profiles {
+        users: Vec<UserId>,
+    },
+    /// Who may begin a conversation with the user.
+    SetSettings {
+        settings: UserSettings,
+    },
+    /// What the user keeps that changed since a version: profile, settings, contacts, blocked users, marks.
+    Sync {
+        #[serde(default, skip_serializing_if = "is_default")]
+        after: u64,
+        limit: Option<usize>,
+    },
+    AskContact {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
+    },
+    AnswerContact {
+        user: UserId,
+        accept: bool,
+    },
+    /// Ends it, or takes back what was asked.
+    RemoveContact {
+        user: UserId,
+    },
+    /// The user's own words about a contact.
+    DescribeContact {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        remark: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tags: Vec<String>,
+    },
+    /// Nothing that this user says to you in private is taken any more.
+    Block {
+        user: UserId,
+    },
+    Unblock {
+        user: UserId,
+    },
+    /// How the user treats a conversation; what is not named stays.
+    Mark {
+        conversation: ConversationId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<bool>,
+        /// 0: it may make a noise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        muted_until_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unread: Option<bool>,
+        /// Empty: there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        draft: Option<String>,
+    },
+    /// The user's devices have everything up to `seq`.
+    Delivered {
+        conversation: ConversationId,
+        seq: u64,
+    },
+    /// Who has read and received a message; those after `after`.
+    Readers {
+        conversation: ConversationId,
+        seq: u64,
+        after: Option<UserId>,
+        limit: Option<usize>,
+    },
+    /// Unread messages and mentions of all conversations together.
+    UnreadTotal,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -471,11 +548,55 @@ pub enum ServerFrame {
         #[serde(default)]
         as_of_seq: u64,
     },
-    /// A member's read position moved: to that member's own devices, and to the peer of a private chat.
+    /// A member's read position moved: to that member's own devices, to the peer of a private chat, and to the members of a
+    /// small group.
     ReadMoved {
         conversation: ConversationId,
         user: UserId,
         seq: u64,
+    },
+    /// A member's devices have everything up to `seq`: to the peer of a private chat, and to the members of a small group.
+    DeliveredMoved {
+        conversation: ConversationId,
+        user: UserId,
+        seq: u64,
+    },
+    /// Answers `sync`.
+    Synced {
+        re: u64,
+        items: Vec<UserItem>,
+        /// Up to which this is all that changed.
+        version: u64,
+        more: bool,
+        /// Drop what you hold: everything there is follows from the beginning.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reset: bool,
+    },
+    /// What the user keeps has changed, up to `version`. Without items: ask for it with `sync`.
+    ItemsChanged {
+        items: Vec<UserItem>,
+        version: u64,
+    },
+    Profiles {
+        re: u64,
+        profiles: Vec<UserProfile>,
+    },
+    /// Answers `readers`: how many of the members have read and received the message, and a page of all of them.
+    Readers {
+        re: u64,
+        conversation: ConversationId,
+        seq: u64,
+        read: u64,
+        delivered: u64,
+        readers: Vec<Reader>,
+        more: bool,
+    },
+    UnreadTotal {
+        re: u64,
+        unread: u64,
+        mentions: u64,
+        /// Conversations with something unread in them.
+        conversations: u64,
     },
     /// A conversation entered the user's list: live delivery starts after `live_after`.
     ConversationAdded {
@@ -593,6 +714,9 @@ pub struct ConversationItem {
     pub head: u64,
     pub read: u64,
     pub unread: u64,
+    /// Unread messages that name the user, or everybody.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mentions: u64,
     pub joined: u64,
     pub role: Role,
     pub members: u64,

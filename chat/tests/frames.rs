@@ -62,6 +62,20 @@ fn request_name(request: &Request) -> &'static str {
         Request::React { .. } => "react",
         Request::Pin { .. } => "pin",
         Request::Pins { .. } => "pins",
+        Request::Sync { .. } => "sync",
+        Request::SetProfile { .. } => "set_profile",
+        Request::Profiles { .. } => "profiles",
+        Request::AskContact { .. } => "ask_contact",
+        Request::AnswerContact { .. } => "answer_contact",
+        Request::RemoveContact { .. } => "remove_contact",
+        Request::DescribeContact { .. } => "describe_contact",
+        Request::SetSettings { .. } => "set_settings",
+        Request::Block { .. } => "block",
+        Request::Unblock { .. } => "unblock",
+        Request::Mark { .. } => "mark",
+        Request::Delivered { .. } => "delivered",
+        Request::Readers { .. } => "readers",
+        Request::UnreadTotal => "unread_total",
     }
 }
 
@@ -109,6 +123,20 @@ const REQUESTS: &[&str] = &[
     "react",
     "pin",
     "pins",
+    "sync",
+    "set_profile",
+    "profiles",
+    "ask_contact",
+    "answer_contact",
+    "remove_contact",
+    "describe_contact",
+    "set_settings",
+    "block",
+    "unblock",
+    "mark",
+    "delivered",
+    "readers",
+    "unread_total",
 ];
 
 fn answer_name(frame: &ServerFrame) -> &'static str {
@@ -158,6 +186,12 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::Privacy { .. } => "privacy",
         ServerFrame::Typing { .. } => "typing",
         ServerFrame::Signal { .. } => "signal",
+        ServerFrame::Synced { .. } => "synced",
+        ServerFrame::ItemsChanged { .. } => "items_changed",
+        ServerFrame::Profiles { .. } => "profiles",
+        ServerFrame::DeliveredMoved { .. } => "delivered_moved",
+        ServerFrame::Readers { .. } => "readers",
+        ServerFrame::UnreadTotal { .. } => "unread_total",
         ServerFrame::Error { .. } => "error",
     }
 }
@@ -205,6 +239,12 @@ const ANSWERS: &[&str] = &[
     "privacy",
     "typing",
     "signal",
+    "synced",
+    "items_changed",
+    "profiles",
+    "delivered_moved",
+    "readers",
+    "unread_total",
     "error",
 ];
 

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chat::codec::{self, Kind};
 use chat::command::{
-    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, NodeFacts, Original, Outcome,
-    RetentionCommand, Revoked, UserCommand,
+    ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, MarksChange, NodeFacts, Original, Outcome,
+    Owed, PairNews, RetentionCommand, Revoked, UserCommand,
 };
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Forwarded, Mentions, Relations, Role, SealedBody};
@@ -25,10 +25,11 @@ use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
     Account, Annotation, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage, Device,
-    Edit, Floor, FloorMark, IndexPage, InlineEvent, Invite, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead,
-    ListOrder, Member, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pins, Placement, Privacy, Reaction, Recall,
-    Roster, Slot,
+    Edit, Floor, FloorMark, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen,
+    ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins,
+    Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem,
 };
+use chat::user::{Contact, ContactState, ItemKey, ItemValue, Marks, Profile, Strangers, UserSettings};
 use chat::wire::Audience;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +78,21 @@ fn list_change() -> ListChange {
     ListChange { app: app(), user: user("bob"), conversation: private(), seq: 70_000, listed: true }
 }
 
+fn profile() -> Profile {
+    let fields = [("title".to_owned(), "Ringer".to_owned())].into();
+    Profile { name: "Alice".into(), avatar: "https://example.org/a.png".into(), fields }
+}
+
+fn contact() -> Contact {
+    let (text, remark, tags) = ("It is Bob".to_owned(), "Bobby".to_owned(), vec!["work".to_owned()]);
+    Contact { state: ContactState::Asking, since_ms: TIME_MS, text, remark, tags }
+}
+
+fn pair_news() -> PairNews {
+    let (contact, blocked_ms) = (Some(contact()), Some(TIME_MS));
+    PairNews { app: app(), user: user("alice"), peer: user("bob"), stamp: 300, contact, blocked_ms }
+}
+
 const TIME_MS: u64 = 1_732_400_000_000;
 
 #[test]
@@ -94,6 +110,25 @@ fn records_of_the_home_shard() {
     state("list_entry_listed", ListEntry { conversation: group(), seq: 9, order: Some(4) });
     state("list_entry_gone", ListEntry { conversation: private(), seq: 9, order: None });
     state("list_order", ListOrder { conversation: group() });
+    state("items_head", ItemsHead { version: 300, items: 7, forgotten: 9 });
+    for (name, key) in [
+        ("item_place_profile", ItemKey::Profile),
+        ("item_place_settings", ItemKey::Settings),
+        ("item_place_contact", ItemKey::Contact(user("bob"))),
+        ("item_place_blocked", ItemKey::Blocked(user("bob"))),
+        ("item_place_marks", ItemKey::Marks(private())),
+    ] {
+        state(name, ItemPlace { key });
+    }
+    let item = |value| StoredItem { version: 300, stamp: 2, value };
+    state("item_gone", item(None));
+    state("item_profile", item(Some(ItemValue::Profile(profile()))));
+    state("item_settings", item(Some(ItemValue::Settings(UserSettings { strangers: Strangers::Refused }))));
+    state("item_contact", item(Some(ItemValue::Contact(contact()))));
+    state("item_blocked", item(Some(ItemValue::Blocked(TIME_MS))));
+    let draft = "Shall we".to_owned();
+    let marks = Marks { pinned: true, muted_until_ms: TIME_MS, unread: true, draft };
+    state("item_marks", item(Some(ItemValue::Marks(marks))));
 }
 
 #[test]
@@ -104,7 +139,7 @@ fn records_of_the_conversations_shard() {
         Conversation { name, created_by, created_ms: TIME_MS, head: 300, members: 3, digest, guarded: true },
     );
     for (name, role) in [("member", Role::Member), ("member_admin", Role::Admin), ("member_owner", Role::Owner)] {
-        state(name, Member { role, joined: 1, read: 299, muted_until_ms: 0, spoke_ms: TIME_MS });
+        state(name, Member { role, joined: 1, read: 299, delivered: 300, muted_until_ms: 0, spoke_ms: TIME_MS });
     }
     let slots = vec![Slot::Inline, Slot::Message { log_index: 70_000, position: 255 }];
     state("index_page", IndexPage { slots });
@@ -120,7 +155,12 @@ fn records_of_the_conversations_shard() {
     page.push(client_msg_id(), &Dedupe { seq: 300, digest: [9; 16] });
     state("dedupe_page", page);
     state("outbox_head", OutboxHead { first: 3, next: 300 });
-    state("outbox_item", list_change());
+    state("outbox_item", Owed::List(list_change()));
+    state("outbox_item_pair", Owed::Pair(pair_news()));
+    state("mentioned", Mentioned { seqs: vec![7, 300] });
+    let blocked_by = vec![(user("alice"), TIME_MS)];
+    let (asked_by, text) = (Some(user("bob")), "please".to_owned());
+    state("pair", Pair { stamp: 300, asked_by, asked_ms: TIME_MS, text, since_ms: Some(TIME_MS), blocked_by });
     let marks = vec![FloorMark { time_ms: TIME_MS, seq: 200 }];
     state("floor", Floor { oldest_seq: 300, marks });
     state("group_settings", settings());
@@ -370,6 +410,23 @@ fn later_commands_of_users() {
     let commands = [UserCommand::SeeUser { at_ms: TIME_MS }, UserCommand::SetPrivacy { privacy }];
     let commands = commands.map(|command| Command::User { app: app(), user: user("alice"), command }).to_vec();
     golden(Kind::Entry, "entry_presence", &EntryBatch { time_ms: TIME_MS, commands });
+    let of_user = |command| Command::User { app: app(), user: user("alice"), command };
+    let of_pair = |command| Command::Conversation { app: app(), conversation: private(), actor: user("bob"), command };
+    let (remark, tags, draft) = ("Bobby".to_owned(), vec!["work".to_owned()], Some("Shall we".to_owned()));
+    let change = MarksChange { pinned: Some(true), muted_until_ms: Some(TIME_MS), unread: None, draft };
+    let commands = vec![
+        of_user(UserCommand::SetProfile { profile: profile() }),
+        of_user(UserCommand::SetSettings { settings: UserSettings { strangers: Strangers::MayAsk } }),
+        of_user(UserCommand::DescribeContact { user: user("bob"), remark, tags }),
+        of_user(UserCommand::Mark { conversation: private(), change }),
+        of_pair(ConversationCommand::AskContact { text: "please".into() }),
+        of_pair(ConversationCommand::AnswerContact { accept: true }),
+        of_pair(ConversationCommand::RemoveContact),
+        of_pair(ConversationCommand::Block { on: true }),
+        of_pair(ConversationCommand::MarkDelivered { seq: 300 }),
+        Command::PairNews { news: vec![pair_news()] },
+    ];
+    golden(Kind::Entry, "entry_users", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 /// Outcomes travel between nodes of different builds. New codes go after these.

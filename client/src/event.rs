@@ -1,7 +1,7 @@
 //! What a client tells its user unasked.
 
 use chat::ids::{ConversationId, GroupId, UserId};
-use chat::wire::{ResyncReason, SignalBody, UserPresence, WireEvent};
+use chat::wire::{ResyncReason, SignalBody, UserItem, UserPresence, WireEvent};
 use tokio::sync::mpsc;
 
 /// One item of [`Events`].
@@ -12,6 +12,10 @@ pub enum ClientEvent {
     Event(WireEvent),
     /// A member's newest read position. May be left out while this side reads slowly.
     ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// A member's devices have everything up to `seq`. May be left out while this side reads slowly.
+    DeliveredMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// What the user keeps has changed, up to `version`. Without items, or after a reconnect: ask for it with `Client::sync`.
+    ItemsChanged { items: Vec<UserItem>, version: u64 },
     /// Somebody asks to join a group that this user is an admin of. May be left out while this side reads slowly: ask
     /// for `Client::join_requests` now and then.
     JoinAsked { group: GroupId, user: UserId, text: String },

@@ -15,6 +15,7 @@ mod moment;
 mod options;
 mod session;
 mod socket;
+mod users;
 
 pub use chat;
 
@@ -24,3 +25,4 @@ pub use crate::event::{ClientEvent, Events};
 pub use crate::moment::Privacy;
 pub use crate::options::{Auth, ClientOptions, CredentialsFuture, Tls};
 pub use crate::session::{Session, Stats};
+pub use crate::users::{Mark, Readers, Synced, UnreadTotal};

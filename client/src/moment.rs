@@ -53,7 +53,7 @@ impl Client {
         }
     }
 
-    async fn done(&self, request: Request) -> Result<(), RequestError> {
+    pub(crate) async fn done(&self, request: Request) -> Result<(), RequestError> {
         match *self.ask(&request).await? {
             ServerFrame::Done { .. } => Ok(()),
             _ => Err(RequestError::UnexpectedAnswer),

@@ -1,4 +1,5 @@
-//! Carrying what a conversation's shard owes its members' home shards: conversations entering and leaving their lists.
+//! Carrying what a conversation's shard owes its members' home shards: conversations entering and leaving their lists, and
+//! how pairs of users stand to each other.
 //!
 //! The items are replicated state, written in the entry that caused them. Only the shard's leader delivers; a leader
 //! that dies between delivering and marking makes the next one deliver again, which changes nothing.
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat::command::{Command, ListChange};
+use chat::command::{Command, Owed};
 use chat::ids::ShardId;
 use chat::state::query;
 
@@ -16,6 +17,8 @@ use crate::proposer::ProposeError;
 
 /// Items taken at once; they must fit one entry even when all have one home.
 const PAGE: usize = 128;
+/// News of pairs in one command; their texts must fit one entry.
+const NEWS: usize = 32;
 /// Pause after a failed delivery.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -29,7 +32,7 @@ pub(crate) async fn run(inner: Arc<Inner>, shard: ShardId) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::debug!(%shard, %error, "list changes not delivered yet");
+                    tracing::debug!(%shard, %error, "what is owed to other shards is not delivered yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -51,11 +54,22 @@ async fn deliver_page(inner: &Arc<Inner>, shard: ShardId) -> Result<usize, Deliv
     let items = query::outbox(&replica.view(), PAGE)?;
     let Some(through) = items.last().map(|(number, _)| *number) else { return Ok(0) };
     let count = items.len();
-    let mut by_home: BTreeMap<ShardId, Vec<ListChange>> = BTreeMap::new();
-    for (_, change) in items {
-        by_home.entry(ShardId::of_user(&change.app, &change.user, inner.shards)).or_default().push(change);
+    let mut by_home: BTreeMap<ShardId, (Vec<_>, Vec<_>)> = BTreeMap::new();
+    for (_, owed) in items {
+        let (app, user) = owed.to();
+        let (changes, news) = by_home.entry(ShardId::of_user(app, user, inner.shards)).or_default();
+        match owed {
+            Owed::List(change) => changes.push(change),
+            Owed::Pair(told) => news.push(told),
+        }
     }
-    let deliveries = by_home.into_iter().map(|(home, changes)| inner.submit(home, Command::ListChanges { changes }));
+    let commands = by_home.into_iter().flat_map(|(home, (changes, news))| {
+        let changes = (!changes.is_empty()).then_some(Command::ListChanges { changes });
+        let news = news.chunks(NEWS).map(|news| Command::PairNews { news: news.to_vec() });
+        let commands: Vec<_> = changes.into_iter().chain(news).collect();
+        commands.into_iter().map(move |command| (home, command))
+    });
+    let deliveries = commands.map(|(home, command)| inner.submit(home, command));
     for delivered in futures_util::future::join_all(deliveries).await {
         delivered?;
     }

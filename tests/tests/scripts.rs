@@ -34,9 +34,15 @@ impl Row {
     fn of(frame: &Value) -> Self {
         match frame["type"].as_str() {
             Some("event") => Self::Events,
-            Some("conversation_added" | "conversation_removed" | "read_moved" | "must_resync" | "goaway") => {
-                Self::Others
-            }
+            Some(
+                "conversation_added"
+                | "conversation_removed"
+                | "read_moved"
+                | "delivered_moved"
+                | "items_changed"
+                | "must_resync"
+                | "goaway",
+            ) => Self::Others,
             _ => Self::Answers,
         }
     }

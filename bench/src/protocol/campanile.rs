@@ -215,6 +215,10 @@ impl Campanile {
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
             | ServerFrame::Pins { re, .. }
+            | ServerFrame::Synced { re, .. }
+            | ServerFrame::Profiles { re, .. }
+            | ServerFrame::Readers { re, .. }
+            | ServerFrame::UnreadTotal { re, .. }
             | ServerFrame::Pong { re } => events(Event::Answered { ask: re as u32 }),
             ServerFrame::Error { re, error } => refused(re, &error, events),
             ServerFrame::MustResync { conversation, .. } => {
@@ -224,7 +228,11 @@ impl Campanile {
                 events(Event::Broken(format!("a member of {conversation} was removed")));
             }
             // The close that follows a goaway counts as a lost connection.
-            ServerFrame::ReadMoved { .. } | ServerFrame::JoinAsked { .. } | ServerFrame::Goaway { .. } => {}
+            ServerFrame::ReadMoved { .. }
+            | ServerFrame::DeliveredMoved { .. }
+            | ServerFrame::ItemsChanged { .. }
+            | ServerFrame::JoinAsked { .. }
+            | ServerFrame::Goaway { .. } => {}
             // Nothing of the moment is asked for.
             ServerFrame::Presence { .. }
             | ServerFrame::Privacy { .. }

@@ -155,6 +155,8 @@ impl Run {
             ClientEvent::MustResync { .. }
             | ClientEvent::ConversationRemoved { .. }
             | ClientEvent::ReadMoved { .. }
+            | ClientEvent::DeliveredMoved { .. }
+            | ClientEvent::ItemsChanged { .. }
             | ClientEvent::JoinAsked { .. }
             | ClientEvent::Presence { .. }
             | ClientEvent::Typing { .. }

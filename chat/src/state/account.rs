@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Account, Device, Record};
-use super::{View, done, key, presence};
+use super::{View, done, items, key, presence};
 use crate::command::{Outcome, Revoked, UserCommand};
 use crate::errors::ErrorCode;
 use crate::event::Committed;
@@ -23,6 +23,12 @@ pub(super) fn apply<V: View>(
         UserCommand::RevokeLogins { which } => revoke(work, app, user, which),
         UserCommand::SeeUser { at_ms } => presence::see_user(work, app, user, *at_ms),
         UserCommand::SetPrivacy { privacy } => presence::set_privacy(work, app, user, *privacy),
+        UserCommand::SetProfile { profile } => items::set_profile(work, app, user, profile),
+        UserCommand::SetSettings { settings } => items::set_settings(work, app, user, *settings),
+        UserCommand::DescribeContact { user: of, remark, tags } => {
+            items::describe_contact(work, app, user, of, remark, tags)
+        }
+        UserCommand::Mark { conversation, change } => items::mark(work, app, user, conversation, change),
     }
 }
 

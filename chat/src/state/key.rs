@@ -4,11 +4,14 @@
 //! one), so that a tenant is one range of keys. Parts carry their length, except the last: so the keys below a prefix
 //! are in the byte order of their last part, and no two different keys have the same bytes.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
+use crate::user::ItemKey;
 
 /// What a key is of. Numbers are stored and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,12 @@ enum Space {
     Build = 42,
     Annotation = 48,
     Pins = 49,
+    Mentioned = 50,
+    AllMentioned = 51,
+    Pair = 60,
+    UserItemsHead = 61,
+    UserItem = 62,
+    UserChange = 63,
 }
 
 /// Slots of one index page.
@@ -392,6 +401,42 @@ pub(crate) fn parse_annotation(key: &[u8], prefix: &[u8]) -> Option<u64> {
 
 pub(crate) fn pins(app: &AppId, conversation: &ConversationId) -> Bytes {
     of_app(app, Space::Pins, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn mentioned(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::Mentioned, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
+}
+
+/// Messages that name everybody.
+pub(crate) fn all_mentioned(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::AllMentioned, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn pair(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Pair, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn user_items_head(app: &AppId, user: &UserId) -> Bytes {
+    of_app(app, Space::UserItemsHead, &[], user.as_str().as_bytes())
+}
+
+pub(crate) fn user_item(app: &AppId, user: &UserId, item: &ItemKey) -> Bytes {
+    let item: Cow<'_, [u8]> = match item {
+        ItemKey::Profile => Cow::Borrowed(b"p"),
+        ItemKey::Settings => Cow::Borrowed(b"s"),
+        ItemKey::Contact(of) => Cow::Owned([b"c", of.as_str().as_bytes()].concat()),
+        ItemKey::Blocked(of) => Cow::Owned([b"b", of.as_str().as_bytes()].concat()),
+        ItemKey::Marks(of) => Cow::Owned([b"m", ConversationPart::new(of).get()].concat()),
+    };
+    of_app(app, Space::UserItem, &[user.as_str().as_bytes()], &item)
+}
+
+pub(crate) fn user_changes(app: &AppId, user: &UserId) -> Bytes {
+    of_app(app, Space::UserChange, &[user.as_str().as_bytes()], b"")
+}
+
+pub(crate) fn user_change(app: &AppId, user: &UserId, version: u64) -> Bytes {
+    of_app(app, Space::UserChange, &[user.as_str().as_bytes()], &version.to_be_bytes())
 }
 
 /// Every member of every conversation of an app.

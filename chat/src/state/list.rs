@@ -7,7 +7,7 @@
 use super::overlay::{Overlay, Step};
 use super::record::{ListEntry, ListHead, ListOrder, OutboxHead, Record};
 use super::{Scope, View, done, key};
-use crate::command::{ListChange, Outcome};
+use crate::command::{ListChange, Outcome, Owed};
 use crate::event::Committed;
 use crate::ids::{AppId, UserId};
 use crate::limits;
@@ -20,9 +20,14 @@ pub(super) fn announce<V: View>(
     seq: u64,
     listed: bool,
 ) -> Step<(), V> {
-    let mut outbox: OutboxHead = work.load(&key::outbox_head())?.unwrap_or_default();
     let (app, user, conversation) = (scope.app.clone(), user.clone(), scope.conversation.clone());
-    work.store(key::outbox_item(outbox.next), &ListChange { app, user, conversation, seq, listed });
+    owe(work, &Owed::List(ListChange { app, user, conversation, seq, listed }))
+}
+
+/// Conversation's shard: one more item of the outbox.
+pub(super) fn owe<V: View>(work: &mut Overlay<'_, V>, owed: &Owed) -> Step<(), V> {
+    let mut outbox: OutboxHead = work.load(&key::outbox_head())?.unwrap_or_default();
+    work.store(key::outbox_item(outbox.next), owed);
     outbox.next += 1;
     work.store(key::outbox_head(), &outbox);
     Ok(())

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Dedupe, Member};
-use super::{Scope, View, key, list, made, moderation, sequence};
+use super::{Scope, View, key, list, made, mention, moderation, pair, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Relations, Role, SealedBody};
@@ -78,6 +78,9 @@ pub(super) fn send<V: View>(
         relations: relations.cloned().map(Box::new),
     };
     let seq = sequence::append(work, scope, conversation, event)?;
+    if let Some(relations) = relations {
+        mention::note(work, scope, &relations.mentions, seq)?;
+    }
     id.keep(work, scope, seq);
     Ok(made(seq))
 }
@@ -111,6 +114,10 @@ fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Convers
     if sequence::conversation(work, scope)?.is_some() {
         return sequence::of_member(work, scope);
     }
+    let guarded = pair::is_guarded(work, scope)?;
+    if guarded {
+        pair::may_write(work, scope)?;
+    }
     let member = Member::new(Role::Member, 1, 0);
     if peer != scope.actor {
         sequence::store_member(work, scope, peer, &member);
@@ -126,7 +133,7 @@ fn admit<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Convers
         head: 0,
         members: if first == second { 1 } else { 2 },
         digest: [0; 32],
-        guarded: false,
+        guarded,
     };
     Ok((conversation, member))
 }

@@ -2,7 +2,8 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
-//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`read`], [`retention`];
+//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`read`], [`pair`], [`items`],
+//! [`retention`];
 //! [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
@@ -20,15 +21,18 @@ mod admission;
 mod annotate;
 mod cluster;
 mod group;
+mod items;
 mod key;
 mod level;
 mod list;
 mod membership;
 pub mod memory;
+mod mention;
 mod message;
 mod moderation;
 mod nodes;
 mod overlay;
+mod pair;
 mod presence;
 pub mod query;
 mod read;
@@ -93,6 +97,7 @@ fn apply_command<V: View>(work: &mut Overlay<'_, V>, command: &Command) -> Step<
         Command::Compare => Ok(done(false)),
         Command::Retention(command) => retention::apply(work, command),
         Command::ListsRestored { entries } => list::restored(work, entries),
+        Command::PairNews { news } => items::heard(work, news),
     }
 }
 
@@ -137,6 +142,11 @@ fn apply_to_conversation<V: View>(
         ConversationCommand::Recall { original } => annotate::recall(work, scope, original),
         ConversationCommand::React { seq, reaction, on } => annotate::react(work, scope, *seq, reaction, *on),
         ConversationCommand::Pin { seq, on } => annotate::pin(work, scope, *seq, *on),
+        ConversationCommand::AskContact { text } => pair::ask(work, scope, text),
+        ConversationCommand::AnswerContact { accept } => pair::answer(work, scope, *accept),
+        ConversationCommand::RemoveContact => pair::part(work, scope),
+        ConversationCommand::Block { on } => pair::block(work, scope, *on),
+        ConversationCommand::MarkDelivered { seq } => read::mark_delivered(work, scope, *seq),
     }
 }
 

@@ -4,11 +4,11 @@ use super::group::{self, require_group};
 use super::membership::part;
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Ban, Conversation, Member};
-use super::{Scope, View, done, key, made, sequence};
+use super::{Scope, View, done, key, made, pair, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Role};
-use crate::ids::UserId;
+use crate::ids::{ConversationId, UserId};
 use crate::limits;
 
 /// For good.
@@ -24,6 +24,9 @@ pub(super) fn may_speak<V: View>(
     require(member.muted_until_ms <= work.time_ms, ErrorCode::Muted)?;
     if !conversation.guarded {
         return Ok(());
+    }
+    if matches!(scope.conversation, ConversationId::Private(..)) {
+        return pair::may_write(work, scope);
     }
     let settings = group::open_settings(work, scope)?;
     require(member.role >= settings.rights.send, ErrorCode::Forbidden)?;
@@ -48,6 +51,9 @@ pub(super) fn may_touch<V: View>(
 ) -> Step<(), V> {
     require(member.muted_until_ms <= work.time_ms, ErrorCode::Muted)?;
     if conversation.guarded {
+        if matches!(scope.conversation, ConversationId::Private(..)) {
+            return pair::may_write(work, scope);
+        }
         let settings = group::open_settings(work, scope)?;
         require(member.role >= Role::Admin || !settings.mute_all, ErrorCode::Muted)?;
     }

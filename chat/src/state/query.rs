@@ -1,7 +1,7 @@
 //! Typed reads of a shard's state, for the node. They see what has been applied and nothing else: whether that is
 //! fresh enough is the caller's business (`read_barrier`).
 
-use crate::command::ListChange;
+use crate::command::Owed;
 use crate::event::{Event, Role};
 use crate::group::{GroupSettings, Visibility};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
@@ -13,6 +13,10 @@ use crate::state::record::{
     Privacy, Record, Roster, Slot,
 };
 use crate::state::{Delta, View, nodes};
+
+mod user;
+
+pub use user::{Items, item, items, mentions, pair};
 
 /// A page of something ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +347,7 @@ pub fn pins<V: View>(view: &V, app: &AppId, conversation: &ConversationId) -> Re
 }
 
 /// List changes that wait for delivery, with their numbers, oldest first.
-pub fn outbox<V: View>(view: &V, limit: usize) -> Result<Vec<(u64, ListChange)>, V::Error> {
+pub fn outbox<V: View>(view: &V, limit: usize) -> Result<Vec<(u64, Owed)>, V::Error> {
     let head: OutboxHead = load(view, &key::outbox_head())?.unwrap_or_default();
     let mut items = Vec::new();
     for number in (head.first..head.next).take(limit) {

@@ -11,6 +11,7 @@ use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 use crate::limits;
 use crate::retention::Retention;
+use crate::user::{ItemKey, ItemValue};
 use crate::wire::Audience;
 
 /// A value of the state.
@@ -107,6 +108,8 @@ pub struct Member {
     /// The seq of the event that made the user a member.
     pub joined: u64,
     pub read: u64,
+    /// The member's devices have everything up to it.
+    pub delivered: u64,
     /// Until then the user may not speak; 0 for who may, the greatest number for good.
     pub muted_until_ms: u64,
     /// When the user last spoke, as long as slow mode is on.
@@ -150,7 +153,7 @@ pub struct Invite {
 
 impl Member {
     pub(crate) fn new(role: Role, joined: u64, read: u64) -> Self {
-        Self { role, joined, read, muted_until_ms: 0, spoke_ms: 0 }
+        Self { role, joined, read, delivered: read, muted_until_ms: 0, spoke_ms: 0 }
     }
 
     /// Events after the read position, those before the user joined and those that are deleted not counted.
@@ -308,6 +311,54 @@ impl Floor {
     }
 }
 
+/// The counters of what a user keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemsHead {
+    /// Of the last change.
+    pub version: u64,
+    /// Items, those included that were removed and are not forgotten.
+    pub items: u64,
+    /// What was removed up to this version may be forgotten.
+    pub forgotten: u64,
+}
+
+/// Something that a user keeps; which it is, is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredItem {
+    pub version: u64,
+    /// Of the news that it is from.
+    pub stamp: u64,
+    /// None: it was removed.
+    pub value: Option<ItemValue>,
+}
+
+/// The item that a version is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemPlace {
+    pub key: ItemKey,
+}
+
+/// How two users stand to each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Grows with every change.
+    pub stamp: u64,
+    /// Who wants to be a contact of the other, since when, and with what words.
+    pub asked_by: Option<UserId>,
+    pub asked_ms: u64,
+    pub text: String,
+    /// Since when they are contacts.
+    pub since_ms: Option<u64>,
+    /// Who does not take anything from the other, since when.
+    pub blocked_by: Vec<(UserId, u64)>,
+}
+
+/// Messages that name a member, or everybody: at most [`limits::MENTIONS_KEPT`], oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mentioned {
+    pub seqs: Vec<u64>,
+}
+
 /// The cluster's unchangeable settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSettings {
@@ -429,7 +480,12 @@ records!(
     Build,
     Floor,
     Retention,
-    crate::command::ListChange,
+    crate::command::Owed,
+    ItemsHead,
+    StoredItem,
+    ItemPlace,
+    Pair,
+    Mentioned,
     Nickname,
     MutedLeaver,
     Ban,

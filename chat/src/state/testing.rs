@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::memory::MemoryState;
 use super::{Delta, query};
-use crate::command::{Command, ConversationCommand, EntryBatch, ListChange, Outcome};
+use crate::command::{Command, ConversationCommand, EntryBatch, ListChange, Outcome, Owed};
 use crate::errors::ErrorCode;
 use crate::event::{BodyKind, Event, SealedBody};
 use crate::group::GroupKind;
@@ -86,7 +86,11 @@ impl Shard {
     }
 
     pub(super) fn outbox(&self) -> Vec<(u64, ListChange)> {
-        query::outbox(&self.state, usize::MAX).unwrap()
+        let list = |(number, owed)| match owed {
+            Owed::List(change) => Some((number, change)),
+            Owed::Pair(_) => None,
+        };
+        query::outbox(&self.state, usize::MAX).unwrap().into_iter().filter_map(list).collect()
     }
 
     /// The outbox as `(number, user, seq, listed)`.

@@ -11,7 +11,7 @@ mod cached;
 mod changes;
 mod twin;
 
-use chat::command::{Command, EntryBatch, Original, Outcome};
+use chat::command::{Command, EntryBatch, Original, Outcome, Owed};
 use chat::event::{Committed, Event, Role};
 use chat::ids::{ConversationId, UserId};
 use chat::limits::DEDUPE_WINDOW_MS;
@@ -48,7 +48,11 @@ impl Cluster {
     fn carry(&mut self, limit: usize, crash: bool) -> usize {
         let items = query::outbox(&self.shard, limit).unwrap();
         let Some((through, _)) = items.last().cloned() else { return 0 };
-        let changes = items.iter().map(|(_, change)| change.clone()).collect();
+        let list = |(_, owed): &(u64, Owed)| match owed {
+            Owed::List(change) => Some(change.clone()),
+            Owed::Pair(_) => None,
+        };
+        let changes = items.iter().filter_map(list).collect();
         let command = Command::ListChanges { changes };
         self.carried.push(command.clone());
         self.arrive(command);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chat::command::{Command, ConversationCommand, Outcome, RetentionCommand, UserCommand};
 use chat::errors::ErrorCode;
-use chat::event::{Committed, Event, Role, SequencedEvent};
+use chat::event::{Committed, Event, Receipt, Role, SequencedEvent};
 use chat::ids::{ClientMsgId, ConversationId, DeviceId, UserId};
 use chat::limits;
 use chat::state::record::Privacy;
@@ -344,7 +344,8 @@ impl Twin {
         }
         talk.marks.push((actor.clone(), seq, head));
         let (app, conversation, user) = (app(), id.clone(), actor.clone());
-        self.events.push(Committed::ReadMoved { app, conversation, user, seq });
+        let (receipt, to_all) = (Receipt::Read, true);
+        self.events.push(Committed::ReadMoved { app, conversation, user, receipt, seq, to_all });
         fresh(seq)
     }
 
@@ -392,6 +393,14 @@ impl Twin {
                 self.events.push(Committed::PrivacySet { app: app(), user: user.clone() });
                 fresh(0)
             }
+            // What users keep is not in the model.
+            (
+                UserCommand::SetProfile { .. }
+                | UserCommand::SetSettings { .. }
+                | UserCommand::DescribeContact { .. }
+                | UserCommand::Mark { .. },
+                _,
+            ) => repeated(0),
         }
     }
 }

@@ -84,6 +84,7 @@ impl Delivery {
         let momentary = matches!(
             event,
             ClientEvent::ReadMoved { .. }
+                | ClientEvent::DeliveredMoved { .. }
                 | ClientEvent::Typing { .. }
                 | ClientEvent::Signal { .. }
                 | ClientEvent::Disconnected { .. }

@@ -166,6 +166,12 @@ impl<T> Core<T> {
             ServerFrame::ReadMoved { conversation, user, seq } => {
                 self.delivery.notice(ClientEvent::ReadMoved { conversation, user, seq });
             }
+            ServerFrame::DeliveredMoved { conversation, user, seq } => {
+                self.delivery.notice(ClientEvent::DeliveredMoved { conversation, user, seq });
+            }
+            ServerFrame::ItemsChanged { items, version } => {
+                self.delivery.notice(ClientEvent::ItemsChanged { items, version });
+            }
             ServerFrame::JoinAsked { group, user, text } => {
                 self.delivery.notice(ClientEvent::JoinAsked { group, user, text });
             }
@@ -208,6 +214,10 @@ impl<T> Core<T> {
             | ServerFrame::JoinRequests { re, .. }
             | ServerFrame::Bans { re, .. }
             | ServerFrame::Pins { re, .. }
+            | ServerFrame::Synced { re, .. }
+            | ServerFrame::Profiles { re, .. }
+            | ServerFrame::Readers { re, .. }
+            | ServerFrame::UnreadTotal { re, .. }
             | ServerFrame::Pong { re }
             | ServerFrame::Presence { re: Some(re), .. }
             | ServerFrame::Privacy { re, .. }

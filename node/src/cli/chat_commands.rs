@@ -96,6 +96,8 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
             complain(format_args!("{user} asks to join {}: {}", ConversationId::from(group), printable(&text)));
         }
         ClientEvent::ReadMoved { .. }
+        | ClientEvent::DeliveredMoved { .. }
+        | ClientEvent::ItemsChanged { .. }
         | ClientEvent::Presence { .. }
         | ClientEvent::Typing { .. }
         | ClientEvent::Signal { .. }

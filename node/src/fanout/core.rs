@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use chat::event::Committed;
+use chat::event::{Committed, Receipt};
 use chat::ids::{AppId, ConversationId, UserId};
+use chat::wire::{ServerFrame, UserItem};
 
 use super::batch::{Batch, Encode};
 use super::interest::{Interest, Workers};
 use super::message::SessionNumber;
 use super::overflow::Noted;
+use crate::session::encode;
 use crate::session::message::Live;
 
 /// A session as the fan-out reaches it. It must not call the fan-out back.
@@ -123,8 +125,17 @@ impl Core {
                 Committed::ConversationListed { app, user, conversation } => {
                     self.listed(now_ms, app, user, conversation);
                 }
-                Committed::ReadMoved { app, conversation, user, seq } => {
-                    self.read_moved(now_ms, app, conversation, user, *seq);
+                Committed::ReadMoved { app, conversation, user, receipt, seq, to_all } => {
+                    let live = Live::ReadMoved { conversation, user, receipt: *receipt, seq: *seq };
+                    self.read_moved(now_ms, app, live, *to_all);
+                }
+                Committed::ItemChanged { app, user, item } => {
+                    let sessions = self.sessions_of(app, user);
+                    if !sessions.is_empty() {
+                        let items = vec![UserItem::from(item.as_ref().clone())];
+                        let frame = encode(&ServerFrame::ItemsChanged { items, version: item.version });
+                        tell(sessions, now_ms, Live::ItemsChanged { version: item.version, frame: Some(&frame) });
+                    }
                 }
                 Committed::JoinAsked { app, conversation, user, text, admins } => {
                     let live = Live::JoinAsked { conversation, user, text };
@@ -151,8 +162,12 @@ impl Core {
         for (app, user, conversation) in &noted.listed {
             self.listed(now_ms, app, user, conversation);
         }
-        for ((app, conversation, user), seq) in &noted.reads {
-            self.read_moved(now_ms, app, conversation, user, *seq);
+        for ((app, conversation, user, receipt), (seq, to_all)) in &noted.reads {
+            let live = Live::ReadMoved { conversation, user, receipt: *receipt, seq: *seq };
+            self.read_moved(now_ms, app, live, *to_all);
+        }
+        for ((app, user), version) in &noted.items {
+            tell(self.sessions_of(app, user), now_ms, Live::ItemsChanged { version: *version, frame: None });
         }
     }
 
@@ -167,10 +182,16 @@ impl Core {
         tell(self.sessions_of(app, user), now_ms, Live::Listed { conversation });
     }
 
-    /// To the reader's own devices, and to the peer of a private conversation.
-    fn read_moved(&self, now_ms: u64, app: &AppId, at: &ConversationId, user: &UserId, seq: u64) {
-        let live = Live::ReadMoved { conversation: at, user, seq };
-        tell(self.sessions_of(app, user), now_ms, live);
+    /// To the reader's own devices, and to the peer of a private conversation or the members of a small group. What was
+    /// delivered to one's own devices they know.
+    fn read_moved(&self, now_ms: u64, app: &AppId, live: Live<'_>, to_all: bool) {
+        let Live::ReadMoved { conversation: at, user, receipt, .. } = live else { return };
+        if to_all && matches!(at, ConversationId::Group(_)) {
+            return tell(self.followers(app, at), now_ms, live);
+        }
+        if receipt == Receipt::Read {
+            tell(self.sessions_of(app, user), now_ms, live);
+        }
         if let Some(peer) = at.peer_of(user).filter(|peer| *peer != user) {
             tell(self.sessions_of(app, peer), now_ms, live);
         }

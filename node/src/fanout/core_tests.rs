@@ -140,7 +140,14 @@ fn a_body_that_does_not_open_is_left_to_history() {
 fn read_positions_go_to_ones_own_devices_and_the_peer() {
     let mut stage = Stage::new();
     let private = ConversationId::private(user("alice"), user("bob"));
-    let read = |conversation| Committed::ReadMoved { app: app(), conversation, user: user("alice"), seq: 4 };
+    let read = |conversation| Committed::ReadMoved {
+        app: app(),
+        conversation,
+        user: user("alice"),
+        receipt: chat::event::Receipt::Read,
+        seq: 4,
+        to_all: false,
+    };
     assert_eq!(stage.applied([read(private)]), ["read 4", "read 4", "read 4"]);
     assert_eq!(stage.applied([read(group(1))]), ["read 4", "read 4", ""]);
 }

@@ -62,6 +62,10 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
             audience.and_then(|audience| audience.conversations.get(&event.conversation)).copied().unwrap_or(0)
         }
         Committed::ConversationListed { app, user: of, .. } => user(app, of),
+        Committed::ItemChanged { app, user: of, .. } => user(app, of),
+        Committed::ReadMoved { app, conversation: at @ ConversationId::Group(_), to_all: true, .. } => {
+            apps.get(app).and_then(|audience| audience.conversations.get(at)).copied().unwrap_or(0)
+        }
         Committed::ReadMoved { app, conversation, user: reader, .. } => {
             user(app, reader) | conversation.peer_of(reader).map_or(0, |peer| user(app, peer))
         }
@@ -98,7 +102,9 @@ mod tests {
         interest.follows(bit(3), &app, &talk, true);
         let listed =
             Committed::ConversationListed { app: app.clone(), user: alice.clone(), conversation: talk.clone() };
-        let read = Committed::ReadMoved { app: app.clone(), conversation: talk.clone(), user: alice.clone(), seq: 1 };
+        let (receipt, to_all) = (chat::event::Receipt::Read, true);
+        let (of, at, user) = (app.clone(), talk.clone(), alice.clone());
+        let read = Committed::ReadMoved { app: of, conversation: at, user, receipt, seq: 1, to_all };
         assert_eq!(interest.of(std::slice::from_ref(&listed)), 1);
         assert_eq!(interest.of(&[read]), 0b1001, "the reader's devices and the peer's");
         interest.hears_of_user(bit(0), &app, &alice, false);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chat::event::Committed;
+use chat::event::{Committed, Receipt};
 use chat::ids::{AppId, ConversationId, UserId};
 use parking_lot::Mutex;
 
@@ -14,7 +14,9 @@ const NOTED: usize = 65_536;
 pub(super) struct Noted {
     pub(super) heads: BTreeMap<(AppId, ConversationId), u64>,
     pub(super) listed: BTreeSet<(AppId, UserId, ConversationId)>,
-    pub(super) reads: BTreeMap<(AppId, ConversationId, UserId), u64>,
+    pub(super) reads: BTreeMap<(AppId, ConversationId, UserId, Receipt), (u64, bool)>,
+    /// Versions of what users keep.
+    pub(super) items: BTreeMap<(AppId, UserId), u64>,
     /// So much was missed that nothing here is complete.
     pub(super) everything: bool,
 }
@@ -28,7 +30,7 @@ impl Overflow {
         for event in events {
             noted.note(event);
         }
-        if noted.heads.len() + noted.listed.len() + noted.reads.len() > NOTED {
+        if noted.heads.len() + noted.listed.len() + noted.reads.len() + noted.items.len() > NOTED {
             *noted = Noted { everything: true, ..Noted::default() };
         }
     }
@@ -58,8 +60,11 @@ impl Noted {
             Committed::ConversationListed { app, user, conversation } => {
                 self.listed.insert((app.clone(), user.clone(), conversation.clone()));
             }
-            Committed::ReadMoved { app, conversation, user, seq } => {
-                self.reads.insert((app.clone(), conversation.clone(), user.clone()), *seq);
+            Committed::ReadMoved { app, conversation, user, receipt, seq, to_all } => {
+                self.reads.insert((app.clone(), conversation.clone(), user.clone(), *receipt), (*seq, *to_all));
+            }
+            Committed::ItemChanged { app, user, item } => {
+                self.items.insert((app.clone(), user.clone()), item.version);
             }
             // The event that removed the user says it to the user's sessions.
             Committed::ConversationUnlisted { .. } => {}

@@ -8,6 +8,7 @@ use chat::event::{BodyKind, Event, SequencedEvent};
 use chat::ids::{AppId, ClientMsgId, ShardId, UserId};
 use chat::limits;
 use chat::state::query;
+use chat::user::{ItemKey, ItemValue, Strangers, UserSettings};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
 
@@ -38,6 +39,35 @@ pub(super) async fn users_exist(cluster: Cluster, app: AppId, users: Vec<UserId>
         }
     }
     Ok(())
+}
+
+/// The peer has an account, and takes a first message from `user`, or (`asks`) lets itself be asked to be a contact.
+pub(super) async fn peer_takes(
+    cluster: Cluster,
+    key: GroupKey,
+    user: UserId,
+    peer: UserId,
+    asks: bool,
+) -> Result<(), GroupFailure> {
+    let GroupKey { app, conversation } = key;
+    users_exist(cluster.clone(), app.clone(), vec![peer.clone()]).await?;
+    let home = cluster.view(cluster.home_shard(&app, &peer)).ok_or(GroupFailure::Internal)?;
+    let settings = match query::item(&home, &app, &peer, &ItemKey::Settings).map_err(unreadable)? {
+        Some(ItemValue::Settings(settings)) => settings,
+        _ => UserSettings::default(),
+    };
+    if user == peer || settings.strangers == Strangers::Welcome || asks && settings.strangers == Strangers::MayAsk {
+        return Ok(());
+    }
+    let shard = cluster.conversation_shard(&app, &conversation);
+    barrier(&cluster, shard).await?;
+    let view = cluster.view(shard).ok_or(GroupFailure::Internal)?;
+    let pair = query::pair(&view, &app, &conversation).map_err(unreadable)?;
+    // Who was asked may answer by asking back.
+    if pair.since_ms.is_some() || asks && pair.asked_by.as_ref() == Some(&peer) {
+        return Ok(());
+    }
+    Err(GroupFailure::Rejected(ErrorCode::NotAccepted))
 }
 
 /// The message at `seq`. What is here is what it is; what is not may be about to be applied here.

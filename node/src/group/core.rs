@@ -15,6 +15,10 @@ use uuid::Uuid;
 use super::message::{GroupAnswer, GroupAsk, GroupDone, GroupFailure, Turn};
 use super::turns::Turns;
 
+mod gate;
+
+use gate::Gate;
+
 /// One request while it is decided.
 pub(crate) type Ticket = u64;
 
@@ -52,6 +56,14 @@ pub(crate) enum Effect<R> {
     CheckUsers {
         ticket: Ticket,
         users: Vec<UserId>,
+    },
+    /// Answered by `checked`: an error if `peer` has no account, or does not take it from `user`: a first message, or
+    /// (`asks`) to be asked to be a contact.
+    CheckPeer {
+        ticket: Ticket,
+        user: UserId,
+        peer: UserId,
+        asks: bool,
     },
     /// Answered by `checked`, after a read barrier.
     ConfirmMember {
@@ -199,39 +211,6 @@ impl<R> Core<R> {
         }
     }
 
-    /// What has to be known before the request may enter the log.
-    fn gate(&mut self, ticket: Ticket, actor: &UserId, ask: &GroupAsk, local: Local) -> Gate<R> {
-        if !ask.names().is_empty() {
-            return Gate::Check(Effect::CheckUsers { ticket, users: ask.names().to_vec() });
-        }
-        if let Some(seq) = ask.original() {
-            return Gate::Check(Effect::FindOriginal { ticket, user: actor.clone(), seq, id: ask.id() });
-        }
-        if let (GroupAsk::Send { .. }, Some(peer)) = (ask, self.conversation.peer_of(actor)) {
-            return self.peer_gate(ticket, peer.clone(), local);
-        }
-        let open_to_all = matches!(ask, GroupAsk::CreateGroup { .. } | GroupAsk::Join { .. });
-        // While a membership change is under way the log decides: it may be the actor's own joining.
-        let changing = self.pending.values().any(|pending| pending.membership);
-        if local.member || open_to_all || changing {
-            return Gate::Open;
-        }
-        Gate::Check(Effect::ConfirmMember { ticket, user: actor.clone(), message: ask.id() })
-    }
-
-    /// A conversation that exists has two users who exist; the first message has to wait for the peer's account.
-    fn peer_gate(&mut self, ticket: Ticket, peer: UserId, local: Local) -> Gate<R> {
-        self.peer_known |= local.exists;
-        if self.peer_known && self.waiting_for_peer.is_empty() {
-            return Gate::Open;
-        }
-        self.waiting_for_peer.push(ticket);
-        if self.waiting_for_peer.len() > 1 {
-            return Gate::Queued;
-        }
-        Gate::Check(Effect::CheckUsers { ticket, users: vec![peer] })
-    }
-
     /// The answer to the question for a message that is to be changed.
     pub(crate) fn found(&mut self, ticket: Ticket, found: Result<Original, GroupFailure>) -> Vec<Effect<R>> {
         let verdict = found.map(|original| {
@@ -314,13 +293,6 @@ impl<R> Core<R> {
         let answers = std::iter::once(answer).chain(std::iter::repeat(repeated));
         pending.replies.into_iter().zip(answers).map(|(reply, answer)| Effect::Answer(reply, answer)).collect()
     }
-}
-
-enum Gate<R> {
-    Open,
-    Check(Effect<R>),
-    /// Behind another request's check.
-    Queued,
 }
 
 #[cfg(test)]

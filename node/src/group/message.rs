@@ -38,6 +38,11 @@ pub(crate) enum GroupAsk {
     Recall { seq: u64 },
     React { seq: u64, reaction: String, on: bool },
     Pin { seq: u64, on: bool },
+    AskContact { text: String },
+    AnswerContact { accept: bool },
+    RemoveContact,
+    Block { on: bool },
+    MarkDelivered { seq: u64 },
 }
 
 impl GroupAsk {
@@ -55,6 +60,10 @@ impl GroupAsk {
                 | Self::RevokeInvite { .. }
                 | Self::Edit { .. }
                 | Self::Recall { .. }
+                | Self::AskContact { .. }
+                | Self::RemoveContact
+                | Self::Block { .. }
+                | Self::MarkDelivered { .. }
         )
     }
 
@@ -71,6 +80,11 @@ impl GroupAsk {
                 | Self::AnswerJoin { .. }
                 | Self::SetRole { .. }
         )
+    }
+
+    /// Whether it is about the two users of a private conversation, which need not have begun.
+    pub(super) fn of_pair(&self) -> bool {
+        matches!(self, Self::AskContact { .. } | Self::AnswerContact { .. } | Self::RemoveContact | Self::Block { .. })
     }
 
     /// The message that has to be found in the log before this can be proposed.
@@ -135,6 +149,11 @@ impl GroupAsk {
             Self::Recall { .. } => ConversationCommand::Recall { original: original? },
             Self::React { seq, reaction, on } => ConversationCommand::React { seq, reaction, on },
             Self::Pin { seq, on } => ConversationCommand::Pin { seq, on },
+            Self::AskContact { text } => ConversationCommand::AskContact { text },
+            Self::AnswerContact { accept } => ConversationCommand::AnswerContact { accept },
+            Self::RemoveContact => ConversationCommand::RemoveContact,
+            Self::Block { on } => ConversationCommand::Block { on },
+            Self::MarkDelivered { seq } => ConversationCommand::MarkDelivered { seq },
         })
     }
 

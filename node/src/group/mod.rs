@@ -77,6 +77,10 @@ impl GroupActor {
                     let check = checks::users_exist(self.cluster.clone(), self.key.app.clone(), users);
                     self.check(ticket, check, context);
                 }
+                Effect::CheckPeer { ticket, user, peer, asks } => {
+                    let check = checks::peer_takes(self.cluster.clone(), self.key.clone(), user, peer, asks);
+                    self.check(ticket, check, context);
+                }
                 Effect::ConfirmMember { ticket, user, message } => {
                     let asked = checks::may_ask(self.cluster.clone(), self.key.clone(), user, message);
                     self.check(ticket, asked, context);

@@ -2,11 +2,12 @@
 
 use chat::command::UserCommand;
 use chat::errors::ErrorCode;
-use chat::ids::ConversationId;
+use chat::ids::{AppId, ConversationId, UserId};
 use chat::limits;
 use chat::state::query;
 use chat::state::record::Privacy;
 use chat::wire::ServerFrame;
+use cluster::ShardView;
 
 use super::core::aside::{AsideAsk, AsideDone};
 use super::reads::{Reader, blocking, internal};
@@ -33,6 +34,10 @@ pub(super) async fn done(reader: Reader, ask: AsideAsk) -> Result<AsideDone, Err
             Ok(AsideDone::Said)
         }
         AsideAsk::SetPrivacy(privacy) => set_privacy(&reader, privacy).await,
+        AsideAsk::Keep(command) => {
+            login::change(reader.services.clone(), reader.who.clone(), *command).await?;
+            Ok(AsideDone::Said)
+        }
         AsideAsk::Subscribe(_) | AsideAsk::Unsubscribe(_) | AsideAsk::Appear(_) => Ok(AsideDone::Said),
     }
 }
@@ -45,11 +50,22 @@ async fn members(reader: &Reader, conversation: &ConversationId) -> Result<u64, 
         let member = query::member(&view, &app, &conversation, &user).map_err(internal)?;
         let found = query::conversation(&view, &app, &conversation).map_err(internal)?;
         match (member, found) {
+            (Some(_), Some(found)) if found.guarded => {
+                taken_by_peer(&view, &app, &conversation, &user)?;
+                Ok(found.members)
+            }
             (Some(_), Some(found)) => Ok(found.members),
             _ => Err(ErrorCode::NotAMember),
         }
     })
     .await
+}
+
+/// Who is blocked is not heard beside the log either.
+fn taken_by_peer(view: &ShardView, app: &AppId, conversation: &ConversationId, user: &UserId) -> Result<(), ErrorCode> {
+    let Some(peer) = conversation.peer_of(user) else { return Ok(()) };
+    let pair = query::pair(view, app, conversation).map_err(internal)?;
+    if pair.blocked_by.iter().any(|(by, _)| by == peer) { Err(ErrorCode::NotAccepted) } else { Ok(()) }
 }
 
 async fn set_privacy(reader: &Reader, privacy: Privacy) -> Result<AsideDone, ErrorCode> {

@@ -2,7 +2,7 @@
 
 use actix::{Message, MessageResponse};
 use bytestring::ByteString;
-use chat::event::{Event, SequencedEvent};
+use chat::event::{Event, Receipt, SequencedEvent};
 use chat::ids::{ClientMsgId, ConversationId, UserId};
 use serde::Serialize;
 
@@ -51,7 +51,13 @@ pub(crate) enum Live<'a> {
     ReadMoved {
         conversation: &'a ConversationId,
         user: &'a UserId,
+        receipt: Receipt,
         seq: u64,
+    },
+    /// What the user keeps has changed, up to `version`; without a frame: ask for it.
+    ItemsChanged {
+        version: u64,
+        frame: Option<&'a ByteString>,
     },
     /// Somebody asks to join a group that the user is an admin of.
     JoinAsked {

@@ -21,6 +21,7 @@ mod requests;
 mod resume;
 mod roster;
 mod seat;
+mod user_reads;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -131,6 +131,14 @@ impl Reader {
                 blocking(move || self.conversations(re, listed, more, read)).await.map(|frame| vec![frame])
             }
             Page::Privacy => self.privacy(re).await,
+            Page::Items { after, limit } => self.items(re, after, limit).await.map(|frame| vec![frame]),
+            Page::Profiles { users } => self.profiles(re, users).await.map(|frame| vec![frame]),
+            Page::UnreadTotal => self.unread_total(re).await.map(|frame| vec![frame]),
+            Page::Readers { conversation, seq, after, limit } => {
+                self.reach(std::slice::from_ref(&conversation), ReadMode::Linearizable).await?;
+                let readers = move || self.readers(re, conversation, seq, after, limit);
+                blocking(readers).await.map(|frame| vec![frame])
+            }
             Page::Pins { conversation, read } => {
                 self.reach(std::slice::from_ref(&conversation), read).await?;
                 blocking(move || self.pins(re, conversation, read)).await.map(|frame| vec![frame])
@@ -239,7 +247,7 @@ impl Reader {
     }
 
     /// The conversation's head, and the first event that the user may read.
-    fn standing_of_member(&self, conversation: &ConversationId) -> Result<(u64, u64), ErrorCode> {
+    pub(super) fn standing_of_member(&self, conversation: &ConversationId) -> Result<(u64, u64), ErrorCode> {
         let view = self.view(self.shard(conversation))?;
         let Identity { app, user } = &self.who;
         let member = query::member(&view, app, conversation, user).map_err(internal)?.ok_or(ErrorCode::NotAMember)?;
@@ -276,14 +284,16 @@ impl Reader {
         Ok(encode(&ServerFrame::Conversations { re, items, more, read }))
     }
 
-    fn item(&self, conversation: ConversationId) -> Result<Option<ConversationItem>, ErrorCode> {
+    pub(super) fn item(&self, conversation: ConversationId) -> Result<Option<ConversationItem>, ErrorCode> {
         let view = self.view(self.shard(&conversation))?;
         let Identity { app, user } = &self.who;
         let member = query::member(&view, app, &conversation, user).map_err(internal)?;
         let found = query::conversation(&view, app, &conversation).map_err(internal)?;
         let (Some(member), Some(found)) = (member, found) else { return Ok(None) };
         let oldest_seq = query::visible_from(&view, app, &conversation, &member).map_err(internal)?;
+        let mentions = query::mentions(&view, app, &conversation, user, &member, oldest_seq).map_err(internal)?;
         Ok(Some(ConversationItem {
+            mentions,
             conversation,
             name: found.name,
             head: found.head,

@@ -1,7 +1,7 @@
 //! What each request asks of whom, and what the client is told when it fails.
 
 use chat::body::plain_body;
-use chat::command::UserCommand;
+use chat::command::{MarksChange, UserCommand};
 use chat::errors::ErrorCode;
 use chat::event::Relations;
 use chat::group::code_hash;
@@ -25,6 +25,10 @@ pub(crate) enum Page {
     Bans { group: GroupId, after: Option<UserId>, limit: usize },
     Privacy,
     Pins { conversation: ConversationId, read: ReadMode },
+    Items { after: u64, limit: usize },
+    Profiles { users: Vec<UserId> },
+    Readers { conversation: ConversationId, seq: u64, after: Option<UserId>, limit: usize },
+    UnreadTotal,
 }
 
 /// A request by who answers it.
@@ -52,6 +56,8 @@ pub(super) struct Refused(pub(super) ErrorCode, pub(super) String);
 /// Long because it has an arm for each type of request, and nothing else.
 pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
     let group = |group: GroupId, ask| Sorted::Group(group.into(), ask);
+    let pair = |peer, ask| Sorted::Group(ConversationId::private(user.clone(), peer), ask);
+    let keep = |command| Sorted::Aside(AsideAsk::Keep(Box::new(command)));
     Ok(match request {
         Request::Login { .. } | Request::Resume { .. } => Sorted::OutOfOrder,
         Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded } => {
@@ -120,6 +126,26 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         Request::SetPresence { state } => Sorted::Aside(AsideAsk::Appear(state)),
         Request::SetPrivacy { last_seen, online } => Sorted::Aside(AsideAsk::SetPrivacy(Privacy { last_seen, online })),
         Request::GetPrivacy => Sorted::Page(Page::Privacy),
+        Request::SetProfile { profile } => keep(UserCommand::SetProfile { profile }),
+        Request::SetSettings { settings } => keep(UserCommand::SetSettings { settings }),
+        Request::DescribeContact { user, remark, tags } => keep(UserCommand::DescribeContact { user, remark, tags }),
+        Request::Mark { conversation, pinned, muted_until_ms, unread, draft } => {
+            let change = MarksChange { pinned, muted_until_ms, unread, draft };
+            keep(UserCommand::Mark { conversation, change })
+        }
+        Request::Profiles { users } => Sorted::Page(Page::Profiles { users }),
+        Request::Sync { after, limit } => Sorted::Page(Page::Items { after, limit: page(limit, limits::ITEMS_PAGE)? }),
+        Request::AskContact { user: peer, text } => pair(peer, GroupAsk::AskContact { text }),
+        Request::AnswerContact { user: peer, accept } => pair(peer, GroupAsk::AnswerContact { accept }),
+        Request::RemoveContact { user: peer } => pair(peer, GroupAsk::RemoveContact),
+        Request::Block { user: peer } => pair(peer, GroupAsk::Block { on: true }),
+        Request::Unblock { user: peer } => pair(peer, GroupAsk::Block { on: false }),
+        Request::Delivered { conversation, seq } => Sorted::Group(conversation, GroupAsk::MarkDelivered { seq }),
+        Request::Readers { conversation, seq, after, limit } => {
+            let limit = page(limit, limits::LIST_PAGE)?;
+            Sorted::Page(Page::Readers { conversation, seq, after, limit })
+        }
+        Request::UnreadTotal => Sorted::Page(Page::UnreadTotal),
         Request::Typing { conversation } => Sorted::Aside(AsideAsk::Typing(conversation)),
         Request::Signal { to, body } => Sorted::Aside(AsideAsk::Signal(to.conversation(user), body)),
     })
@@ -163,6 +189,7 @@ fn rejection(code: ErrorCode) -> &'static str {
         ErrorCode::EventNotFound => "no such event, or it is deleted or no message",
         ErrorCode::TooLate => "the message is too old for that",
         ErrorCode::MessageRecalled => "the message was recalled",
+        ErrorCode::NotAccepted => "the other user does not take this from you",
         ErrorCode::SeqBeyondHead => "the conversation has no such event yet",
         ErrorCode::Muted => "you may not speak in this group now",
         ErrorCode::Banned => "banned from this group",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
+use chat::command::UserCommand;
 use chat::errors::ErrorCode;
 use chat::ids::{ConversationId, UserId};
 use chat::limits;
@@ -22,6 +23,8 @@ pub(in crate::session) enum AsideAsk {
     Typing(ConversationId),
     Signal(ConversationId, SignalBody),
     SetPrivacy(Privacy),
+    /// Something that the user keeps.
+    Keep(Box<UserCommand>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl Core {
                 let message = format!("at most {} signals in a second", limits::SIGNALS_PER_S);
                 self.error(Some(re), ErrorCode::Overloaded, &message, Some(1_000));
             }
-            AsideAsk::Typing(_) | AsideAsk::Signal(..) | AsideAsk::SetPrivacy(_) => {
+            AsideAsk::Typing(_) | AsideAsk::Signal(..) | AsideAsk::SetPrivacy(_) | AsideAsk::Keep(_) => {
                 self.asides.waiting.push_back((re, ask));
                 if self.asides.waiting.len() == 1 {
                     self.next_aside();
@@ -133,12 +136,15 @@ impl Core {
             }
             Err(code) => {
                 // It was not said: the next one is the first.
-                if let AsideAsk::Typing(conversation) = ask {
-                    self.asides.typed_ms.remove(&conversation);
+                if let AsideAsk::Typing(conversation) = &ask {
+                    self.asides.typed_ms.remove(conversation);
                 }
                 let message = match code {
                     ErrorCode::NotAMember => "no such conversation, or you are not a member of it",
+                    ErrorCode::LimitReached if matches!(ask, AsideAsk::Keep(_)) => "you keep as much as is allowed",
                     ErrorCode::LimitReached => "the group is too large to be told who is typing",
+                    ErrorCode::UserNotFound => "no such contact",
+                    ErrorCode::NotAccepted => "the other user does not take this from you",
                     _ => "it could not be done",
                 };
                 self.error(Some(re), code, message, code.retryable().then_some(500));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytestring::ByteString;
 use chat::errors::{CloseCode, ErrorCode};
+use chat::event::Receipt;
 use chat::ids::{ConversationId, UserId};
 use chat::wire::{Resumption, ResyncReason, ServerFrame};
 
@@ -119,7 +121,10 @@ impl Core {
             Live::Events { conversation, events } => self.heard(now_ms, conversation, events),
             Live::Moved { conversation, head } => self.moved(conversation, head),
             Live::Listed { conversation } => self.listed(conversation.clone()),
-            Live::ReadMoved { conversation, user, seq } => self.read_moved(conversation.clone(), user.clone(), seq),
+            Live::ReadMoved { conversation, user, receipt, seq } => {
+                self.read_moved((conversation.clone(), user.clone(), receipt), seq);
+            }
+            Live::ItemsChanged { version, frame } => self.items_changed(version, frame),
             Live::JoinAsked { conversation, user, text } => self.join_asked(conversation, user, text),
             Live::PresenceChanged { user, frame } => self.presence_changed(user, frame),
             Live::PresenceAnswer { re, frame } => self.presence_answer(re, frame),
@@ -204,9 +209,17 @@ impl Core {
         true
     }
 
-    fn read_moved(&mut self, conversation: ConversationId, user: UserId, seq: u64) {
+    fn read_moved(&mut self, whose: (ConversationId, UserId, Receipt), seq: u64) {
         if self.phase == Phase::Live {
-            self.reads.insert((conversation, user), seq);
+            self.reads.insert(whose, seq);
+        }
+    }
+
+    /// What finds no room is asked for.
+    fn items_changed(&mut self, version: u64, frame: Option<&ByteString>) {
+        match frame {
+            Some(frame) if self.room() && self.items_behind.is_none() => self.write_encoded(frame.clone()),
+            _ => self.items_behind = self.items_behind.max(Some(version)),
         }
     }
 
@@ -230,9 +243,16 @@ impl Core {
 
     pub(super) fn flush_reads(&mut self) {
         while self.room() && !self.closing() {
-            let Some(((conversation, user), seq)) = self.reads.pop_first() else { return };
+            if let Some(version) = self.items_behind.take() {
+                self.write(&ServerFrame::ItemsChanged { items: Vec::new(), version });
+                continue;
+            }
+            let Some(((conversation, user, receipt), seq)) = self.reads.pop_first() else { return };
             if self.cursors.has(&conversation) {
-                self.write(&ServerFrame::ReadMoved { conversation, user, seq });
+                self.write(&match receipt {
+                    Receipt::Read => ServerFrame::ReadMoved { conversation, user, seq },
+                    Receipt::Delivered => ServerFrame::DeliveredMoved { conversation, user, seq },
+                });
             }
         }
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytestring::ByteString;
 use chat::command::UserCommand;
 use chat::errors::{CloseCode, ErrorCode};
+use chat::event::Receipt;
 use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
 use chat::render::parse_frame;
@@ -166,7 +167,9 @@ pub(super) struct Core {
     /// Conversations listed before `resume` was answered.
     early_listed: BTreeSet<ConversationId>,
     /// Newest read positions that found no room.
-    reads: BTreeMap<(ConversationId, UserId), u64>,
+    reads: BTreeMap<(ConversationId, UserId, Receipt), u64>,
+    /// What the user keeps changed up to this version, and there was no room to say so.
+    items_behind: Option<u64>,
     /// At most [`limits::SESSION_IN_FLIGHT`], with the pages.
     asked: Asked,
     asides: Asides,
@@ -199,6 +202,7 @@ impl Core {
             early: BTreeMap::new(),
             early_listed: BTreeSet::new(),
             reads: BTreeMap::new(),
+            items_behind: None,
             asked: Asked::default(),
             asides: Asides::default(),
             bad_frames: 0,
@@ -228,7 +232,8 @@ impl Core {
                 write(frame);
             }
         }
-        !self.effects.is_empty() || !self.reads.is_empty() || self.cursors.lagging() > 0
+        let unsaid = !self.reads.is_empty() || self.items_behind.is_some();
+        !self.effects.is_empty() || unsaid || self.cursors.lagging() > 0
     }
 
     pub(super) fn waiting_bytes(&mut self, bytes: usize) {
@@ -238,7 +243,10 @@ impl Core {
     /// Something waits for room in the pipe.
     pub(super) fn starved(&self) -> bool {
         let waiting = self.cursors.lagging() > 0 || !self.pages.is_empty() || !self.reads.is_empty();
-        (waiting || self.asides.has_news()) && !self.reading && !self.room() && !self.closing()
+        (waiting || self.items_behind.is_some() || self.asides.has_news())
+            && !self.reading
+            && !self.room()
+            && !self.closing()
     }
 
     // --- the client's frames -------------------------------------------------------------------------------------
