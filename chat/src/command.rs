@@ -60,6 +60,8 @@ pub enum RetentionCommand {
     /// Entries up to `through` are on every member, or on as many as are waited for: a replica need not keep them for Raft.
     /// Changes nothing in the state.
     Purge { through: u64 },
+    /// The conversation's shard: the message at `seq` was to end at `at_ms`, which is over.
+    Expire { app: AppId, conversation: ConversationId, seq: u64, at_ms: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,6 +298,11 @@ pub enum ConversationCommand {
     MarkDelivered {
         seq: u64,
     },
+    /// The actor does not want to see these any more.
+    DeleteForMe {
+        first: u64,
+        last: u64,
+    },
 }
 
 /// A message as it stands in the log, read there by whoever proposes to change it: the state knows only where it is.
@@ -307,6 +314,8 @@ pub struct Original {
     pub client_msg_id: ClientMsgId,
     pub time_ms: u64,
     pub kind: BodyKind,
+    /// It stays as it was sent.
+    pub fixed: bool,
 }
 
 /// A conversation entering or leaving users' lists.
@@ -397,7 +406,9 @@ impl Command {
             },
             Self::Conversation { command, .. } => match command {
                 ConversationCommand::Send { body, relations, .. } => {
-                    body.bytes.len() + relations.as_ref().map_or(0, |relations| IDS + users(&relations.mentions.users))
+                    let named =
+                        |relations: &Relations| IDS + users(&relations.mentions.users) + users(&relations.only_to);
+                    body.bytes.len() + relations.as_deref().map_or(0, named)
                 }
                 ConversationCommand::Edit { body, .. } => body.bytes.len() + IDS,
                 ConversationCommand::Recall { .. } => IDS,
@@ -436,6 +447,7 @@ impl Command {
                     | ConversationCommand::RemoveContact
                     | ConversationCommand::Block { .. }
                     | ConversationCommand::MarkDelivered { .. }
+                    | ConversationCommand::DeleteForMe { .. }
             ),
             Self::User { command, .. } => !matches!(command, UserCommand::CreateAccount { password: Some(_) }),
             Self::Cluster(_)

@@ -37,6 +37,30 @@ pub struct Relations {
     pub reply_to: Option<u64>,
     pub mentions: Mentions,
     pub forwarded: Option<Forwarded>,
+    /// In a group: only these and the author see what it says. Empty: everybody.
+    pub only_to: Vec<UserId>,
+    /// How long it is shown.
+    pub life: Life,
+}
+
+impl Relations {
+    /// Whether the message stays as it was sent: it is for few, or for a while.
+    pub fn is_fixed(&self) -> bool {
+        !self.only_to.is_empty() || self.life != Life::default()
+    }
+
+    /// When the message ends that was sent at `sent_ms`, if it does by itself.
+    pub fn expires_ms(&self, sent_ms: u64) -> Option<u64> {
+        Some(sent_ms.saturating_add(self.life.expires_in_ms?))
+    }
+}
+
+/// How long a message is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    pub expires_in_ms: Option<u64>,
+    /// In a private conversation: until the other side has read it.
+    pub burn: bool,
 }
 
 /// Whom a message names.
@@ -161,6 +185,10 @@ pub enum Event {
         target: u64,
         by: UserId,
     },
+    /// The message at `target` was for a while.
+    Expired {
+        target: u64,
+    },
 }
 
 /// An event with its place: what fan-out delivers and history returns.
@@ -204,4 +232,6 @@ pub enum Committed {
     PrivacySet { app: AppId, user: UserId },
     /// Something that the user keeps is another now (home shard).
     ItemChanged { app: AppId, user: UserId, item: Box<Item> },
+    /// A member does not want to see these any more, on any device.
+    DeletedForMe { app: AppId, conversation: ConversationId, user: UserId, first: u64, last: u64 },
 }

@@ -87,14 +87,16 @@ pub fn needed(command: &Command) -> u16 {
             | ConversationCommand::AnswerContact { .. }
             | ConversationCommand::RemoveContact
             | ConversationCommand::Block { .. }
-            | ConversationCommand::MarkDelivered { .. } => 1,
+            | ConversationCommand::MarkDelivered { .. }
+            | ConversationCommand::DeleteForMe { .. } => 1,
         },
         Command::Retention(command) => match command {
             RetentionCommand::SetApp { .. }
             | RetentionCommand::SetConversation { .. }
             | RetentionCommand::Trim { .. }
             | RetentionCommand::Forget { .. }
-            | RetentionCommand::Purge { .. } => 1,
+            | RetentionCommand::Purge { .. }
+            | RetentionCommand::Expire { .. } => 1,
         },
         Command::OutboxDelivered { .. }
         | Command::ListChanges { .. }

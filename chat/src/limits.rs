@@ -107,6 +107,17 @@ pub const CONTACT_TAGS: usize = 16;
 pub const DRAFT_BYTES: usize = 4 * 1024;
 /// Mentions that a member, or all members of a conversation, are remembered to have: older ones are not counted any more.
 pub const MENTIONS_KEPT: usize = 100;
+/// Users whom one message may be meant for alone.
+pub const TARGET_USERS: usize = 50;
+/// Shortest and longest life of a message that ends by itself, in milliseconds (a second, a year).
+pub const EXPIRY_MS_MIN: u64 = 1_000;
+pub const EXPIRY_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
+/// Unread messages of one private conversation that end when they are read.
+pub const BURNING: usize = 200;
+/// Messages that ended and are taken away in one go.
+pub const EXPIRE_AT_ONCE: usize = 128;
+/// Ranges of one conversation that one member does not want to see.
+pub const DELETED_RANGES: usize = 500;
 /// Members of a group in which everybody hears what the others have read and received.
 pub const RECEIPT_GROUP_MEMBERS: u64 = 100;
 /// Members of a conversation of which it is said who has read a message.
@@ -280,7 +291,7 @@ pub const SECURITY_TAIL: usize = 1_000;
 const _: () = {
     assert!(ENTRY_BYTES + 1024 <= VALUE_BYTES);
     assert!(TEXT_BYTES * 2 + 4 * ID_BYTES + 512 < ENTRY_BYTES, "one message must fit one entry");
-    assert!(BODY_BYTES + MENTION_USERS * (ID_BYTES + 4) + 8 * ID_BYTES + 512 < ENTRY_BYTES);
+    assert!(BODY_BYTES + (MENTION_USERS + TARGET_USERS) * (ID_BYTES + 4) + 8 * ID_BYTES + 512 < ENTRY_BYTES);
     assert!(REACTIONS * (ID_BYTES + 1) + REACTION_KINDS * (REACTION_BYTES + 4) + EDITS * 48 + 512 < VALUE_BYTES);
     assert!(INVITE_USERS * (ID_BYTES + 16) < ENTRY_BYTES, "one invite must fit one entry");
     assert!(INVITE_USERS * (ID_BYTES + 8) < FRAME_BYTES, "one invite must fit one frame");
@@ -295,6 +306,7 @@ const _: () = {
     assert!(PRESENCE_LOST_MS + PRESENCE_FADE_MS + HEARTBEAT_MS < HEARTBEAT_TIMEOUT_MS, "no ghosts");
     assert!(PRESENCE_PAGE * USER_SESSIONS * (NAME_BYTES + 8) < PEER_FRAME_BYTES / 2, "a page fits a bundle");
     assert!(ITEMS_PAGE * (DRAFT_BYTES + 512) <= SERVER_FRAME_BYTES, "a page of drafts fits one frame");
+    assert!(BURNING * (ID_BYTES + 48) + 512 < VALUE_BYTES && DELETED_RANGES * 20 < VALUE_BYTES);
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
     assert!(SHED_ABOVE_MS + SHED_AFTER_MS < PEER_TIMEOUT_MS, "refused before those ahead are given up");

@@ -110,6 +110,9 @@ fn request(fields: &mut Fields) -> Result<Request, Problem> {
             reply_to: fields.optional("reply_to")?,
             mentions: fields.or_default("mentions")?,
             forwarded: fields.optional("forwarded")?,
+            only_to: fields.or_default("only_to")?,
+            expires_in_ms: fields.optional("expires_in_ms")?,
+            burn: fields.or_default("burn")?,
         },
         "create_group" => Request::CreateGroup {
             group: fields.required("group")?,
@@ -179,6 +182,11 @@ fn change(kind: &str, fields: &mut Fields) -> Result<Request, Problem> {
             seq: fields.required("seq")?,
             on: fields.required("on")?,
         },
+        "delete_for_me" => Request::DeleteForMe {
+            conversation: fields.required("conversation")?,
+            first: fields.required("first")?,
+            last: fields.required("last")?,
+        },
         "pins" => Request::Pins { conversation: fields.required("conversation")?, read: fields.or_default("read")? },
         _ => return Err(Problem::UnknownType { found: kind.chars().take(limits::ID_BYTES).collect() }),
     })
@@ -204,8 +212,14 @@ fn checked(request: Request) -> Result<Request, Problem> {
             label("device", text::check_label(&device.name))?;
         }
         Request::Refresh { token } => secret("token", &Credentials::Token(token.0.clone()))?,
-        Request::Send { body, mentions, .. } => {
+        Request::Send { body, mentions, only_to, expires_in_ms, .. } => {
             of_body(body)?;
+            few("only_to", only_to, limits::TARGET_USERS)?;
+            let allowed = limits::EXPIRY_MS_MIN..=limits::EXPIRY_MS_MAX;
+            if expires_in_ms.is_some_and(|ms| !allowed.contains(&ms)) {
+                let message = format!("it is between {} and {}", allowed.start(), allowed.end());
+                return Err(Problem::Field { field: "expires_in_ms", message });
+            }
             few("mentions", &mentions.users, limits::MENTION_USERS)?;
         }
         Request::Edit { body, .. } => of_body(body)?,

@@ -18,8 +18,10 @@ pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEven
     };
     let content = match event.event.clone() {
         Event::Message { author, client_msg_id, body, relations } => {
-            let Relations { reply_to, mentions, forwarded } = relations.map(|relations| *relations).unwrap_or_default();
-            let recalled = body.is_none().then_some(Recalled { by: None });
+            let relations = relations.map(|relations| *relations).unwrap_or_default();
+            let expires_ms = relations.expires_ms(event.time_ms);
+            let Relations { reply_to, mentions, forwarded, only_to, life } = relations;
+            let recalled = body.is_none().then_some(Recalled { by: None, expired: false });
             EventContent::Message {
                 from: author,
                 client_msg_id,
@@ -31,6 +33,9 @@ pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEven
                 recalled,
                 reactions: Vec::new(),
                 pinned: false,
+                only_to,
+                expires_ms,
+                burn: life.burn,
             }
         }
         Event::GroupCreated { by, name, members } => EventContent::GroupCreated { by, name, members },
@@ -52,6 +57,7 @@ pub fn wire_event(event: &SequencedEvent, body: Option<Body>) -> Result<WireEven
         Event::Reacted { target, by, reaction, on } => EventContent::Reacted { target, by, reaction, on },
         Event::Pinned { target, by } => EventContent::Pinned { target, by },
         Event::Unpinned { target, by } => EventContent::Unpinned { target, by },
+        Event::Expired { target } => EventContent::Expired { target },
     };
     let SequencedEvent { conversation, seq, time_ms, .. } = event;
     Ok(WireEvent { conversation: conversation.clone(), seq: *seq, time_ms: *time_ms, content })

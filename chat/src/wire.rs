@@ -60,6 +60,15 @@ pub enum Request {
         mentions: Mentions,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forwarded: Option<Forwarded>,
+        /// In a group: only these and the author see what it says.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only_to: Vec<UserId>,
+        /// It ends after that time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_in_ms: Option<u64>,
+        /// In private: it ends when the other side has read it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        burn: bool,
     },
     CreateGroup {
         group: GroupId,
@@ -335,6 +344,12 @@ pub enum Request {
     },
     /// Unread messages and mentions of all conversations together.
     UnreadTotal,
+    /// The user does not want to see these any more, on any device.
+    DeleteForMe {
+        conversation: ConversationId,
+        first: u64,
+        last: u64,
+    },
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -560,6 +575,12 @@ pub enum ServerFrame {
         conversation: ConversationId,
         user: UserId,
         seq: u64,
+    },
+    /// The user deleted these on another device, for themselves.
+    DeletedForMe {
+        conversation: ConversationId,
+        first: u64,
+        last: u64,
     },
     /// Answers `sync`.
     Synced {

@@ -76,6 +76,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::Delivered { .. } => "delivered",
         Request::Readers { .. } => "readers",
         Request::UnreadTotal => "unread_total",
+        Request::DeleteForMe { .. } => "delete_for_me",
     }
 }
 
@@ -137,6 +138,7 @@ const REQUESTS: &[&str] = &[
     "delivered",
     "readers",
     "unread_total",
+    "delete_for_me",
 ];
 
 fn answer_name(frame: &ServerFrame) -> &'static str {
@@ -163,6 +165,8 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
             EventContent::Reacted { .. } => "event: reacted",
             EventContent::Pinned { .. } => "event: pinned",
             EventContent::Unpinned { .. } => "event: unpinned",
+            EventContent::Hidden => "event: hidden",
+            EventContent::Expired { .. } => "event: expired",
             EventContent::Unknown => "event: of a later version",
         },
         ServerFrame::History { .. } => "history",
@@ -192,6 +196,7 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::DeliveredMoved { .. } => "delivered_moved",
         ServerFrame::Readers { .. } => "readers",
         ServerFrame::UnreadTotal { .. } => "unread_total",
+        ServerFrame::DeletedForMe { .. } => "deleted_for_me",
         ServerFrame::Error { .. } => "error",
     }
 }
@@ -211,6 +216,8 @@ const ANSWERS: &[&str] = &[
     "event: reacted",
     "event: pinned",
     "event: unpinned",
+    "event: hidden",
+    "event: expired",
     "event: group_changed",
     "event: banned",
     "event: unbanned",
@@ -245,6 +252,7 @@ const ANSWERS: &[&str] = &[
     "delivered_moved",
     "readers",
     "unread_total",
+    "deleted_for_me",
     "error",
 ];
 

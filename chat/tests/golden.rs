@@ -17,17 +17,17 @@ use chat::command::{
     Owed, PairNews, RetentionCommand, Revoked, UserCommand,
 };
 use chat::errors::ErrorCode;
-use chat::event::{BodyKind, Event, Forwarded, Mentions, Relations, Role, SealedBody};
+use chat::event::{BodyKind, Event, Forwarded, Life, Mentions, Relations, Role, SealedBody};
 use chat::group::{GroupChange, GroupKind, GroupSettings, JoinMode, Rights, Visibility};
 use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
 use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, Annotation, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage, Device,
-    Edit, Floor, FloorMark, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen,
-    ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins,
-    Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem,
+    Account, Annotation, App, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage,
+    Deleted, Device, Edit, Expiring, Floor, FloorMark, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead,
+    JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node,
+    NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem,
 };
 use chat::user::{Contact, ContactState, ItemKey, ItemValue, Marks, Profile, Strangers, UserSettings};
 use chat::wire::Audience;
@@ -147,9 +147,10 @@ fn records_of_the_conversations_shard() {
     let edits = vec![Edit { seq: 300, time_ms: TIME_MS, client_msg_id: client_msg_id() }];
     let reactions = vec![Reaction { reaction: "\u{1f44d}".into(), users: vec![user("bob"), user("alice")] }];
     state("annotation", Annotation { edits, recalled: None, reactions, pinned: true });
-    let recalled = Some(Recall { seq: 301, by: user("alice") });
+    let recalled = Some(Recall { seq: 301, by: user("alice"), expired: true });
     state("annotation_recalled", Annotation { recalled, ..Annotation::default() });
     state("pins", Pins { seqs: vec![7, 300] });
+    state("deleted", Deleted { ranges: vec![(1, 7), (300, 300)] });
     state("dedupe", Dedupe { seq: 300, digest: [9; 16] });
     let mut page = DedupePage::default();
     page.push(client_msg_id(), &Dedupe { seq: 300, digest: [9; 16] });
@@ -157,6 +158,10 @@ fn records_of_the_conversations_shard() {
     state("outbox_head", OutboxHead { first: 3, next: 300 });
     state("outbox_item", Owed::List(list_change()));
     state("outbox_item_pair", Owed::Pair(pair_news()));
+    let (author, client_msg_id, kind) = (user("alice"), client_msg_id(), BodyKind::Text);
+    let original = Original { seq: 300, author, client_msg_id, time_ms: TIME_MS, kind, fixed: true };
+    state("expiring", Expiring { original: original.clone() });
+    state("burning", Burning { originals: vec![original] });
     state("mentioned", Mentioned { seqs: vec![7, 300] });
     let blocked_by = vec![(user("alice"), TIME_MS)];
     let (asked_by, text) = (Some(user("bob")), "please".to_owned());
@@ -278,7 +283,8 @@ fn message(body: Option<SealedBody>, relations: Option<Box<Relations>>) -> Event
 fn relations() -> Box<Relations> {
     let mentions = Mentions { users: vec![user("carol")], all: true };
     let forwarded = Some(Forwarded { from: user("dave"), conversation: Some(private()), seq: Some(9) });
-    Box::new(Relations { reply_to: Some(7), mentions, forwarded })
+    let (only_to, life) = (vec![user("bob")], Life { expires_in_ms: Some(60_000), burn: true });
+    Box::new(Relations { reply_to: Some(7), mentions, forwarded, only_to, life })
 }
 
 #[test]
@@ -298,6 +304,7 @@ fn inline_events() {
         ("reacted", Event::Reacted { target: 7, by: user("bob"), reaction: "\u{1f44d}".into(), on: true }),
         ("pinned", Event::Pinned { target: 7, by: user("alice") }),
         ("unpinned", Event::Unpinned { target: 7, by: user("alice") }),
+        ("expired", Event::Expired { target: 7 }),
     ];
     for (name, event) in events {
         state(&format!("event_{name}"), InlineEvent { time_ms: TIME_MS, event });
@@ -379,8 +386,14 @@ fn later_commands() {
     golden(Kind::Entry, "entry_level", &EntryBatch { time_ms: TIME_MS, commands });
     let of_group = |command| Command::Conversation { app: app(), conversation: group(), actor: user("alice"), command };
     let (client_msg_id, digest, body) = (client_msg_id(), [9; 16], body());
-    let original =
-        || Original { seq: 300, author: user("alice"), client_msg_id, time_ms: TIME_MS, kind: BodyKind::Merged };
+    let original = || Original {
+        seq: 300,
+        author: user("alice"),
+        client_msg_id,
+        time_ms: TIME_MS,
+        kind: BodyKind::Merged,
+        fixed: true,
+    };
     let commands = [
         ConversationCommand::Send { client_msg_id, digest, body: body.clone(), relations: Some(relations()) },
         ConversationCommand::Edit { original: Box::new(original()), client_msg_id, digest, body },
@@ -399,6 +412,7 @@ fn later_commands() {
         RetentionCommand::Trim { app: app(), conversation: group(), oldest_seq: 70_000 },
         RetentionCommand::Forget { app: app(), conversation, below: 70_000, after: place("a"), through: place("b") },
         RetentionCommand::Purge { through: 70_000 },
+        RetentionCommand::Expire { app: app(), conversation: private(), seq: 300, at_ms: TIME_MS },
     ];
     let commands = commands.map(Command::Retention).to_vec();
     golden(Kind::Entry, "entry_retention", &EntryBatch { time_ms: TIME_MS, commands });
@@ -424,6 +438,7 @@ fn later_commands_of_users() {
         of_pair(ConversationCommand::RemoveContact),
         of_pair(ConversationCommand::Block { on: true }),
         of_pair(ConversationCommand::MarkDelivered { seq: 300 }),
+        of_pair(ConversationCommand::DeleteForMe { first: 7, last: 300 }),
         Command::PairNews { news: vec![pair_news()] },
     ];
     golden(Kind::Entry, "entry_users", &EntryBatch { time_ms: TIME_MS, commands });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat::errors::ErrorCode;
-use chat::event::{Relations, Role};
+use chat::event::{Life, Relations, Role};
 use chat::group::GroupKind;
 use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::limits;
@@ -128,7 +128,8 @@ impl Client {
         self.send_related(to, client_msg_id, body, Relations::default()).await
     }
 
-    /// As [`Self::send_with_id`], with what the message says of others: what it answers, whom it names, where it was before.
+    /// As [`Self::send_with_id`], with what the message says of others (what it answers, whom it names, where it was before), who
+    /// sees it, and how long.
     pub async fn send_related(
         &self,
         to: Target,
@@ -136,8 +137,10 @@ impl Client {
         body: Body,
         relations: Relations,
     ) -> Result<Sent, SendError> {
-        let Relations { reply_to, mentions, forwarded } = relations;
-        let request = Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded };
+        let Relations { reply_to, mentions, forwarded, only_to, life } = relations;
+        let Life { expires_in_ms, burn } = life;
+        let request =
+            Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded, only_to, expires_in_ms, burn };
         self.sent(request, client_msg_id).await
     }
 

@@ -14,6 +14,8 @@ pub enum ClientEvent {
     ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
     /// A member's devices have everything up to `seq`. May be left out while this side reads slowly.
     DeliveredMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// The user deleted these on another device, for themselves.
+    DeletedForMe { conversation: ConversationId, first: u64, last: u64 },
     /// What the user keeps has changed, up to `version`. Without items, or after a reconnect: ask for it with `Client::sync`.
     ItemsChanged { items: Vec<UserItem>, version: u64 },
     /// Somebody asks to join a group that this user is an admin of. May be left out while this side reads slowly: ask

@@ -117,6 +117,11 @@ impl Client {
         self.acked(Request::Delivered { conversation, seq }).await
     }
 
+    /// The user does not want to see the events `first` to `last` any more, on any device.
+    pub async fn delete_for_me(&self, conversation: ConversationId, first: u64, last: u64) -> Result<(), RequestError> {
+        self.acked(Request::DeleteForMe { conversation, first, last }).await
+    }
+
     /// Who has read and received the message at `seq`; those after `after`.
     pub async fn readers(
         &self,

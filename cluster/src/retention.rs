@@ -105,6 +105,7 @@ impl Policies {
 /// Goes through one shard, as long as this node leads it.
 async fn sweep(inner: &Inner, replica: &Replica) -> Result<(), StorageError> {
     let Some(meta) = inner.replicas.first().map(Replica::view) else { return Ok(()) };
+    expire(inner, replica, &meta).await?;
     let (view, policies) = (replica.view(), Policies { meta, apps: BTreeMap::new() });
     let asked = policies.clone();
     if !blocking(move || Ok(walk::has_retention(&view)? || asked.any()?)).await? {
@@ -130,6 +131,34 @@ async fn sweep(inner: &Inner, replica: &Replica) -> Result<(), StorageError> {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Takes away the messages of one shard whose time is over. They are shown to nobody already.
+async fn expire(inner: &Inner, replica: &Replica, meta: &ShardView) -> Result<(), StorageError> {
+    while replica.leader() == Some(inner.node) {
+        let (view, meta) = (replica.view(), meta.clone());
+        let look = move || {
+            let mut commands = Vec::new();
+            for (app, _) in query::apps(&meta, usize::MAX)? {
+                let left = limits::EXPIRE_AT_ONCE - commands.len();
+                for (at_ms, conversation, seq) in query::expired(&view, &app, now_ms(), left)? {
+                    commands.push(RetentionCommand::Expire { app: app.clone(), conversation, seq, at_ms });
+                }
+            }
+            Ok::<_, StorageError>(commands)
+        };
+        let commands = blocking(look).await?;
+        let last = commands.len() < limits::EXPIRE_AT_ONCE;
+        let done = join_all(commands.into_iter().map(|command| replica.proposer.propose(Command::Retention(command))));
+        if let Some(error) = done.await.into_iter().find_map(Result::err) {
+            tracing::debug!(shard = %replica.shard, %error, "messages whose time is over are taken away next time");
+            return Ok(());
+        }
+        if last {
+            return Ok(());
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 use chat::body::{BodyUnreadable, open_body};
 use chat::command::{Command, ConversationCommand, EntryBatch};
-use chat::event::{Event, SealedBody, SequencedEvent};
+use chat::event::{Event, Relations, SealedBody, SequencedEvent};
 use chat::ids::{AppId, ConversationId, ShardId};
 use chat::limits;
 use chat::render::{BodyMissing, wire_event};
@@ -16,7 +16,7 @@ use crate::session::encode;
 
 mod now;
 
-pub(crate) use now::Shown;
+pub(crate) use now::{Shown, Viewer};
 
 /// Why events cannot be shown. Nothing wrong is ever shown instead.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +187,8 @@ pub(crate) fn json_bound(event: &Event) -> usize {
     let sealed = |body: &Option<SealedBody>| body.as_ref().map_or(0, |body| 2 * body.bytes.len());
     match event {
         Event::Message { body, relations, .. } => {
-            let mentioned = relations.as_ref().map_or(0, |relations| relations.mentions.users.len());
+            let named = |relations: &Relations| relations.mentions.users.len() + relations.only_to.len();
+            let mentioned = relations.as_deref().map_or(0, named);
             FIELDS + sealed(body) + mentioned * (limits::ID_BYTES + 3)
         }
         Event::Edited { body, .. } => FIELDS + sealed(body),
@@ -207,6 +208,7 @@ pub(crate) fn json_bound(event: &Event) -> usize {
         | Event::Reacted { .. }
         | Event::Pinned { .. }
         | Event::Unpinned { .. }
+        | Event::Expired { .. }
         | Event::Dissolved { .. } => FIELDS,
     }
 }

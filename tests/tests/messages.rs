@@ -66,7 +66,7 @@ async fn edits_and_recalls_outlive_leaders_and_restarts() -> Result<()> {
     let conversation = alice.send(to.clone(), text("a secret")).await?.conversation;
     alice.send(to.clone(), text("two")).await?;
     let mentions = Mentions { users: vec![user("bob")], all: false };
-    let relations = Relations { reply_to: Some(2), mentions, forwarded: None };
+    let relations = Relations { reply_to: Some(2), mentions, ..Relations::default() };
     assert_eq!(alice.send_related(to, ClientMsgId(Uuid::now_v7()), text("three"), relations).await?.seq, 3);
     assert_eq!(alice.edit(conversation.clone(), 2, text("two, better")).await?.seq, 4);
     assert_eq!(alice.edit(conversation.clone(), 1, text("still secret")).await?.seq, 5);

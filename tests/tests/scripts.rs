@@ -40,6 +40,7 @@ impl Row {
                 | "read_moved"
                 | "delivered_moved"
                 | "items_changed"
+                | "deleted_for_me"
                 | "must_resync"
                 | "goaway",
             ) => Self::Others,

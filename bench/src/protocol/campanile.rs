@@ -231,6 +231,7 @@ impl Campanile {
             ServerFrame::ReadMoved { .. }
             | ServerFrame::DeliveredMoved { .. }
             | ServerFrame::ItemsChanged { .. }
+            | ServerFrame::DeletedForMe { .. }
             | ServerFrame::JoinAsked { .. }
             | ServerFrame::Goaway { .. } => {}
             // Nothing of the moment is asked for.

@@ -157,6 +157,7 @@ impl Run {
             | ClientEvent::ReadMoved { .. }
             | ClientEvent::DeliveredMoved { .. }
             | ClientEvent::ItemsChanged { .. }
+            | ClientEvent::DeletedForMe { .. }
             | ClientEvent::JoinAsked { .. }
             | ClientEvent::Presence { .. }
             | ClientEvent::Typing { .. }

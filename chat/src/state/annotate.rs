@@ -35,7 +35,8 @@ pub(super) fn edit<V: View>(
     let mut annotation = of_message(work, scope, original.seq)?;
     require(original.author == *scope.actor, ErrorCode::Forbidden)?;
     require(annotation.recalled.is_none(), ErrorCode::MessageRecalled)?;
-    require(body.kind == original.kind && body.kind != BodyKind::Merged, ErrorCode::InvalidField)?;
+    let same_kind = body.kind == original.kind && body.kind != BodyKind::Merged;
+    require(same_kind && !original.fixed, ErrorCode::InvalidField)?;
     require(age(work, original) <= limits::EDIT_WINDOW_MS, ErrorCode::TooLate)?;
     require(annotation.edits.len() < limits::EDITS, ErrorCode::LimitReached)?;
     annotation.edits.push(Edit { seq: conversation.head + 1, time_ms: work.time_ms, client_msg_id });
@@ -49,7 +50,7 @@ pub(super) fn edit<V: View>(
 /// By the author for a while, by those who run a group at any time.
 pub(super) fn recall<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, original: &Original) -> Step<Outcome, V> {
     let (conversation, member) = sequence::of_member(work, scope)?;
-    let mut annotation = of_message(work, scope, original.seq)?;
+    let annotation = of_message(work, scope, original.seq)?;
     if let Some(Recall { seq, .. }) = annotation.recalled {
         return Ok(Outcome::Applied { seq, duplicate: true });
     }
@@ -57,18 +58,43 @@ pub(super) fn recall<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, orig
         require(original.author == *scope.actor, ErrorCode::Forbidden)?;
         require(age(work, original) <= limits::RECALL_WINDOW_MS, ErrorCode::TooLate)?;
     }
+    let by = scope.actor.clone();
+    let recall = Recall { seq: conversation.head + 1, by: by.clone(), expired: false };
+    take_away(work, scope, original, annotation, recall)?;
+    happen(work, scope, conversation, member, Event::Recalled { target: original.seq, by }).map(made)
+}
+
+/// The message was for a while. One that is gone already ends no more.
+pub(super) fn expire<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, original: &Original) -> Step<(), V> {
+    let annotation = match of_message(work, scope, original.seq) {
+        Ok(annotation) if annotation.recalled.is_none() => annotation,
+        Ok(_) | Err(Stop::Rejected(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(conversation) = sequence::conversation(work, scope)? else { return Ok(()) };
+    let recall = Recall { seq: conversation.head + 1, by: original.author.clone(), expired: true };
+    take_away(work, scope, original, annotation, recall)?;
+    sequence::append(work, scope, conversation, Event::Expired { target: original.seq }).map(drop)
+}
+
+/// What else was said of the message goes with it.
+fn take_away<V: View>(
+    work: &mut Overlay<'_, V>,
+    scope: &Scope<'_>,
+    original: &Original,
+    mut annotation: Annotation,
+    recall: Recall,
+) -> Step<(), V> {
     withhold(work, scope, original, &annotation.edits)?;
     if annotation.pinned {
         let mut pins = pins(work, scope)?;
         pins.seqs.retain(|seq| *seq != original.seq);
         work.store(key::pins(scope.app, scope.conversation), &pins);
     }
-    let by = scope.actor.clone();
-    // What else was said of it goes with it.
-    annotation.recalled = Some(Recall { seq: conversation.head + 1, by: by.clone() });
+    annotation.recalled = Some(recall);
     (annotation.reactions, annotation.pinned) = (Vec::new(), false);
     store(work, scope, original.seq, &annotation);
-    happen(work, scope, conversation, member, Event::Recalled { target: original.seq, by }).map(made)
+    Ok(())
 }
 
 pub(super) fn react<V: View>(

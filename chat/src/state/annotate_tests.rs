@@ -13,7 +13,7 @@ use crate::command::{Command, ConversationCommand, EntryBatch, RetentionCommand}
 /// The message that `author` sent under `id` as `seq`, in the entry `seq` of a shard's clock.
 fn original(seq: u64, author: &str, id: u128) -> Original {
     let client_msg_id = ClientMsgId(Uuid::from_u128(id));
-    Original { seq, author: user(author), client_msg_id, time_ms: seq * 1_000, kind: BodyKind::Text }
+    Original { seq, author: user(author), client_msg_id, time_ms: seq * 1_000, kind: BodyKind::Text, fixed: false }
 }
 
 fn edit_as(original: Original, id: u128, text: &str, kind: BodyKind) -> ConversationCommand {
@@ -117,7 +117,7 @@ fn a_recalled_message_has_no_body_anywhere_and_stays_so() {
     assert!(matches!(shard.inline(&talk, 2), Event::Edited { target: 1, body: None, .. }));
     assert_eq!(shard.inline(&talk, 5), Event::Recalled { target: 1, by: user("alice") });
     let left = annotation(&shard, &talk, 1).unwrap();
-    assert_eq!(left.recalled, Some(Recall { seq: 5, by: user("alice") }));
+    assert_eq!(left.recalled, Some(Recall { seq: 5, by: user("alice"), expired: false }));
     assert_eq!((left.reactions, left.pinned, pinned(&shard, &talk)), (vec![], false, vec![]));
     shard_refuses_changes(&mut shard, &talk);
     let mut used = Vec::new();

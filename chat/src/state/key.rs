@@ -53,6 +53,9 @@ enum Space {
     Pins = 49,
     Mentioned = 50,
     AllMentioned = 51,
+    Expiring = 52,
+    Burning = 53,
+    Deleted = 54,
     Pair = 60,
     UserItemsHead = 61,
     UserItem = 62,
@@ -410,6 +413,31 @@ pub(crate) fn mentioned(app: &AppId, conversation: &ConversationId, user: &UserI
 /// Messages that name everybody.
 pub(crate) fn all_mentioned(app: &AppId, conversation: &ConversationId) -> Bytes {
     of_app(app, Space::AllMentioned, &[], ConversationPart::new(conversation).get())
+}
+
+/// Messages of an app that end by themselves, in the order in which they do.
+pub(crate) fn all_expiring(app: &AppId) -> Bytes {
+    of_app(app, Space::Expiring, &[], b"")
+}
+
+pub(crate) fn expiring(app: &AppId, at_ms: u64, conversation: &ConversationId, seq: u64) -> Bytes {
+    let conversation = ConversationPart::new(conversation);
+    of_app(app, Space::Expiring, &[], &[&at_ms.to_be_bytes(), conversation.get(), &seq.to_be_bytes()].concat())
+}
+
+/// When and where, and the seq, of a key that begins with `prefix`.
+pub(crate) fn parse_expiring(key: &[u8], prefix: &[u8]) -> Option<(u64, ConversationId, u64)> {
+    let (at_ms, rest) = key.strip_prefix(prefix)?.split_first_chunk::<8>()?;
+    let (conversation, seq) = rest.split_last_chunk::<8>()?;
+    Some((u64::from_be_bytes(*at_ms), conversation_of(conversation)?, u64::from_be_bytes(*seq)))
+}
+
+pub(crate) fn burning(app: &AppId, conversation: &ConversationId) -> Bytes {
+    of_app(app, Space::Burning, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn deleted(app: &AppId, conversation: &ConversationId, user: &UserId) -> Bytes {
+    of_app(app, Space::Deleted, &[ConversationPart::new(conversation).get()], user.as_str().as_bytes())
 }
 
 pub(crate) fn pair(app: &AppId, conversation: &ConversationId) -> Bytes {

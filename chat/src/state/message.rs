@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Dedupe, Member};
-use super::{Scope, View, key, list, made, mention, moderation, pair, sequence};
-use crate::command::Outcome;
+use super::{Scope, View, key, life, list, made, mention, moderation, pair, sequence};
+use crate::command::{Original, Outcome};
 use crate::errors::ErrorCode;
 use crate::event::{Event, Relations, Role, SealedBody};
 use crate::ids::{ClientMsgId, ConversationId};
@@ -66,6 +66,7 @@ pub(super) fn send<V: View>(
     };
     if let Some(relations) = relations {
         may_relate(work, scope, relations)?;
+        life::may_live(work, scope, relations)?;
     }
     let (conversation, mut author) = admit(work, scope)?;
     moderation::may_speak(work, scope, &conversation, &mut author)?;
@@ -80,6 +81,13 @@ pub(super) fn send<V: View>(
     let seq = sequence::append(work, scope, conversation, event)?;
     if let Some(relations) = relations {
         mention::note(work, scope, &relations.mentions, seq)?;
+        let (author, time_ms, kind) = (scope.actor.clone(), work.time_ms, body.kind);
+        let original = Original { seq, author, client_msg_id, time_ms, kind, fixed: relations.is_fixed() };
+        life::note(work, scope, relations, original)?;
+    }
+    if matches!(scope.conversation, ConversationId::Private(..)) {
+        // Who answers has read what was said before.
+        life::burn(work, scope, seq)?;
     }
     id.keep(work, scope, seq);
     Ok(made(seq))
@@ -261,7 +269,8 @@ mod tests {
         let mut shard = Shard::default();
         let about = |id: u128, reply_to: Option<u64>, all: bool| {
             let ConversationCommand::Send { client_msg_id, digest, body, .. } = send(id, "x") else { panic!() };
-            let relations = Relations { reply_to, mentions: Mentions { users: Vec::new(), all }, forwarded: None };
+            let mentions = Mentions { users: Vec::new(), all };
+            let relations = Relations { reply_to, mentions, ..Relations::default() };
             ConversationCommand::Send { client_msg_id, digest, body, relations: Some(Box::new(relations)) }
         };
         let talk = private("alice", "bob");

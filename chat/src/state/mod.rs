@@ -2,7 +2,7 @@
 //!
 //! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
 //! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
-//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`read`], [`pair`], [`items`],
+//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`life`], [`read`], [`pair`], [`items`],
 //! [`retention`];
 //! [`sequence`] gives events their place.
 //!
@@ -24,6 +24,7 @@ mod group;
 mod items;
 mod key;
 mod level;
+mod life;
 mod list;
 mod membership;
 pub mod memory;
@@ -147,6 +148,7 @@ fn apply_to_conversation<V: View>(
         ConversationCommand::RemoveContact => pair::part(work, scope),
         ConversationCommand::Block { on } => pair::block(work, scope, *on),
         ConversationCommand::MarkDelivered { seq } => read::mark_delivered(work, scope, *seq),
+        ConversationCommand::DeleteForMe { first, last } => life::delete_for_me(work, scope, *first, *last),
     }
 }
 

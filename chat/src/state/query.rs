@@ -16,7 +16,7 @@ use crate::state::{Delta, View, nodes};
 
 mod user;
 
-pub use user::{Items, item, items, mentions, pair};
+pub use user::{Items, deleted, expired, item, items, mentions, pair};
 
 /// A page of something ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, require};
 use super::record::Conversation;
-use super::{Scope, View, sequence};
+use super::{Scope, View, life, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Committed, Receipt};
@@ -17,7 +17,9 @@ pub(super) fn mark<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, seq: u
     }
     member.read = seq;
     sequence::store_member(work, scope, scope.actor, &member);
-    Ok(moved(work, scope, &conversation, Receipt::Read, seq))
+    let outcome = moved(work, scope, &conversation, Receipt::Read, seq);
+    life::burn(work, scope, seq)?;
+    Ok(outcome)
 }
 
 /// The outcome's seq is the position afterwards. What was read was delivered, too.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Kind};
-use crate::command::NodeFacts;
+use crate::command::{NodeFacts, Original};
 use crate::event::{Event, Role};
 use crate::ids::{ClientMsgId, ConversationId, NodeId, UserId};
 use crate::limits;
@@ -210,6 +210,49 @@ pub struct Edit {
 pub struct Recall {
     pub seq: u64,
     pub by: UserId,
+    /// It was for a while, and nobody took it back.
+    pub expired: bool,
+}
+
+/// A message that ends by itself; when, where and which it is, is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiring {
+    pub original: Original,
+}
+
+/// Messages that end when the other side has read them. At most [`limits::BURNING`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Burning {
+    pub originals: Vec<Original>,
+}
+
+/// What a member does not want to see: first and last seq of each range, in order. At most [`limits::DELETED_RANGES`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Deleted {
+    pub fn has(&self, seq: u64) -> bool {
+        let next = self.ranges.partition_point(|(_, last)| *last < seq);
+        self.ranges.get(next).is_some_and(|(first, _)| *first <= seq)
+    }
+
+    /// False if it has all of them already.
+    pub(crate) fn add(&mut self, first: u64, last: u64) -> bool {
+        if self.ranges.iter().any(|(from, to)| *from <= first && last <= *to) {
+            return false;
+        }
+        let touches = |(from, to): &(u64, u64)| *from <= last.saturating_add(1) && first <= to.saturating_add(1);
+        let (mut first, mut last) = (first, last);
+        for (from, to) in self.ranges.iter().filter(|range| touches(range)) {
+            (first, last) = (first.min(*from), last.max(*to));
+        }
+        self.ranges.retain(|range| !touches(range));
+        let place = self.ranges.partition_point(|(from, _)| *from < first);
+        self.ranges.insert(place, (first, last));
+        true
+    }
 }
 
 /// Those who reacted in one way, in the order in which they did.
@@ -486,6 +529,9 @@ records!(
     ItemPlace,
     Pair,
     Mentioned,
+    Expiring,
+    Burning,
+    Deleted,
     Nickname,
     MutedLeaver,
     Ban,

@@ -3,7 +3,7 @@
 use super::key::{self, PAGE_SLOTS, page_of};
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{App, Conversation, Dedupe, Floor, Slot};
-use super::{View, annotate, done, walk};
+use super::{View, annotate, done, life, walk};
 use crate::command::{Outcome, RetentionCommand};
 use crate::errors::ErrorCode;
 use crate::ids::{AppId, ConversationId};
@@ -13,6 +13,7 @@ use crate::retention::Retention;
 pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &RetentionCommand) -> Step<Outcome, V> {
     match command {
         RetentionCommand::SetApp { app, retention } => set_app(work, app, *retention),
+        RetentionCommand::Expire { app, conversation, seq, at_ms } => life::end(work, app, conversation, *seq, *at_ms),
         RetentionCommand::SetConversation { app, conversation, retention } => {
             set_conversation(work, app, conversation, *retention)
         }

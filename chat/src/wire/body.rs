@@ -77,12 +77,15 @@ impl<'de> Deserialize<'de> for Degrees {
     }
 }
 
-/// A message that was taken back. Nobody is told what it held.
+/// A message that was taken back, or was for a while. Nobody is told what it held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recalled {
     /// The author, or whoever runs the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
+    /// It was for a while, and that is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
 }
 
 /// One of the reactions to a message.

@@ -40,6 +40,21 @@ pub enum EventContent {
         reactions: Vec<Reaction>,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pinned: bool,
+        /// Only these and the author see what it says.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only_to: Vec<UserId>,
+        /// From then on it is not shown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_ms: Option<u64>,
+        /// It is shown until the other side has read it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        burn: bool,
+    },
+    /// A message that is not for the reader, or that the reader deleted: only its place.
+    Hidden,
+    /// The message at `target` was for a while: forget what it held.
+    Expired {
+        target: u64,
     },
     GroupCreated {
         by: UserId,
@@ -140,6 +155,9 @@ impl EventContent {
             recalled: None,
             reactions: Vec::new(),
             pinned: false,
+            only_to: Vec::new(),
+            expires_ms: None,
+            burn: false,
         }
     }
 }

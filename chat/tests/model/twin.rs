@@ -76,7 +76,8 @@ impl Talk {
                 | Event::Recalled { .. }
                 | Event::Reacted { .. }
                 | Event::Pinned { .. }
-                | Event::Unpinned { .. } => {}
+                | Event::Unpinned { .. }
+                | Event::Expired { .. } => {}
                 Event::GroupCreated { by, members: others, .. } => {
                     members.extend(others.iter().map(|user| (user.clone(), (Role::Member, seq))));
                     members.insert(by.clone(), (Role::Owner, seq));

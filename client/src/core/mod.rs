@@ -169,6 +169,9 @@ impl<T> Core<T> {
             ServerFrame::DeliveredMoved { conversation, user, seq } => {
                 self.delivery.notice(ClientEvent::DeliveredMoved { conversation, user, seq });
             }
+            ServerFrame::DeletedForMe { conversation, first, last } => {
+                self.delivery.notice(ClientEvent::DeletedForMe { conversation, first, last });
+            }
             ServerFrame::ItemsChanged { items, version } => {
                 self.delivery.notice(ClientEvent::ItemsChanged { items, version });
             }

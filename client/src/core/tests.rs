@@ -1,6 +1,6 @@
 use chat::errors::ErrorCode;
 use chat::event::Mentions;
-use chat::ids::{AppId, ClientMsgId, DeviceId, GroupId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
 use chat::wire::{Appearance, Body, EventContent, Limits, PresenceState, Resumption, Target, UserPresence, WireEvent};
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ fn send_request(n: u128) -> Request {
         reply_to: None,
         mentions: Mentions::default(),
         forwarded: None,
+        only_to: Vec::new(),
+        expires_in_ms: None,
+        burn: false,
     }
 }
 

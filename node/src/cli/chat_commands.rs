@@ -98,6 +98,7 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
         ClientEvent::ReadMoved { .. }
         | ClientEvent::DeliveredMoved { .. }
         | ClientEvent::ItemsChanged { .. }
+        | ClientEvent::DeletedForMe { .. }
         | ClientEvent::Presence { .. }
         | ClientEvent::Typing { .. }
         | ClientEvent::Signal { .. }
@@ -148,6 +149,8 @@ fn line(event: &WireEvent) -> String {
         EventContent::Message { from, body: None, .. } => format!("-- a message of {from}, which was recalled"),
         EventContent::Edited { target, by, body: Some(body), .. } => format!("-- #{target} is now {}", said(by, body)),
         EventContent::Edited { target, by, body: None, .. } => format!("-- {by} edited #{target}, which was recalled"),
+        EventContent::Hidden => "-- a message that is not for you, or that you deleted".to_owned(),
+        EventContent::Expired { target } => format!("-- #{target} has ended"),
         EventContent::Recalled { target, by } => format!("-- {by} recalled #{target}"),
         EventContent::Reacted { target, by, reaction, on: true } => {
             format!("-- {by} reacted to #{target}: {}", printable(reaction))

@@ -129,6 +129,10 @@ impl Core {
                     let live = Live::ReadMoved { conversation, user, receipt: *receipt, seq: *seq };
                     self.read_moved(now_ms, app, live, *to_all);
                 }
+                Committed::DeletedForMe { app, conversation, user, first, last } => {
+                    let live = Live::DeletedForMe { conversation, first: *first, last: *last };
+                    tell(self.sessions_of(app, user), now_ms, live);
+                }
                 Committed::ItemChanged { app, user, item } => {
                     let sessions = self.sessions_of(app, user);
                     if !sessions.is_empty() {

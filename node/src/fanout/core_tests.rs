@@ -38,6 +38,8 @@ impl Listener for Ear {
             Live::Listed { .. } => "listed".to_owned(),
             Live::ReadMoved { seq, .. } => format!("read {seq}"),
             Live::JoinAsked { user, .. } => format!("{user} asks"),
+            Live::ItemsChanged { version, frame } => format!("items {version} {}", frame.is_some()),
+            Live::DeletedForMe { first, last, .. } => format!("deleted {first} to {last}"),
             Live::Reconnect => "reconnect".to_owned(),
             Live::PresenceChanged { frame, .. } | Live::PresenceAnswer { frame, .. } | Live::Said { frame, .. } => {
                 frame.to_string()

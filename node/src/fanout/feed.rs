@@ -71,7 +71,8 @@ impl Worker {
 }
 
 fn is_recall(event: &Committed) -> bool {
-    matches!(event, Committed::Sequenced(SequencedEvent { event: Event::Recalled { .. }, .. }))
+    let gone = |event: &Event| matches!(event, Event::Recalled { .. } | Event::Expired { .. });
+    matches!(event, Committed::Sequenced(SequencedEvent { event, .. }) if gone(event))
 }
 
 impl cluster::Feed for NodeFeed {

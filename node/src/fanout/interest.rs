@@ -62,7 +62,7 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
             audience.and_then(|audience| audience.conversations.get(&event.conversation)).copied().unwrap_or(0)
         }
         Committed::ConversationListed { app, user: of, .. } => user(app, of),
-        Committed::ItemChanged { app, user: of, .. } => user(app, of),
+        Committed::ItemChanged { app, user: of, .. } | Committed::DeletedForMe { app, user: of, .. } => user(app, of),
         Committed::ReadMoved { app, conversation: at @ ConversationId::Group(_), to_all: true, .. } => {
             apps.get(app).and_then(|audience| audience.conversations.get(at)).copied().unwrap_or(0)
         }

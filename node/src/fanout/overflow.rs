@@ -68,8 +68,8 @@ impl Noted {
             }
             // The event that removed the user says it to the user's sessions.
             Committed::ConversationUnlisted { .. } => {}
-            // It is in the list of those who ask.
-            Committed::JoinAsked { .. } => {}
+            // It is in the list of those who ask; what is deleted is not in history.
+            Committed::JoinAsked { .. } | Committed::DeletedForMe { .. } => {}
             // Others hear of it: sessions from the directory, the presence actor.
             Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => {}
         }

@@ -101,12 +101,16 @@ fn original(history: &History, key: &GroupKey, seq: u64) -> Result<Original, Gro
         .events(&key.app, &key.conversation, seq, 1, usize::MAX)
         .map_err(|error| if error.is_repairable() { GroupFailure::Unavailable } else { GroupFailure::Internal })?;
     let found = span.events.into_iter().next().map(|shown| shown.event).filter(|event| event.seq == seq);
-    let Some(SequencedEvent { time_ms, event: Event::Message { author, client_msg_id, body, .. }, .. }) = found else {
+    let Some(SequencedEvent { time_ms, event, .. }) = found else {
+        return Err(GroupFailure::Rejected(ErrorCode::EventNotFound));
+    };
+    let Event::Message { author, client_msg_id, body, relations } = event else {
         return Err(GroupFailure::Rejected(ErrorCode::EventNotFound));
     };
     // A recalled message has no kind any more, and the log says that it was recalled.
     let kind = body.map_or(BodyKind::Text, |body| body.kind);
-    Ok(Original { seq, author, client_msg_id, time_ms, kind })
+    let fixed = relations.is_some_and(|relations| relations.is_fixed());
+    Ok(Original { seq, author, client_msg_id, time_ms, kind, fixed })
 }
 
 /// The user is a member, or repeats a message from when they were one: the log then answers with its place.

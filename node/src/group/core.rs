@@ -368,7 +368,7 @@ mod tests {
         let effects = core.asked(asked(GroupAsk::Recall { seq: 4 }, None, MEMBER), 100);
         assert_eq!(effects, [Effect::FindOriginal { ticket: 1, user: user("alice"), seq: 4, id: None }]);
         let (client_msg_id, kind) = (ClientMsgId(Uuid::from_u128(1)), BodyKind::Text);
-        let original = Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind };
+        let original = Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind, fixed: false };
         let effects = core.found(1, Ok(original.clone()));
         assert!(
             matches!(&effects[..], [Effect::Propose(Proposal { original: Some(found), .. })] if *found == original)
@@ -403,7 +403,8 @@ mod tests {
     fn first_messages_wait_for_the_peers_account_and_keep_their_order() {
         let mut core = private();
         let effects = send(&mut core, 1, 1, NOTHING, 1);
-        assert_eq!(effects, [Effect::CheckUsers { ticket: 1, users: vec![user("bob")] }]);
+        let (user, peer, asks) = (user("alice"), user("bob"), false);
+        assert_eq!(effects, [Effect::CheckPeer { ticket: 1, user, peer, asks }]);
         assert_eq!(send(&mut core, 2, 1, NOTHING, 2), []);
         assert_eq!(send(&mut core, 3, 1, MEMBER, 3), [], "not even when the first is in the log by now");
         assert_eq!(proposed(&core.checked(1, Ok(()))), [1, 2, 3]);
@@ -416,7 +417,7 @@ mod tests {
         send(&mut core, 1, 1, NOTHING, 1);
         let no = GroupFailure::Rejected(ErrorCode::UserNotFound);
         assert_eq!(core.checked(1, Err(no)), [Effect::Answer(1, Err(no))]);
-        assert!(matches!(send(&mut core, 2, 1, NOTHING, 2)[..], [Effect::CheckUsers { ticket: 2, .. }]));
+        assert!(matches!(send(&mut core, 2, 1, NOTHING, 2)[..], [Effect::CheckPeer { ticket: 2, .. }]));
     }
 
     #[test]

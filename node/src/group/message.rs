@@ -43,6 +43,7 @@ pub(crate) enum GroupAsk {
     RemoveContact,
     Block { on: bool },
     MarkDelivered { seq: u64 },
+    DeleteForMe { first: u64, last: u64 },
 }
 
 impl GroupAsk {
@@ -64,6 +65,7 @@ impl GroupAsk {
                 | Self::RemoveContact
                 | Self::Block { .. }
                 | Self::MarkDelivered { .. }
+                | Self::DeleteForMe { .. }
         )
     }
 
@@ -154,6 +156,7 @@ impl GroupAsk {
             Self::RemoveContact => ConversationCommand::RemoveContact,
             Self::Block { on } => ConversationCommand::Block { on },
             Self::MarkDelivered { seq } => ConversationCommand::MarkDelivered { seq },
+            Self::DeleteForMe { first, last } => ConversationCommand::DeleteForMe { first, last },
         })
     }
 

@@ -4,10 +4,12 @@ use chat::event::{Event, SealedBody, SequencedEvent};
 use chat::ids::{AppId, ConversationId, ShardId, UserId};
 use chat::limits;
 use chat::state::query;
-use chat::state::record::{Annotation, Edit, Reaction};
+use chat::state::record::{Annotation, Deleted, Edit, Reaction};
 use chat::wire::{self, EventContent, Recalled, WireEvent};
 use cluster::ShardView;
 use storage::BodyContext;
+
+use crate::session::message::hidden;
 
 use super::{EventEncoder, History, HistoryError, json_bound, without_body};
 
@@ -129,9 +131,47 @@ impl History {
     }
 }
 
+/// Who looks at a conversation, and when.
+pub(crate) struct Viewer<'a> {
+    pub(crate) user: &'a UserId,
+    pub(crate) deleted: Deleted,
+    pub(crate) now_ms: u64,
+}
+
+impl Viewer<'_> {
+    fn sees(&self, event: &SequencedEvent) -> bool {
+        let meant = match &event.event {
+            Event::Message { author, relations: Some(relations), .. } if !relations.only_to.is_empty() => {
+                author == self.user || relations.only_to.contains(self.user)
+            }
+            _ => true,
+        };
+        // An edit says what the message said.
+        let edited = matches!(&event.event, Event::Edited { target, .. } if self.deleted.has(*target));
+        meant && !edited && !self.deleted.has(event.seq)
+    }
+}
+
+/// Whether the message's time is over, whatever has been done about it.
+fn is_over(event: &SequencedEvent, now_ms: u64) -> bool {
+    let Event::Message { relations: Some(relations), body: Some(_), .. } = &event.event else { return false };
+    relations.expires_ms(event.time_ms).is_some_and(|at_ms| at_ms <= now_ms)
+}
+
 impl EventEncoder {
-    /// The event as `reader` sees it.
-    pub(crate) fn show(&self, shown: &Shown, reader: &UserId) -> Result<WireEvent, HistoryError> {
+    /// The event as the viewer sees it.
+    pub(crate) fn show(&self, shown: &Shown, viewer: &Viewer<'_>) -> Result<WireEvent, HistoryError> {
+        let reader = viewer.user;
+        if !viewer.sees(&shown.event) {
+            return Ok(hidden(&shown.event.conversation, shown.event.seq, shown.event.time_ms));
+        }
+        if shown.now.is_none() && is_over(&shown.event, viewer.now_ms) {
+            let mut event = self.open(&without_body(shown.event.clone()))?;
+            if let EventContent::Message { recalled, .. } = &mut event.content {
+                *recalled = Some(Recalled { by: None, expired: true });
+            }
+            return Ok(event);
+        }
         let mut event = self.open(&shown.event)?;
         let Some(now) = &shown.now else { return Ok(event) };
         let EventContent::Message { from, body, edited_seq, recalled, reactions, pinned, .. } = &mut event.content
@@ -145,7 +185,8 @@ impl EventEncoder {
             *edited_seq = Some(edit.seq);
         }
         if let Some(recall) = &now.annotation.recalled {
-            *recalled = Some(Recalled { by: Some(recall.by.clone()) });
+            let by = (!recall.expired).then(|| recall.by.clone());
+            *recalled = Some(Recalled { by, expired: recall.expired });
         }
         *reactions = now.annotation.reactions.iter().map(|reaction| summary(reaction, reader)).collect();
         *pinned = now.annotation.pinned;

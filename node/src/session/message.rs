@@ -1,10 +1,15 @@
 //! What a session may be told, besides what its socket says ([`crate::socket::Inbound`]).
 
+use std::sync::Arc;
+
 use actix::{Message, MessageResponse};
 use bytestring::ByteString;
 use chat::event::{Event, Receipt, SequencedEvent};
 use chat::ids::{ClientMsgId, ConversationId, UserId};
+use chat::wire::{EventContent, ServerFrame, WireEvent};
 use serde::Serialize;
+
+use super::encode;
 
 /// An event as every session of its conversation writes it: encoded once, shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +20,16 @@ pub(crate) struct LiveEvent {
     pub(crate) removed: Option<UserId>,
     /// Whose message this is: it is that session's ack too.
     pub(crate) sent: Option<(UserId, ClientMsgId)>,
+    /// It is not for everybody.
+    pub(crate) only: Option<Arc<Only>>,
+}
+
+/// Who sees what a message says, and what others see.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Only {
+    author: UserId,
+    users: Vec<UserId>,
+    hidden: ByteString,
 }
 
 impl LiveEvent {
@@ -27,8 +42,29 @@ impl LiveEvent {
             Event::Message { author, client_msg_id, .. } => Some((author.clone(), *client_msg_id)),
             _ => None,
         };
-        Self { seq: event.seq, frame, removed, sent }
+        let only = match &event.event {
+            Event::Message { author, relations: Some(relations), .. } if !relations.only_to.is_empty() => {
+                let hidden =
+                    encode(&ServerFrame::Event { event: hidden(&event.conversation, event.seq, event.time_ms) });
+                Some(Arc::new(Only { author: author.clone(), users: relations.only_to.clone(), hidden }))
+            }
+            _ => None,
+        };
+        Self { seq: event.seq, frame, removed, sent, only }
     }
+
+    /// The frame as `user` sees it.
+    pub(crate) fn frame_for(&self, user: Option<&UserId>) -> &ByteString {
+        match &self.only {
+            Some(only) if !user.is_some_and(|user| *user == only.author || only.users.contains(user)) => &only.hidden,
+            _ => &self.frame,
+        }
+    }
+}
+
+/// What is left of an event for somebody whom it does not concern.
+pub(crate) fn hidden(conversation: &ConversationId, seq: u64, time_ms: u64) -> WireEvent {
+    WireEvent { conversation: conversation.clone(), seq, time_ms, content: EventContent::Hidden }
 }
 
 /// From the fan-out of the session's own thread: a direct call, which never waits.
@@ -53,6 +89,12 @@ pub(crate) enum Live<'a> {
         user: &'a UserId,
         receipt: Receipt,
         seq: u64,
+    },
+    /// The user deleted these, for themselves.
+    DeletedForMe {
+        conversation: &'a ConversationId,
+        first: u64,
+        last: u64,
     },
     /// What the user keeps has changed, up to `version`; without a frame: ask for it.
     ItemsChanged {

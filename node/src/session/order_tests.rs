@@ -67,7 +67,7 @@ impl Node {
                     let GroupAsk::Send { client_msg_id, .. } = ask else { panic!("{ask:?}") };
                     self.queue.push_back((ticket, fence, client_msg_id.0.as_u128()));
                 }
-                GroupEffect::CheckUsers { .. } => panic!("not in a group"),
+                GroupEffect::CheckUsers { .. } | GroupEffect::CheckPeer { .. } => panic!("not in a group"),
                 GroupEffect::FindOriginal { .. } => panic!("only messages are sent"),
             }
         }

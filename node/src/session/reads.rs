@@ -18,7 +18,7 @@ use super::message::LiveEvent;
 use super::requests::Page;
 use super::{Services, encode};
 use crate::auth::Identity;
-use crate::history::{HistoryError, Shown, Span};
+use crate::history::{HistoryError, Shown, Span, Viewer};
 use crate::socket::unix_ms;
 
 /// Between two attempts to read what is being repaired.
@@ -221,7 +221,8 @@ impl Reader {
             reason: ResyncReason::Retention,
             oldest_seq,
         });
-        let opened = events.iter().map(|event| history.encoder().show(event, &self.who.user));
+        let viewer = self.viewer(&conversation)?;
+        let opened = events.iter().map(|event| history.encoder().show(event, &viewer));
         let events = opened.collect::<Result<_, _>>().map_err(internal)?;
         let page = ServerFrame::History { re, conversation, events, head, more, oldest_seq, read, as_of_seq: head };
         Ok(resync.iter().chain([&page]).map(encode).collect())
@@ -231,7 +232,7 @@ impl Reader {
         // Read first: what is shown then takes at least this much into account.
         let (as_of_seq, visible) = self.standing_of_member(&conversation)?;
         let view = self.view(self.shard(&conversation))?;
-        let history = &self.services.history;
+        let (history, viewer) = (&self.services.history, self.viewer(&conversation)?);
         let mut events = Vec::new();
         for seq in query::pins(&view, &self.who.app, &conversation).map_err(internal)? {
             if seq < visible {
@@ -240,10 +241,17 @@ impl Reader {
             let span = history.events(&self.who.app, &conversation, seq, 1, usize::MAX).map_err(internal)?;
             // Deleted a moment ago: there is another one in its place.
             let pinned = span.events.iter().filter(|event| event.seq() == seq);
-            let opened = pinned.map(|event| history.encoder().show(event, &self.who.user));
+            let opened = pinned.map(|event| history.encoder().show(event, &viewer));
             events.extend(opened.collect::<Result<Vec<_>, _>>().map_err(internal)?);
         }
         Ok(encode(&ServerFrame::Pins { re, conversation, events, read, as_of_seq }))
+    }
+
+    /// The user, looking at the conversation now.
+    fn viewer(&self, conversation: &ConversationId) -> Result<Viewer<'_>, ErrorCode> {
+        let (view, Identity { app, user }) = (self.view(self.shard(conversation))?, &self.who);
+        let deleted = query::deleted(&view, app, conversation, user).map_err(internal)?;
+        Ok(Viewer { user, deleted, now_ms: unix_ms() })
     }
 
     /// The conversation's head, and the first event that the user may read.
@@ -351,8 +359,9 @@ impl Reader {
             let (limit, max_bytes) = (limits::HISTORY_PAGE, limits::HISTORY_PAGE_BYTES);
             let span = history.events(&self.who.app, &conversation, after + 1, limit, max_bytes).map_err(internal)?;
             let Span { oldest_seq, events } = span;
+            let viewer = self.viewer(&conversation)?;
             let live = |shown: &Shown| {
-                let event = history.encoder().show(shown, &self.who.user)?;
+                let event = history.encoder().show(shown, &viewer)?;
                 Ok(LiveEvent::new(&shown.event, encode(&ServerFrame::Event { event })))
             };
             let events = events.iter().map(live).collect::<Result<_, _>>();

@@ -3,7 +3,7 @@
 use chat::body::plain_body;
 use chat::command::{MarksChange, UserCommand};
 use chat::errors::ErrorCode;
-use chat::event::Relations;
+use chat::event::{Life, Relations};
 use chat::group::code_hash;
 use chat::ids::{ConversationId, GroupId, UserId};
 use chat::limits;
@@ -60,9 +60,10 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
     let keep = |command| Sorted::Aside(AsideAsk::Keep(Box::new(command)));
     Ok(match request {
         Request::Login { .. } | Request::Resume { .. } => Sorted::OutOfOrder,
-        Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded } => {
+        Request::Send { to, client_msg_id, body, reply_to, mentions, forwarded, only_to, expires_in_ms, burn } => {
             let (kind, plain) = plain_body(body);
-            let relations = Relations { reply_to, mentions, forwarded };
+            let life = Life { expires_in_ms, burn };
+            let relations = Relations { reply_to, mentions, forwarded, only_to, life };
             let relations = (relations != Relations::default()).then(|| Box::new(relations));
             Sorted::Group(to.conversation(user), GroupAsk::Send { client_msg_id, kind, plain, relations })
         }
@@ -141,6 +142,9 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         Request::Block { user: peer } => pair(peer, GroupAsk::Block { on: true }),
         Request::Unblock { user: peer } => pair(peer, GroupAsk::Block { on: false }),
         Request::Delivered { conversation, seq } => Sorted::Group(conversation, GroupAsk::MarkDelivered { seq }),
+        Request::DeleteForMe { conversation, first, last } => {
+            Sorted::Group(conversation, GroupAsk::DeleteForMe { first, last })
+        }
         Request::Readers { conversation, seq, after, limit } => {
             let limit = page(limit, limits::LIST_PAGE)?;
             Sorted::Page(Page::Readers { conversation, seq, after, limit })
@@ -222,6 +226,9 @@ mod tests {
             reply_to: None,
             mentions: Mentions::default(),
             forwarded: None,
+            only_to: Vec::new(),
+            expires_in_ms: None,
+            burn: false,
         };
         let Ok(Sorted::Group(conversation, GroupAsk::Send { kind, plain, .. })) = sort(&alice(), request) else {
             panic!("a send is for the group actor");

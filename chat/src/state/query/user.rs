@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{annotation, load};
 use crate::ids::{AppId, ConversationId, UserId};
-use crate::state::record::{ItemPlace, ItemsHead, Member, Mentioned, Pair, Record, StoredItem};
+use crate::state::record::{Deleted, ItemPlace, ItemsHead, Member, Mentioned, Pair, Record, StoredItem};
 use crate::state::{View, key};
 use crate::user::{Item, ItemKey, ItemValue};
 
@@ -29,6 +29,29 @@ pub fn mentions<V: View>(
         count += u64::from(annotation.is_none_or(|annotation| annotation.recalled.is_none()));
     }
     Ok(count)
+}
+
+/// What a member does not want to see any more.
+pub fn deleted<V: View>(
+    view: &V,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Deleted, V::Error> {
+    Ok(load(view, &key::deleted(app, conversation, user))?.unwrap_or_default())
+}
+
+/// Up to `limit` messages whose time is over at `now_ms` and that are still there: when it was over, where and which.
+pub fn expired<V: View>(
+    view: &V,
+    app: &AppId,
+    now_ms: u64,
+    limit: usize,
+) -> Result<Vec<(u64, ConversationId, u64)>, V::Error> {
+    let prefix = key::all_expiring(app);
+    let found = view.scan(&prefix, None, limit)?;
+    let parsed = found.iter().filter_map(|(key, _)| key::parse_expiring(key, &prefix));
+    Ok(parsed.take_while(|(at_ms, ..)| *at_ms <= now_ms).collect())
 }
 
 /// Something that a user keeps.

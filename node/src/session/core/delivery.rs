@@ -125,6 +125,7 @@ impl Core {
                 self.read_moved((conversation.clone(), user.clone(), receipt), seq);
             }
             Live::ItemsChanged { version, frame } => self.items_changed(version, frame),
+            Live::DeletedForMe { conversation, first, last } => self.deleted_for_me(conversation, first, last),
             Live::JoinAsked { conversation, user, text } => self.join_asked(conversation, user, text),
             Live::PresenceChanged { user, frame } => self.presence_changed(user, frame),
             Live::PresenceAnswer { re, frame } => self.presence_answer(re, frame),
@@ -195,7 +196,7 @@ impl Core {
     /// Writes an event whose turn it is. True if it removed the user: then it was the conversation's last.
     fn deliver(&mut self, conversation: &ConversationId, event: &LiveEvent) -> bool {
         self.counters.events += 1;
-        self.write_encoded(event.frame.clone());
+        self.write_encoded(event.frame_for(self.user.as_ref()).clone());
         let removed = event.removed.is_some() && event.removed == self.user;
         if !removed || !self.cursors.ends_at(conversation, event.seq) {
             return false;
@@ -212,6 +213,13 @@ impl Core {
     fn read_moved(&mut self, whose: (ConversationId, UserId, Receipt), seq: u64) {
         if self.phase == Phase::Live {
             self.reads.insert(whose, seq);
+        }
+    }
+
+    /// Who has no room sees it in history.
+    fn deleted_for_me(&mut self, conversation: &ConversationId, first: u64, last: u64) {
+        if self.phase == Phase::Live && self.cursors.has(conversation) && self.room() {
+            self.write(&ServerFrame::DeletedForMe { conversation: conversation.clone(), first, last });
         }
     }
 

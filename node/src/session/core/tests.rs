@@ -56,7 +56,7 @@ fn send_frame(id: u64) -> String {
 }
 
 fn event(seq: u64) -> LiveEvent {
-    LiveEvent { seq, frame: format!(r#"{{"type":"event","seq":{seq}}}"#).into(), removed: None, sent: None }
+    LiveEvent { seq, frame: format!(r#"{{"type":"event","seq":{seq}}}"#).into(), removed: None, sent: None, only: None }
 }
 
 fn hear(core: &mut Core, n: u128, events: &[LiveEvent]) {
