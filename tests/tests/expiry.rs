@@ -62,7 +62,5 @@ async fn a_message_ends_at_its_time_on_every_node() -> Result<()> {
         })
         .await?;
     }
-    drop((alice, bob));
-    stage.cluster.stop_all(DEADLINE).await;
     Ok(())
 }
