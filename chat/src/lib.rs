@@ -3,6 +3,7 @@
 //! - [`ids`], [`limits`], [`errors`]: the vocabulary every other crate speaks.
 //! - [`wire`]: frames between a client and a node (JSON, docs/PROTOCOL.md).
 //! - [`body`]: what messages hold, as bytes.
+//! - [`packed`]: the compact form of frames.
 //! - [`parse`], [`render`]: from a client's text to a request, and from committed events to frames.
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
@@ -22,6 +23,7 @@ pub mod group;
 pub mod ids;
 pub mod level;
 pub mod limits;
+pub mod packed;
 pub mod parse;
 pub mod render;
 pub mod retention;

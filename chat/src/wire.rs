@@ -25,6 +25,8 @@ pub use user::{Kept, Reader, UserItem, UserProfile};
 
 /// The WebSocket subprotocol a client must offer.
 pub const SUBPROTOCOL: &str = "campanile.v1.json";
+/// The same frames as MessagePack ([`crate::packed`]), in binary WebSocket messages.
+pub const SUBPROTOCOL_PACKED: &str = "campanile.v1.msgpack";
 /// The path of the WebSocket endpoint.
 pub const PATH: &str = "/v1/connect";
 

@@ -253,12 +253,13 @@ impl Connection {
 
     fn dial(&self) -> Dialing {
         let (endpoint, tls, auth) = (self.rotation.current(), self.options.tls.clone(), self.options.auth.clone());
+        let encoding = self.options.encoding;
         Box::pin(async move {
             let credentials = match auth {
                 Auth::Fixed(credentials) => credentials,
                 Auth::Refreshed(provider) => provider().await?,
             };
-            Ok((Box::new(Socket::open(&endpoint, &tls).await?), credentials))
+            Ok((Box::new(Socket::open(&endpoint, &tls, encoding).await?), credentials))
         })
     }
 

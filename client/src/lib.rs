@@ -23,6 +23,6 @@ pub use crate::client::{Changed, Client, ConversationPage, HistoryPage, MemberPa
 pub use crate::error::{ConnectError, RequestError, SendError, TlsError};
 pub use crate::event::{ClientEvent, Events};
 pub use crate::moment::Privacy;
-pub use crate::options::{Auth, ClientOptions, CredentialsFuture, Tls};
+pub use crate::options::{Auth, ClientOptions, CredentialsFuture, Encoding, Tls};
 pub use crate::session::{Session, Stats};
 pub use crate::users::{Mark, Readers, Synced, UnreadTotal};

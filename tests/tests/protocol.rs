@@ -91,6 +91,14 @@ async fn after_login(scene: &Scene) -> Result<()> {
     raw.binary(vec![1, 2, 3]).await?;
     assert_eq!(raw.error().await?.0, "unsupported_frame");
 
+    let mut packed = Raw::connect_packed(&scene.url, scene.stage.cluster.ca_pem()).await?;
+    for bytes in [vec![0xc1], vec![0x80, 0x80], vec![0x91; 100], vec![0xdf, 0xff, 0xff, 0xff, 0xff]] {
+        packed.binary(bytes).await?;
+        assert_eq!(packed.error().await?, answer("malformed_frame", None));
+    }
+    packed.text(login(&scene.token("frida")?)).await?;
+    assert_eq!(packed.frame().await?["type"], "hello");
+
     // The connection is still good.
     raw.text(r#"{"type":"ping","id":8}"#).await?;
     assert_eq!(raw.frame().await?, json!({"type": "pong", "re": 8}));

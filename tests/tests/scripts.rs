@@ -56,12 +56,13 @@ struct Session {
 }
 
 impl Session {
-    async fn open(stage: &Stage, name: &str, node: u64, have: Value) -> Result<Self> {
+    async fn open(stage: &Stage, name: &str, node: u64, have: Value, packed: bool) -> Result<Self> {
         let user = name.split('.').next().unwrap_or(name);
         let Auth::Fixed(Credentials::Token(token)) = stage.options(user, &[node])?.auth else {
             bail!("the stage signs tokens");
         };
-        let raw = Raw::connect(&stage.cluster.client_url(node)?, stage.cluster.ca_pem()).await?;
+        let (url, ca_pem) = (stage.cluster.client_url(node)?, stage.cluster.ca_pem());
+        let raw = if packed { Raw::connect_packed(&url, ca_pem).await? } else { Raw::connect(&url, ca_pem).await? };
         let mut session = Self { raw, last_id: 0, heard: BTreeMap::new() };
         let device = json!({"id": name, "platform": "test"});
         session.send(json!({"type": "login", "auth": {"token": token}, "device": device})).await?;
@@ -150,6 +151,8 @@ fn steps(text: &str) -> Vec<(usize, String)> {
 struct Play {
     sessions: BTreeMap<String, Session>,
     known: BTreeMap<String, Value>,
+    /// In MessagePack.
+    packed: bool,
 }
 
 impl Play {
@@ -159,7 +162,7 @@ impl Play {
         if mark == "@" {
             let (node, have) = rest.trim().split_once(' ').unwrap_or((rest.trim(), "[]"));
             let have = filled(serde_json::from_str(have).context("what it has is JSON")?, &self.known);
-            let session = Session::open(stage, name, node.parse()?, have).await?;
+            let session = Session::open(stage, name, node.parse()?, have, self.packed).await?;
             self.sessions.insert(name.to_owned(), session);
             return Ok(());
         }
@@ -176,9 +179,9 @@ impl Play {
     }
 }
 
-async fn play(stage: &Stage, path: &Path) -> Result<()> {
+async fn play(stage: &Stage, path: &Path, packed: bool) -> Result<()> {
     let text = fs::read_to_string(path)?;
-    let mut play = Play::default();
+    let mut play = Play { packed, ..Play::default() };
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for (line, step) in steps(&text) {
         play.step(stage, &step).await.with_context(|| format!("{file}:{line}: {step}"))?;
@@ -192,13 +195,22 @@ async fn play(stage: &Stage, path: &Path) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_script_goes_as_it_is_written() -> Result<()> {
+    all(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_script_goes_the_same_in_messagepack() -> Result<()> {
+    all(true).await
+}
+
+async fn all(packed: bool) -> Result<()> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let mut scripts = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     scripts.sort();
     ensure!(!scripts.is_empty(), "there are no scripts");
     let mut stage = Stage::start(3, 4).await?;
     for script in scripts {
-        play(&stage, &script).await?;
+        play(&stage, &script, packed).await?;
     }
     stage.equal_digests().await
 }

@@ -113,7 +113,8 @@ impl Handler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, context: &mut Self::Context) {
         match inbound {
             Inbound::Text(text) => self.0.step(|core, now| core.text(now, &text)),
-            Inbound::Binary => self.0.step(|core, now| core.binary(now)),
+            Inbound::Unsupported => self.0.step(|core, now| core.unsupported(now)),
+            Inbound::Malformed(why) => self.0.step(|core, now| core.malformed(now, &why)),
             Inbound::Wake => self.0.step(|_, _| {}),
         }
         if self.0.is_over() {

@@ -4,10 +4,12 @@
 //! - [`upgrade`]: the route; who may open a connection.
 //! - [`transport`]: the socket's bytes, once it is a WebSocket.
 //! - [`guard`]: frames that are too large cost no memory.
+//! - [`packed`]: connections that speak MessagePack.
 //! - [`pump`]: the actix-web-actors actor. It forwards text to its session and writes what waits in the [`pipe`].
 
 mod guard;
 mod listen;
+mod packed;
 mod pipe;
 mod pump;
 mod transport;
@@ -40,7 +42,10 @@ pub(crate) fn unix_ms() -> u64 {
 #[rtype(result = "()")]
 pub(crate) enum Inbound {
     Text(ByteString),
-    Binary,
+    /// A message of the kind that the subprotocol does not have.
+    Unsupported,
+    /// It cannot be read, and why.
+    Malformed(String),
     /// Bytes were taken, or the pipe ended.
     Wake,
 }

@@ -18,38 +18,59 @@ use chat::limits;
 use chat::wire::{ServerFrame, WireError};
 use serde::Deserialize;
 
-use super::{Ended, Inbound, Pipe, now_ms};
+use super::{Ended, Inbound, Pipe, now_ms, packed};
 
 /// Starts the session once the pump runs.
 pub(super) type OpenSession = Box<dyn FnOnce() -> Recipient<Inbound>>;
 
 pub(super) struct Pump {
     pipe: Pipe,
+    /// It speaks MessagePack in binary messages, not JSON in text.
+    packed: bool,
     /// Set when the guard ended the payload stream.
     violated: Rc<Cell<bool>>,
     open: Option<OpenSession>,
     session: Option<Recipient<Inbound>>,
-    /// Of a fragmented text; bounded by the guard.
+    /// Of a fragmented message; bounded by the guard.
     fragments: BytesMut,
 }
 
 impl Pump {
-    pub(super) fn new(pipe: Pipe, violated: Rc<Cell<bool>>, open: OpenSession) -> Self {
-        Self { pipe, violated, open: Some(open), session: None, fragments: BytesMut::new() }
+    pub(super) fn new(pipe: Pipe, packed: bool, violated: Rc<Cell<bool>>, open: OpenSession) -> Self {
+        Self { pipe, packed, violated, open: Some(open), session: None, fragments: BytesMut::new() }
     }
 
     fn text(&mut self, text: ByteString, ctx: &mut WebsocketContext<Self>) {
         let Some(session) = &self.session else { return };
         if session.try_send(Inbound::Text(text.clone())).is_err() {
-            ctx.text(overloaded(&text));
+            self.write(overloaded(&text), ctx);
+        }
+    }
+
+    fn packed(&mut self, bytes: &[u8], ctx: &mut WebsocketContext<Self>) {
+        match chat::packed::unpack(bytes) {
+            Ok(text) => self.text(text.into(), ctx),
+            Err(error) => self.tell(Inbound::Malformed(error.to_string())),
+        }
+    }
+
+    fn write(&self, frame: ByteString, ctx: &mut WebsocketContext<Self>) {
+        match self.packed.then(|| packed::pack(&frame)).flatten() {
+            Some(packed) => ctx.binary(packed),
+            None => ctx.text(frame),
+        }
+    }
+
+    /// Full: it is a hint, or the client sends more than is looked at.
+    fn tell(&self, inbound: Inbound) {
+        if let Some(session) = &self.session {
+            let _ = session.try_send(inbound);
         }
     }
 
     fn wake(&self) {
-        if let Some(session) = &self.session {
-            // Full: the session looks at the pipe after every message.
-            let _ = session.try_send(Inbound::Wake);
-        }
+        // Full: the session looks at the pipe after every message.
+        self.tell(Inbound::Wake);
     }
 
     fn end(&self, why: Ended) {
@@ -59,30 +80,35 @@ impl Pump {
 
     fn fragment(&mut self, item: Item, ctx: &mut WebsocketContext<Self>) {
         let (bytes, last) = match item {
+            Item::FirstText(_) if self.packed => {
+                self.fragments.clear();
+                return self.tell(Inbound::Unsupported);
+            }
             Item::FirstText(bytes) => {
                 self.fragments.clear();
                 (bytes, false)
             }
-            // A fragmented binary message gathers as text would; what the subprotocol lacks is said once.
+            Item::FirstBinary(bytes) if self.packed => {
+                self.fragments.clear();
+                (bytes, false)
+            }
+            // What the subprotocol lacks gathers all the same; it is said once.
             Item::FirstBinary(_) => {
                 self.fragments.clear();
-                return self.binary();
+                return self.tell(Inbound::Unsupported);
             }
             Item::Continue(bytes) => (bytes, false),
             Item::Last(bytes) => (bytes, true),
         };
         self.fragments.extend_from_slice(&bytes);
-        if last {
+        if last && self.packed {
+            let bytes = self.fragments.split();
+            self.packed(&bytes, ctx);
+        } else if last {
             match ByteString::try_from(self.fragments.split().freeze()) {
                 Ok(text) => self.text(text, ctx),
                 Err(_) => self.end(Ended::Broken),
             }
-        }
-    }
-
-    fn binary(&self) {
-        if let Some(session) = &self.session {
-            let _ = session.try_send(Inbound::Binary);
         }
     }
 }
@@ -106,8 +132,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for Pump {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         self.pipe.heard(now_ms());
         match message {
-            Ok(Message::Text(text)) => self.text(text, ctx),
-            Ok(Message::Binary(_)) => self.binary(),
+            Ok(Message::Text(text)) if !self.packed => self.text(text, ctx),
+            Ok(Message::Binary(bytes)) if self.packed => self.packed(&bytes, ctx),
+            Ok(Message::Text(_) | Message::Binary(_)) => self.tell(Inbound::Unsupported),
             Ok(Message::Continuation(item)) => self.fragment(item, ctx),
             Ok(Message::Ping(bytes)) => ctx.pong(&bytes),
             Ok(Message::Pong(_) | Message::Nop) => {}
@@ -143,7 +170,7 @@ impl ActorFuture<Pump> for Drain {
     ) -> Poll<()> {
         let (taken, starved) = pump.pipe.take(now_ms(), task.waker());
         for frame in taken.frames {
-            ctx.text(frame);
+            pump.write(frame, ctx);
         }
         if taken.ping {
             ctx.ping(b"");

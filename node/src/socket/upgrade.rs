@@ -14,7 +14,7 @@ use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
 use chat::errors::ErrorCode;
 use chat::limits;
-use chat::wire::{PATH, SUBPROTOCOL, WireError};
+use chat::wire::{PATH, SUBPROTOCOL, SUBPROTOCOL_PACKED, WireError};
 use futures_util::SinkExt;
 
 use super::guard::Guarded;
@@ -43,10 +43,10 @@ impl Endpoint {
     {
         let mut framed = Box::new(framed);
         match self.admit(&request) {
-            Ok((response, client, slot)) => Box::pin(async move {
+            Ok(Admitted { response, client, slot, packed }) => Box::pin(async move {
                 drop(request);
                 if framed.send((response, BodySize::None).into()).await.is_ok() {
-                    actix::spawn(self.chat(*framed, client, slot));
+                    actix::spawn(self.chat(*framed, client, slot, packed));
                 }
                 Ok(())
             }),
@@ -58,12 +58,13 @@ impl Endpoint {
         }
     }
 
-    fn admit(&self, request: &Request) -> Result<(Response<()>, Client, Slot), Response<BoxBody>> {
+    fn admit(&self, request: &Request) -> Result<Admitted, Response<BoxBody>> {
         if request.path() != PATH {
             let message = format!("the WebSocket endpoint is {PATH}");
             return Err(refusal(StatusCode::NOT_FOUND, &WireError::new(ErrorCode::InvalidField, message, "")));
         }
-        admit(request.headers(), Some(&self.page)).map_err(|error| refusal(StatusCode::BAD_REQUEST, &error))?;
+        let spoken = admit(request.headers(), Some(&self.page));
+        let subprotocol = spoken.map_err(|error| refusal(StatusCode::BAD_REQUEST, &error))?;
         let mut response = ws::handshake(request.head())?;
         let Some(address) = request.peer_addr() else {
             let error = WireError::new(ErrorCode::Internal, "the peer's address is unknown", "");
@@ -78,11 +79,17 @@ impl Endpoint {
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));
         };
         let client = Client { ip: address.ip(), port: address.port(), user_agent: user_agent(request.headers()) };
-        let response = response.insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)).finish().drop_body();
-        Ok((response, client, slot))
+        let response = response.insert_header((SEC_WEBSOCKET_PROTOCOL, subprotocol)).finish().drop_body();
+        Ok(Admitted { response, client, slot, packed: subprotocol == SUBPROTOCOL_PACKED })
     }
 
-    fn chat<Io>(self, framed: Framed<Io, h1::Codec>, client: Client, slot: Slot) -> impl Future<Output = ()>
+    fn chat<Io>(
+        self,
+        framed: Framed<Io, h1::Codec>,
+        client: Client,
+        slot: Slot,
+        packed: bool,
+    ) -> impl Future<Output = ()>
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -96,24 +103,34 @@ impl Endpoint {
         let connection = Connection { client, pipe: pipe.clone() };
         let open = Box::new(move || Session::new(self.services, &self.floor, connection, slot).start().recipient());
         let codec = ws::Codec::new().max_size(limits::FRAME_BYTES);
-        let frames = WebsocketContext::with_codec(Pump::new(pipe.clone(), violated, open), guarded, codec);
+        let frames = WebsocketContext::with_codec(Pump::new(pipe.clone(), packed, violated, open), guarded, codec);
         outgoing.carry(Box::pin(frames), pipe)
     }
 }
 
-/// The subprotocol must be offered, and a browser must come from a page of this host, or from the chat page of
+/// A connection that may become a WebSocket.
+struct Admitted {
+    response: Response<()>,
+    client: Client,
+    slot: Slot,
+    /// It speaks MessagePack.
+    packed: bool,
+}
+
+/// The subprotocol that is spoken: of those that are offered the first that we know. It must be offered, and a browser must come from a page of this host, or from the chat page of
 /// another node of the cluster: that page comes here when its own node dies.
-fn admit(headers: &HeaderMap, page: Option<&Page>) -> Result<(), WireError> {
+fn admit(headers: &HeaderMap, page: Option<&Page>) -> Result<&'static str, WireError> {
     let offered = header(headers, &SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
-    if !offered.split(',').any(|one| one.trim() == SUBPROTOCOL) {
-        let message = format!("offer the WebSocket subprotocol {SUBPROTOCOL}");
+    let known = |one: &str| [SUBPROTOCOL, SUBPROTOCOL_PACKED].into_iter().find(|known| *known == one.trim());
+    let Some(subprotocol) = offered.split(',').find_map(known) else {
+        let message = format!("offer the WebSocket subprotocol {SUBPROTOCOL} or {SUBPROTOCOL_PACKED}");
         return Err(WireError::new(ErrorCode::InvalidField, message, ""));
-    }
-    let Some(origin) = header(headers, &ORIGIN) else { return Ok(()) };
+    };
+    let Some(origin) = header(headers, &ORIGIN) else { return Ok(subprotocol) };
     let host = origin.split_once("://").map(|(_, host)| host);
     let own = host.is_some() && host == header(headers, &HOST);
     if own || page.is_some_and(|page| page.is_origin(origin)) {
-        return Ok(());
+        return Ok(subprotocol);
     }
     Err(WireError::new(ErrorCode::Forbidden, "a page of another origin may not connect", ""))
 }

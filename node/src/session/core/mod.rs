@@ -265,10 +265,16 @@ impl Core {
         }
     }
 
-    pub(super) fn binary(&mut self, now_ms: u64) {
+    pub(super) fn unsupported(&mut self, now_ms: u64) {
         if !self.closing() {
-            let message = "binary frames are not part of this subprotocol";
+            let message = "text or binary: the other kind of message is not part of this subprotocol";
             self.bad_frame(now_ms, None, ErrorCode::UnsupportedFrame, message);
+        }
+    }
+
+    pub(super) fn malformed(&mut self, now_ms: u64, why: &str) {
+        if !self.closing() {
+            self.bad_frame(now_ms, None, ErrorCode::MalformedFrame, why);
         }
     }
 

@@ -169,7 +169,7 @@ fn unreadable_frames_are_answered_and_too_many_close() {
         core.text(0, "{");
         assert_eq!(told(&mut core), (vec!["error:malformed_frame".to_owned()], vec![]), "{n}");
     }
-    core.binary(0);
+    core.unsupported(0);
     let (written, others) = told(&mut core);
     assert_eq!(
         (written, others),
