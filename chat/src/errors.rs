@@ -126,6 +126,9 @@ catalogue! {
     TooLate = 1322, "too_late", false, None;
     /// The message was recalled.
     MessageRecalled = 1323, "message_recalled", false, None;
+    // 15xx, later ones
+    /// The user, the device, the address, the conversation or the app asks more often than it may; nothing was done.
+    RateLimited = 1506, "rate_limited", true, None;
     // 13xx: what may be done with a user
     /// The other user does not take this from you: a block, or a wish to be left alone. Which of them is not said.
     NotAccepted = 1324, "not_accepted", false, None;

@@ -16,6 +16,7 @@ pub mod local;
 pub mod nodes;
 pub mod page;
 pub mod presence;
+pub mod rates;
 pub mod room;
 pub mod router;
 pub mod security;

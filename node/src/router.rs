@@ -181,7 +181,10 @@ pub(crate) fn again(failure: GroupFailure, idempotent: bool) -> bool {
         GroupFailure::NotLeader { .. } | GroupFailure::Unavailable | GroupFailure::OutOfTurn => true,
         GroupFailure::Unknown => idempotent,
         // The client is to wait; a failed replica is restarted, not asked again.
-        GroupFailure::Overloaded { .. } | GroupFailure::Rejected(_) | GroupFailure::Internal => false,
+        GroupFailure::Overloaded { .. }
+        | GroupFailure::TooOften { .. }
+        | GroupFailure::Rejected(_)
+        | GroupFailure::Internal => false,
     }
 }
 

@@ -35,6 +35,7 @@ pub struct NodeConfig {
     pub admin: AdminSection,
     pub storage: StorageSection,
     pub retention: RetentionSection,
+    pub rates: RatesSection,
     pub keys: KeysSection,
     pub log: LogSection,
     pub apps: Vec<AppSection>,
@@ -121,6 +122,31 @@ pub struct RetentionSection {
     pub log_keep_entries: u64,
 }
 
+/// How often somebody may ask on this node, a second; 0 is as often as they like. A burst of two seconds' worth passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RatesSection {
+    pub connections_per_ip: u32,
+    pub logins_per_ip: u32,
+    pub requests_per_user: u32,
+    pub requests_per_device: u32,
+    pub messages_per_conversation: u32,
+    pub messages_per_app: u32,
+}
+
+impl RatesSection {
+    /// No limits.
+    pub fn none() -> Self {
+        Self {
+            connections_per_ip: 0,
+            logins_per_ip: 0,
+            requests_per_user: 0,
+            requests_per_device: 0,
+            messages_per_conversation: 0,
+            messages_per_app: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysSection {
     pub node_key: PathBuf,
@@ -193,6 +219,14 @@ impl Default for NodeConfig {
                 purge_every: Duration::from_secs(30),
                 collect_every: Duration::from_secs(900),
                 log_keep_entries: 100_000,
+            },
+            rates: RatesSection {
+                connections_per_ip: 2_000,
+                logins_per_ip: 2_000,
+                requests_per_user: 5_000,
+                requests_per_device: 5_000,
+                messages_per_conversation: 20_000,
+                messages_per_app: 0,
             },
             keys: KeysSection {
                 node_key: "keys/node.secret".into(),

@@ -13,11 +13,12 @@ use super::problem::{Place, Problem};
 use super::reader::{Reader, Scalar, Section};
 use super::{
     AdminSection, AppSection, ClusterSection, KeysSection, ListenerSection, LogFormat, LogSection, MemberSection,
-    NodeConfig, NodeSection, PeerSection, RetentionSection, StorageSection, units,
+    NodeConfig, NodeSection, PeerSection, RatesSection, RetentionSection, StorageSection, units,
 };
 
 /// Sections in the order of the manual; `apps` is a list.
-const SECTIONS: [&str; 9] = ["node", "cluster", "client", "peer", "admin", "storage", "retention", "keys", "log"];
+const SECTIONS: [&str; 10] =
+    ["node", "cluster", "client", "peer", "admin", "storage", "retention", "rates", "keys", "log"];
 
 pub(super) fn parse(
     text: &str,
@@ -40,6 +41,7 @@ pub(super) fn parse(
         admin: admin(sections.open(&mut reader, "admin"), &default.admin),
         storage: storage(sections.open(&mut reader, "storage"), &default.storage),
         retention: retention(sections.open(&mut reader, "retention"), &default.retention),
+        rates: rates(sections.open(&mut reader, "rates"), &default.rates),
         keys: keys(sections.open(&mut reader, "keys"), &default.keys),
         log: log(sections.open(&mut reader, "log"), &default.log),
         apps: sections.apps(&mut reader),
@@ -284,6 +286,20 @@ fn retention(mut section: Section<'_, '_, '_>, default: &RetentionSection) -> Re
     let log_keep_entries = section.read("log_keep_entries", default.log_keep_entries, |value| value.as_number());
     section.finish();
     RetentionSection { sweep_every, purge_every, collect_every, log_keep_entries }
+}
+
+fn rates(mut section: Section<'_, '_, '_>, default: &RatesSection) -> RatesSection {
+    let mut rate = |key, default| section.read(key, default, |value| value.as_number());
+    let config = RatesSection {
+        connections_per_ip: rate("connections_per_ip", default.connections_per_ip),
+        logins_per_ip: rate("logins_per_ip", default.logins_per_ip),
+        requests_per_user: rate("requests_per_user", default.requests_per_user),
+        requests_per_device: rate("requests_per_device", default.requests_per_device),
+        messages_per_conversation: rate("messages_per_conversation", default.messages_per_conversation),
+        messages_per_app: rate("messages_per_app", default.messages_per_app),
+    };
+    section.finish();
+    config
 }
 
 fn keys(mut section: Section<'_, '_, '_>, default: &KeysSection) -> KeysSection {

@@ -16,6 +16,7 @@ use storage::BodySealer;
 
 use crate::group::message::{Observe, Retire};
 use crate::group::{GroupActor, GroupFailure, GroupKey, GroupRequest, GroupState};
+use crate::rates::Rates;
 
 struct Held {
     /// Shared, not cloned: actix gives every clone of an address a place beyond the mailbox's limit.
@@ -27,6 +28,7 @@ struct Held {
 pub struct Directory {
     arbiters: Vec<ArbiterHandle>,
     sealer: BodySealer,
+    rates: Arc<Rates>,
     /// Known once the cluster has started, which needs the directory first.
     cluster: OnceLock<Cluster>,
     groups: Mutex<HashMap<GroupKey, Held>>,
@@ -43,16 +45,21 @@ pub struct DirectoryState {
 
 impl Directory {
     /// `arbiters` must not be empty; group actors run on them.
-    pub fn new(arbiters: Vec<ArbiterHandle>, sealer: BodySealer) -> Arc<Self> {
+    pub fn new(arbiters: Vec<ArbiterHandle>, sealer: BodySealer, rates: Arc<Rates>) -> Arc<Self> {
         assert!(!arbiters.is_empty(), "group actors need an arbiter");
         Arc::new(Self {
             arbiters,
             sealer,
+            rates,
             cluster: OnceLock::new(),
             groups: Mutex::default(),
             generations: AtomicU64::new(0),
             next_arbiter: AtomicUsize::new(0),
         })
+    }
+
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Until then every request is answered `Unavailable`.

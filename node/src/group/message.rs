@@ -209,6 +209,10 @@ pub(crate) enum GroupFailure {
     Internal,
     /// The request before it has not entered the log; nothing happened.
     OutOfTurn,
+    /// More is said in the conversation, or in the app, than may be; nothing happened.
+    TooOften {
+        retry_after_ms: u64,
+    },
 }
 
 impl GroupFailure {

@@ -208,6 +208,12 @@ impl Handler<GroupRequest> for GroupActor {
         {
             return reply.send(Err(GroupFailure::Overloaded { retry_after_ms }));
         }
+        if let (GroupAsk::Send { .. }, Err(early)) =
+            (&ask, self.directory.rates().message(&self.key.app, &self.key.conversation))
+        {
+            let retry_after_ms = early.retry_after_ms;
+            return reply.send(Err(GroupFailure::TooOften { retry_after_ms }));
+        }
         let Some(fence) = self.cluster.fence(self.shard) else { return reply.send(Err(GroupFailure::Unavailable)) };
         let digest = self.digest(&actor, &ask);
         let local = self.local(&actor);

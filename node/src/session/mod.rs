@@ -37,6 +37,7 @@ use crate::directory::{Sessions, Slot};
 use crate::fanout::{FanOutHandle, LocalFanOut};
 use crate::history::History;
 use crate::presence::PresenceHandle;
+use crate::rates::Rates;
 use crate::router::Router;
 use crate::security::SecurityLog;
 use crate::socket::{Connection, Inbound};
@@ -56,6 +57,7 @@ pub struct Services {
     pub sessions: Sessions,
     pub pages: Pages,
     pub presence: PresenceHandle,
+    pub rates: Arc<Rates>,
     /// Changes when the service was restored from a backup.
     pub epoch: u32,
 }
@@ -112,7 +114,10 @@ impl Handler<Inbound> for Session {
 
     fn handle(&mut self, inbound: Inbound, context: &mut Self::Context) {
         match inbound {
-            Inbound::Text(text) => self.0.step(|core, now| core.text(now, &text)),
+            Inbound::Text(text) => match self.0.may_ask() {
+                Ok(()) => self.0.step(|core, now| core.text(now, &text)),
+                Err(early) => self.0.step(|core, _| core.too_often(&text, early.retry_after_ms)),
+            },
             Inbound::Unsupported => self.0.step(|core, now| core.unsupported(now)),
             Inbound::Malformed(why) => self.0.step(|core, now| core.malformed(now, &why)),
             Inbound::Wake => self.0.step(|_, _| {}),

@@ -171,6 +171,9 @@ pub(super) fn failure(failure: GroupFailure) -> (ErrorCode, &'static str, Option
         GroupFailure::Overloaded { retry_after_ms } => {
             (ErrorCode::Overloaded, "a queue is full, nothing was done", Some(retry_after_ms))
         }
+        GroupFailure::TooOften { retry_after_ms } => {
+            (ErrorCode::RateLimited, "more is said here than may be", Some(retry_after_ms))
+        }
         GroupFailure::NotLeader { .. } | GroupFailure::Unavailable | GroupFailure::OutOfTurn => {
             (ErrorCode::Unavailable, "the conversation's shard has no leader now, nothing was done", Some(500))
         }

@@ -25,6 +25,7 @@ use crate::directory::{Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
 use crate::group::Turn;
 use crate::presence::message::{Input, UserKey};
+use crate::rates::{DeviceRate, TooOften};
 use crate::router::Letter;
 use crate::security::{EndReason, Visitor};
 use crate::socket::{Connection, Ended, Inbound, now_ms, unix_ms};
@@ -47,6 +48,7 @@ pub(super) struct Seat {
     connection: Connection,
     slot: Slot,
     visitor: RefCell<Visitor>,
+    rate: DeviceRate,
     user: RefCell<Option<User>>,
     end: Cell<EndReason>,
     actor: OnceCell<WeakAddr<Session>>,
@@ -69,6 +71,7 @@ impl Seat {
         Self {
             core: RefCell::new(Core::new(id.simple().to_string(), service, now_ms())),
             id,
+            rate: services.rates.device(),
             services,
             fan_out: floor.fan_out.clone(),
             answers: floor.answers.clone(),
@@ -99,6 +102,15 @@ impl Seat {
 
     pub(super) fn state(&self) -> SessionState {
         self.core.borrow().state()
+    }
+
+    /// Whether it is time for another request.
+    pub(super) fn may_ask(&self) -> Result<(), TooOften> {
+        self.rate.check()?;
+        match &*self.user.borrow() {
+            Some(User { identity: Identity { app, user }, .. }) => self.services.rates.request(app, user),
+            None => Ok(()),
+        }
     }
 
     /// One input to the core, and everything that follows from it.
@@ -251,6 +263,12 @@ impl Seat {
     }
 
     fn login(self: &Rc<Self>, re: u64, auth: Credentials, device: Device) {
+        if let Err(early) = self.services.rates.login(self.connection.client.ip) {
+            let (code, message) = (ErrorCode::RateLimited, "too many logins from your address");
+            tracing::info!(event = "logins_limited", retry_after_ms = early.retry_after_ms, "logins come too often");
+            let refused = std::future::ready(());
+            return self.when(refused, move |core, now, ()| core.login_failed(now, re, code, message));
+        }
         self.visitor.borrow_mut().device = Some(device.clone());
         let (services, visitor) = (self.services.clone(), self.visitor.borrow().clone());
         let actor = self.actor.get().cloned();

@@ -74,6 +74,11 @@ impl Endpoint {
             let error = WireError::new(ErrorCode::Unavailable, "this node is leaving: connect to another one", "");
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));
         }
+        if let Err(early) = self.services.rates.connection(address.ip()) {
+            let mut error = WireError::new(ErrorCode::RateLimited, "too many connections from your address", "");
+            error.retry_after_ms = Some(early.retry_after_ms);
+            return Err(refusal(StatusCode::TOO_MANY_REQUESTS, &error));
+        }
         let Some(slot) = self.services.sessions.slot() else {
             let error = WireError::new(ErrorCode::TooManySessions, "this node has as many connections as it takes", "");
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &error));

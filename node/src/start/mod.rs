@@ -30,6 +30,7 @@ use crate::fanout::{FanOutHandle, NodeFeed};
 use crate::history::{EventEncoder, History};
 use crate::nodes::{self, NodesDesk};
 use crate::presence::PresenceHandle;
+use crate::rates::Rates;
 use crate::room::{Marks, RoomWatch};
 use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
@@ -76,7 +77,8 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let encoder = EventEncoder::new(sealer.clone());
     let fan_out = FanOutHandle::default();
     let beside = Arbiter::new().handle();
-    let directory = Directory::new(arbiters, sealer);
+    let rates = Arc::new(Rates::new(&config.rates));
+    let directory = Directory::new(arbiters, sealer, rates.clone());
     let (sessions, presence) = (Sessions::default(), PresenceHandle::default());
     let feed = NodeFeed::new(fan_out.clone(), directory.clone(), sessions.clone(), presence.clone());
     let feed = Arc::new(feed);
@@ -112,6 +114,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
         sessions: node.sessions.clone(),
         pages: Pages::default(),
         presence: node.presence.clone(),
+        rates: rates.clone(),
         epoch,
     });
     let fan_out = node.fan_out.clone();
@@ -119,6 +122,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let clients = spawn(socket::serve_clients(&config, threads(), services, floor)?);
     node.serving.store(true, Ordering::Relaxed);
     say_ready(&config);
+    tokio::spawn(async move { rates.forget().await });
     tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
     tokio::select! {

@@ -105,7 +105,10 @@ impl Asked {
         };
         let failure = match (failure, request.state) {
             // What is behind a request that was turned away is turned away with it.
-            (GroupFailure::OutOfTurn, State::Doomed(why @ GroupFailure::Overloaded { .. })) => why,
+            (
+                GroupFailure::OutOfTurn,
+                State::Doomed(why @ (GroupFailure::Overloaded { .. } | GroupFailure::TooOften { .. })),
+            ) => why,
             (failure, _) => failure,
         };
         self.failed(now_ms, place, failure, effects)

@@ -272,6 +272,18 @@ impl Core {
         }
     }
 
+    /// A request that came too early.
+    pub(super) fn too_often(&mut self, text: &str, retry_after_ms: u64) {
+        #[derive(serde::Deserialize)]
+        struct Numbered {
+            id: u64,
+        }
+        if !self.closing() {
+            let re = serde_json::from_str::<Numbered>(text).ok().map(|frame| frame.id);
+            self.error(re, ErrorCode::RateLimited, "you ask more often than you may", Some(retry_after_ms));
+        }
+    }
+
     pub(super) fn malformed(&mut self, now_ms: u64, why: &str) {
         if !self.closing() {
             self.bad_frame(now_ms, None, ErrorCode::MalformedFrame, why);
