@@ -170,6 +170,13 @@ pub const SIGNAL_BYTES: usize = 4 * 1024;
 /// Signals of one session in a second.
 pub const SIGNALS_PER_S: u32 = 20;
 
+/// Messages that one session writes before the eyes of others at once.
+pub const STREAMS: usize = 8;
+/// What is written so is told at most once in this time, for each message, in milliseconds.
+pub const STREAM_EVERY_MS: u64 = 100;
+/// Bytes of it in one request, and those that wait to be told.
+pub const STREAM_BYTES: usize = 4 * 1024;
+
 /// Shortest age at which an operator may have messages deleted, in milliseconds, and the fewest to keep.
 pub const RETENTION_AGE_MS_MIN: u64 = 1_000;
 pub const RETENTION_COUNT_MIN: u64 = 1;

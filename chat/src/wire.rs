@@ -346,6 +346,14 @@ pub enum Request {
     },
     /// Unread messages and mentions of all conversations together.
     UnreadTotal,
+    /// What a message says so far that is still being written: `text` begins at byte `offset`. It is told to whoever is there and
+    /// kept nowhere; `send` with the same id says the whole.
+    Stream {
+        to: Target,
+        client_msg_id: ClientMsgId,
+        offset: u64,
+        text: String,
+    },
     /// The user does not want to see these any more, on any device.
     DeleteForMe {
         conversation: ConversationId,
@@ -577,6 +585,14 @@ pub enum ServerFrame {
         conversation: ConversationId,
         user: UserId,
         seq: u64,
+    },
+    /// More of a message that is being written: `text` begins at byte `offset`. The message itself comes as an event.
+    Stream {
+        conversation: ConversationId,
+        from: UserId,
+        client_msg_id: ClientMsgId,
+        offset: u64,
+        text: String,
     },
     /// The user deleted these on another device, for themselves.
     DeletedForMe {

@@ -76,6 +76,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::Delivered { .. } => "delivered",
         Request::Readers { .. } => "readers",
         Request::UnreadTotal => "unread_total",
+        Request::Stream { .. } => "stream",
         Request::DeleteForMe { .. } => "delete_for_me",
     }
 }
@@ -138,6 +139,7 @@ const REQUESTS: &[&str] = &[
     "delivered",
     "readers",
     "unread_total",
+    "stream",
     "delete_for_me",
 ];
 
@@ -196,6 +198,7 @@ fn answer_name(frame: &ServerFrame) -> &'static str {
         ServerFrame::DeliveredMoved { .. } => "delivered_moved",
         ServerFrame::Readers { .. } => "readers",
         ServerFrame::UnreadTotal { .. } => "unread_total",
+        ServerFrame::Stream { .. } => "stream",
         ServerFrame::DeletedForMe { .. } => "deleted_for_me",
         ServerFrame::Error { .. } => "error",
     }
@@ -252,6 +255,7 @@ const ANSWERS: &[&str] = &[
     "delivered_moved",
     "readers",
     "unread_total",
+    "stream",
     "deleted_for_me",
     "error",
 ];

@@ -1,6 +1,6 @@
 //! What a client tells its user unasked.
 
-use chat::ids::{ConversationId, GroupId, UserId};
+use chat::ids::{ClientMsgId, ConversationId, GroupId, UserId};
 use chat::wire::{ResyncReason, SignalBody, UserItem, UserPresence, WireEvent};
 use tokio::sync::mpsc;
 
@@ -14,6 +14,8 @@ pub enum ClientEvent {
     ReadMoved { conversation: ConversationId, user: UserId, seq: u64 },
     /// A member's devices have everything up to `seq`. May be left out while this side reads slowly.
     DeliveredMoved { conversation: ConversationId, user: UserId, seq: u64 },
+    /// More of a message that is being written; `text` begins at byte `offset`. May be left out while this side reads slowly.
+    Stream { conversation: ConversationId, from: UserId, client_msg_id: ClientMsgId, offset: u64, text: String },
     /// The user deleted these on another device, for themselves.
     DeletedForMe { conversation: ConversationId, first: u64, last: u64 },
     /// What the user keeps has changed, up to `version`. Without items, or after a reconnect: ask for it with `Client::sync`.

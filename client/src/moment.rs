@@ -1,6 +1,6 @@
 //! What concerns the moment: who is there, who is typing, signals; and who may know of it.
 
-use chat::ids::{ConversationId, UserId};
+use chat::ids::{ClientMsgId, ConversationId, UserId};
 use chat::wire::{Appearance, Audience, Request, ServerFrame, SignalBody, Target, UserPresence};
 
 use crate::client::Client;
@@ -43,6 +43,18 @@ impl Client {
     /// Tells the others that the user is typing. To be called as often as that is so: the service tells it now and then.
     pub async fn typing(&self, conversation: ConversationId) -> Result<(), RequestError> {
         self.done(Request::Typing { conversation }).await
+    }
+
+    /// Shows to whoever is online what a message says so far: `text` begins at byte `offset` of it. To be called as it grows: the
+    /// service tells it some times a second. `Client::send_with_id` with the same id says the whole.
+    pub async fn stream(
+        &self,
+        to: Target,
+        client_msg_id: ClientMsgId,
+        offset: u64,
+        text: impl Into<String>,
+    ) -> Result<(), RequestError> {
+        self.done(Request::Stream { to, client_msg_id, offset, text: text.into() }).await
     }
 
     /// Sends something to whoever is online in the conversation now. Nobody hears of it later.

@@ -41,6 +41,7 @@ impl Row {
                 | "delivered_moved"
                 | "items_changed"
                 | "deleted_for_me"
+                | "stream"
                 | "must_resync"
                 | "goaway",
             ) => Self::Others,

@@ -232,6 +232,7 @@ impl Campanile {
             | ServerFrame::DeliveredMoved { .. }
             | ServerFrame::ItemsChanged { .. }
             | ServerFrame::DeletedForMe { .. }
+            | ServerFrame::Stream { .. }
             | ServerFrame::JoinAsked { .. }
             | ServerFrame::Goaway { .. } => {}
             // Nothing of the moment is asked for.

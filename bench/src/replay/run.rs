@@ -158,6 +158,7 @@ impl Run {
             | ClientEvent::DeliveredMoved { .. }
             | ClientEvent::ItemsChanged { .. }
             | ClientEvent::DeletedForMe { .. }
+            | ClientEvent::Stream { .. }
             | ClientEvent::JoinAsked { .. }
             | ClientEvent::Presence { .. }
             | ClientEvent::Typing { .. }

@@ -2,6 +2,7 @@
 
 use super::{Fields, Problem, few, label};
 use crate::limits;
+use crate::text;
 use crate::user::{check_contact_text, check_draft, check_profile, check_remark};
 use crate::wire::Request;
 
@@ -51,6 +52,12 @@ pub(super) fn request(kind: &str, fields: &mut Fields) -> Result<Option<Request>
             after: fields.optional("after")?,
             limit: fields.optional("limit")?,
         },
+        "stream" => Request::Stream {
+            to: fields.required("to")?,
+            client_msg_id: fields.required("client_msg_id")?,
+            offset: fields.required("offset")?,
+            text: fields.required("text")?,
+        },
         "unread_total" => Request::UnreadTotal,
         "signal" => Request::Signal { to: fields.required("to")?, body: fields.required("body")? },
         _ => return Ok(None),
@@ -64,6 +71,7 @@ pub(super) fn check(request: &Request) -> Result<bool, Problem> {
         Request::Profiles { users } => few("users", users, limits::PROFILES)?,
         Request::AskContact { text, .. } => label("text", check_contact_text(text))?,
         Request::DescribeContact { remark, tags, .. } => label("remark", check_remark(remark, tags))?,
+        Request::Stream { text, .. } => label("text", text::check_long(text, limits::STREAM_BYTES))?,
         Request::Mark { draft: Some(draft), .. } => label("draft", check_draft(draft))?,
         _ => return Ok(false),
     }

@@ -85,6 +85,7 @@ impl Delivery {
             event,
             ClientEvent::ReadMoved { .. }
                 | ClientEvent::DeliveredMoved { .. }
+                | ClientEvent::Stream { .. }
                 | ClientEvent::Typing { .. }
                 | ClientEvent::Signal { .. }
                 | ClientEvent::Disconnected { .. }

@@ -169,6 +169,9 @@ impl<T> Core<T> {
             ServerFrame::DeliveredMoved { conversation, user, seq } => {
                 self.delivery.notice(ClientEvent::DeliveredMoved { conversation, user, seq });
             }
+            ServerFrame::Stream { conversation, from, client_msg_id, offset, text } => {
+                self.delivery.notice(ClientEvent::Stream { conversation, from, client_msg_id, offset, text });
+            }
             ServerFrame::DeletedForMe { conversation, first, last } => {
                 self.delivery.notice(ClientEvent::DeletedForMe { conversation, first, last });
             }

@@ -99,6 +99,7 @@ fn follow(event: ClientEvent, as_json: bool) -> Result<(), Failure> {
         | ClientEvent::DeliveredMoved { .. }
         | ClientEvent::ItemsChanged { .. }
         | ClientEvent::DeletedForMe { .. }
+        | ClientEvent::Stream { .. }
         | ClientEvent::Presence { .. }
         | ClientEvent::Typing { .. }
         | ClientEvent::Signal { .. }

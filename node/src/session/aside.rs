@@ -9,7 +9,7 @@ use chat::state::record::Privacy;
 use chat::wire::ServerFrame;
 use cluster::ShardView;
 
-use super::core::aside::{AsideAsk, AsideDone};
+use super::core::aside::{AsideAsk, AsideDone, Written};
 use super::reads::{Reader, blocking, internal};
 use super::{encode, login};
 use crate::auth::Identity;
@@ -31,6 +31,13 @@ pub(super) async fn done(reader: Reader, ask: AsideAsk) -> Result<AsideDone, Err
             members(&reader, &conversation).await?;
             let frame = ServerFrame::Signal { conversation: conversation.clone(), from: user, body };
             reader.services.router.say_aside(app, conversation, None, encode(&frame));
+            Ok(AsideDone::Said)
+        }
+        AsideAsk::Stream(conversation, Written { id, offset, text }) => {
+            members(&reader, &conversation).await?;
+            let (from, client_msg_id, at) = (user, id, conversation.clone());
+            let frame = ServerFrame::Stream { conversation: at, from: from.clone(), client_msg_id, offset, text };
+            reader.services.router.say_aside(app, conversation, Some(from), encode(&frame));
             Ok(AsideDone::Said)
         }
         AsideAsk::SetPrivacy(privacy) => set_privacy(&reader, privacy).await,

@@ -10,7 +10,7 @@ use chat::limits;
 use chat::state::record::Privacy;
 use chat::wire::{ReadMode, Request, Token};
 
-use super::core::aside::AsideAsk;
+use super::core::aside::{AsideAsk, Written};
 use crate::group::{GroupAsk, GroupFailure};
 
 /// A page of something, read on this node after a read barrier, or as it is.
@@ -151,6 +151,9 @@ pub(super) fn sort(user: &UserId, request: Request) -> Result<Sorted, Refused> {
         }
         Request::UnreadTotal => Sorted::Page(Page::UnreadTotal),
         Request::Typing { conversation } => Sorted::Aside(AsideAsk::Typing(conversation)),
+        Request::Stream { to, client_msg_id, offset, text } => {
+            Sorted::Aside(AsideAsk::Stream(to.conversation(user), Written { id: client_msg_id, offset, text }))
+        }
         Request::Signal { to, body } => Sorted::Aside(AsideAsk::Signal(to.conversation(user), body)),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytestring::ByteString;
 use chat::command::UserCommand;
 use chat::errors::ErrorCode;
-use chat::ids::{ConversationId, UserId};
+use chat::ids::{ClientMsgId, ConversationId, UserId};
 use chat::limits;
 use chat::state::record::Privacy;
 use chat::wire::{Appearance, ServerFrame, SignalBody};
@@ -23,8 +23,23 @@ pub(in crate::session) enum AsideAsk {
     Typing(ConversationId),
     Signal(ConversationId, SignalBody),
     SetPrivacy(Privacy),
+    Stream(ConversationId, Written),
     /// Something that the user keeps.
     Keep(Box<UserCommand>),
+}
+
+/// Part of a message that is being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::session) struct Written {
+    pub(in crate::session) id: ClientMsgId,
+    pub(in crate::session) offset: u64,
+    pub(in crate::session) text: String,
+}
+
+/// What of such a message was not told yet, and when it was told last.
+struct Untold {
+    written: Written,
+    told_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +61,8 @@ pub(super) struct Asides {
     typed_ms: BTreeMap<ConversationId, u64>,
     /// Signals of the second that began then.
     signals: (u64, u32),
+    /// At most [`limits::STREAMS`].
+    streams: Vec<Untold>,
 }
 
 impl Asides {
@@ -65,6 +82,38 @@ impl Asides {
             self.typed_ms.insert(conversation.clone(), now_ms);
         }
         first
+    }
+
+    /// What is to be told now, with what waited; none if it waits. A message of which too many are written at once is refused.
+    fn write(&mut self, now_ms: u64, written: Written) -> Result<Option<Written>, ErrorCode> {
+        let Some(known) = self.streams.iter_mut().find(|known| known.written.id == written.id) else {
+            if self.streams.len() >= limits::STREAMS {
+                return Err(ErrorCode::LimitReached);
+            }
+            let (id, offset) = (written.id, written.offset + written.text.len() as u64);
+            let rest = Written { id, offset, text: String::new() };
+            self.streams.push(Untold { written: rest, told_ms: now_ms });
+            return Ok(Some(written));
+        };
+        let waits = &mut known.written;
+        if waits.offset + waits.text.len() as u64 == written.offset {
+            waits.text.push_str(&written.text);
+        } else {
+            // It was begun anew.
+            *waits = written;
+        }
+        if now_ms < known.told_ms + limits::STREAM_EVERY_MS && waits.text.len() < limits::STREAM_BYTES {
+            return Ok(None);
+        }
+        known.told_ms = now_ms;
+        let offset = waits.offset + waits.text.len() as u64;
+        let rest = Written { id: waits.id, offset, text: String::new() };
+        Ok(Some(std::mem::replace(waits, rest)))
+    }
+
+    /// The message is said as a whole.
+    pub(super) fn written(&mut self, id: ClientMsgId) {
+        self.streams.retain(|known| known.written.id != id);
     }
 
     fn may_signal(&mut self, now_ms: u64) -> bool {
@@ -98,12 +147,24 @@ impl Core {
                 let message = format!("at most {} signals in a second", limits::SIGNALS_PER_S);
                 self.error(Some(re), ErrorCode::Overloaded, &message, Some(1_000));
             }
-            AsideAsk::Typing(_) | AsideAsk::Signal(..) | AsideAsk::SetPrivacy(_) | AsideAsk::Keep(_) => {
-                self.asides.waiting.push_back((re, ask));
-                if self.asides.waiting.len() == 1 {
-                    self.next_aside();
+            AsideAsk::Stream(conversation, written) => match self.asides.write(now_ms, written) {
+                Ok(Some(written)) => self.wait_aside(re, AsideAsk::Stream(conversation, written)),
+                Ok(None) => self.write(&ServerFrame::Done { re }),
+                Err(code) => {
+                    let message = format!("at most {} messages are written at once", limits::STREAMS);
+                    self.error(Some(re), code, &message, None);
                 }
+            },
+            AsideAsk::Typing(_) | AsideAsk::Signal(..) | AsideAsk::SetPrivacy(_) | AsideAsk::Keep(_) => {
+                self.wait_aside(re, ask);
             }
+        }
+    }
+
+    fn wait_aside(&mut self, re: u64, ask: AsideAsk) {
+        self.asides.waiting.push_back((re, ask));
+        if self.asides.waiting.len() == 1 {
+            self.next_aside();
         }
     }
 
@@ -222,6 +283,48 @@ mod tests {
         assert_eq!(asks(&mut core), (vec!["done".to_owned(), "done".to_owned()], vec![]), "taken, and said to nobody");
         core.text(limits::TYPING_EVERY_MS + 1, &frame(6));
         assert_eq!(asks(&mut core).1.len(), 1);
+    }
+
+    #[test]
+    fn what_is_written_is_told_now_and_then_and_nothing_of_it_is_missing() {
+        let mut core = live(1);
+        let id = "01936f3e-7c00-7000-8000-000000000045";
+        let stream = |re: u64, offset: usize, text: &str| {
+            json!({"id": re, "type": "stream", "to": {"user": "bob"}, "client_msg_id": id, "offset": offset, "text": text})
+                .to_string()
+        };
+        let told = |core: &mut Core| {
+            let (written, asks) = asks(core);
+            let text =
+                |ask| if let AsideAsk::Stream(_, written) = ask { (written.offset, written.text) } else { panic!() };
+            (written, asks.into_iter().map(text).collect::<Vec<_>>())
+        };
+        core.text(0, &stream(3, 0, "It "));
+        assert_eq!(told(&mut core).1, [(0, "It ".to_owned())]);
+        core.aside_done(Ok(AsideDone::Said));
+        core.text(10, &stream(4, 3, "is "));
+        core.text(20, &stream(5, 6, "no"));
+        assert_eq!(told(&mut core), (vec!["done".to_owned(); 3], vec![]), "taken, and told later");
+        core.text(limits::STREAM_EVERY_MS, &stream(6, 8, "on"));
+        assert_eq!(told(&mut core).1, [(3, "is noon".to_owned())]);
+        core.aside_done(Ok(AsideDone::Said));
+        core.text(2 * limits::STREAM_EVERY_MS, &stream(7, 0, "Anew"));
+        assert_eq!(told(&mut core).1, [(0, "Anew".to_owned())]);
+        core.aside_done(Ok(AsideDone::Said));
+        for n in 1..limits::STREAMS as u64 {
+            core.text(900, &stream(10 + n, 0, "x").replace("045", &format!("{n:03}")));
+            core.aside_done(Ok(AsideDone::Said));
+        }
+        told(&mut core);
+        core.text(900, &stream(30, 0, "x").replace("045", "999"));
+        assert_eq!(told(&mut core).0, ["error:limit_reached"]);
+        let body = json!({"kind": "text", "text": "Anew"});
+        core.text(
+            900,
+            &json!({"id": 31, "type": "send", "to": {"user": "bob"}, "client_msg_id": id, "body": body}).to_string(),
+        );
+        core.text(900, &stream(32, 0, "x").replace("045", "999"));
+        assert_eq!(told(&mut core).1.len(), 1, "what was said makes room");
     }
 
     #[test]

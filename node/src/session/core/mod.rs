@@ -340,7 +340,10 @@ impl Core {
                 self.error(Some(re), ErrorCode::TooManyInFlight, "wait for answers first", Some(100));
             }
             Ok(Sorted::Group(conversation, ask)) => {
-                self.counters.sends += u64::from(matches!(ask, GroupAsk::Send { .. }));
+                if let GroupAsk::Send { client_msg_id, .. } = &ask {
+                    self.counters.sends += 1;
+                    self.asides.written(*client_msg_id);
+                }
                 self.effects.extend(self.asked.ask(now_ms, re, conversation, ask));
             }
             Ok(Sorted::Aside(ask)) => self.aside(now_ms, re, ask),
