@@ -24,7 +24,7 @@ async fn a_message_ends_at_its_time_on_every_node() -> Result<()> {
     }
     let stage = Stage::of(cluster, dir).await?;
     let (alice, _events) = stage.connect("alice", &[1]).await?;
-    let (bob, mut heard) = stage.connect("bob", &[2]).await?;
+    let (_bob, mut heard) = stage.connect("bob", &[2]).await?;
     let life = Life { expires_in_ms: Some(1_500), burn: false };
     let (id, body) = (ClientMsgId(Uuid::now_v7()), Body::Text { text: "for a moment".to_owned() });
     let relations = Relations { life, ..Relations::default() };

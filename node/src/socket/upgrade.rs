@@ -182,8 +182,9 @@ mod tests {
     #[test]
     fn the_subprotocol_is_required() {
         let offered = |text| admit(&headers(&[(SEC_WEBSOCKET_PROTOCOL, text)]), None).map_err(|error| error.code);
-        assert_eq!(offered("campanile.v1.json"), Ok(()));
-        assert_eq!(offered("mqtt, campanile.v1.json"), Ok(()));
+        assert_eq!(offered("campanile.v1.json"), Ok(SUBPROTOCOL));
+        assert_eq!(offered("mqtt, campanile.v1.json"), Ok(SUBPROTOCOL));
+        assert_eq!(offered("campanile.v1.msgpack, campanile.v1.json"), Ok(SUBPROTOCOL_PACKED));
         assert_eq!(offered("campanile.v2.json"), Err(ErrorCode::InvalidField.number()));
         assert!(admit(&HeaderMap::new(), None).is_err());
     }
