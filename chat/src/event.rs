@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::app::LoginPolicy;
 use crate::command::Revoked;
 use crate::group::GroupChange;
 use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
@@ -191,4 +193,8 @@ pub enum Committed {
     ConversationUnlisted { app: AppId, user: UserId, conversation: ConversationId },
     /// A user changed who may know of its presence (home shard).
     PrivacySet { app: AppId, user: UserId },
+    /// A session of the user began, and others end by the app's policy: those that began before it (home shard).
+    SessionBegan { app: AppId, user: UserId, session: Uuid, platform: String, policy: LoginPolicy },
+    /// Sessions of all users of the app end (metadata group).
+    AppFrozen { app: AppId },
 }

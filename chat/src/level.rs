@@ -45,7 +45,8 @@ pub fn needed(command: &Command) -> u16 {
             | ClusterCommand::Restored { .. }
             | ClusterCommand::FoundAt { .. }
             | ClusterCommand::DescribeBuild { .. }
-            | ClusterCommand::SetLevel { .. } => 1,
+            | ClusterCommand::SetLevel { .. }
+            | ClusterCommand::App { .. } => 1,
             ClusterCommand::WithdrawJoinTokens => 2,
         },
         Command::User { command, .. } => match command {
@@ -54,7 +55,9 @@ pub fn needed(command: &Command) -> u16 {
             | UserCommand::SeeDevice { .. }
             | UserCommand::RevokeLogins { .. }
             | UserCommand::SeeUser { .. }
-            | UserCommand::SetPrivacy { .. } => 1,
+            | UserCommand::SetPrivacy { .. }
+            | UserCommand::SetActive { .. }
+            | UserCommand::BeginSession { .. } => 1,
         },
         Command::Conversation { command, .. } => match command {
             ConversationCommand::Send { .. }

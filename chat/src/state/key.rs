@@ -10,6 +10,10 @@ use uuid::Uuid;
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, ShardId, UserId};
 use crate::limits;
 
+mod app;
+
+pub(crate) use app::{accounts, api_key, api_keys, app_counts, deactivated};
+
 /// What a key is of. Numbers are stored and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -48,6 +52,9 @@ enum Space {
     Build = 42,
     Annotation = 48,
     Pins = 49,
+    ApiKey = 80,
+    AppCounts = 81,
+    Deactivated = 82,
 }
 
 /// Slots of one index page.

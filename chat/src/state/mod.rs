@@ -1,7 +1,7 @@
 //! The replicated state machine of a shard: pure and deterministic.
 //!
-//! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
-//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
+//! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] and [`apps`] read
+//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`app`], [`account`], [`presence`], [`list`],
 //! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`read`], [`retention`];
 //! [`sequence`] gives events their place.
 //!
@@ -18,6 +18,8 @@ use crate::ids::{AppId, ConversationId, UserId};
 mod account;
 mod admission;
 mod annotate;
+mod app;
+pub mod apps;
 mod cluster;
 mod group;
 mod key;
@@ -108,6 +110,7 @@ fn apply_to_conversation<V: View>(
     scope: &Scope<'_>,
     command: &ConversationCommand,
 ) -> Step<Outcome, V> {
+    sequence::require_for_system(scope, command)?;
     match command {
         ConversationCommand::Send { client_msg_id, digest, body, relations } => {
             message::send(work, scope, *client_msg_id, *digest, body, relations.as_deref())

@@ -109,6 +109,7 @@ fn original() -> impl Strategy<Value = Original> {
         client_msg_id: ClientMsgId(Uuid::from_u128(1)),
         time_ms: 0,
         kind: BodyKind::Text,
+        window_ms: u64::MAX,
     })
 }
 

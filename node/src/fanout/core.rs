@@ -134,6 +134,8 @@ impl Core {
                 Committed::Sequenced(_)
                 | Committed::ConversationUnlisted { .. }
                 | Committed::LoginsRevoked { .. }
+                | Committed::SessionBegan { .. }
+                | Committed::AppFrozen { .. }
                 | Committed::PrivacySet { .. } => {}
             }
         }

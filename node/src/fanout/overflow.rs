@@ -66,7 +66,10 @@ impl Noted {
             // It is in the list of those who ask.
             Committed::JoinAsked { .. } => {}
             // Others hear of it: sessions from the directory, the presence actor.
-            Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => {}
+            Committed::LoginsRevoked { .. }
+            | Committed::PrivacySet { .. }
+            | Committed::SessionBegan { .. }
+            | Committed::AppFrozen { .. } => {}
         }
     }
 }
