@@ -114,7 +114,7 @@ async fn rotation(stage: &Stage, config: &str, shop: &AppId) -> Result<()> {
         assert_eq!(refusal(with_key(stage, shop, &first, "carol", node).await)?, bad, "it was taken away");
         with_key(stage, shop, &second, "carol", node).await?;
     }
-    // What the app says of edits is announced, and carol of one app is not carol of another.
+    // Carol of one app is not carol of another.
     let (carol, _events) = with_key(stage, shop, &second, "carol", 1).await?;
     assert_eq!(carol.conversations(None).await?.items.len(), 0);
     refused(&["app", "key", "add", "--config", config, "nothing", "k", "--public-key", &first_file], 5, "no app").await

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use campanile_client::{Client, ClientEvent, ConnectError, Events};
-use chat::app::Scope;
+use chat::app::{AppChange, Scope};
 use chat::errors::{CloseCode, ErrorCode};
 use chat::ids::{AppId, DeviceId, KeyId};
 use chat::limits;
@@ -124,6 +124,13 @@ async fn users(stage: &Stage, one: &Backend, two: &Backend) -> Result<()> {
     let (_alice, mut alices) = login(password("battery staple")).await??;
     one.done("POST", "/v1/users/alice/revoke-logins", Some(json!({ "device": DeviceId::new("alice-1")? }))).await?;
     assert_eq!(next(&mut alices, closed).await?, CloseCode::Revoked as u16);
+    stage.cluster.admin(2)?.set_app(&app(), vec![AppChange::UsersMax(5)]).await?;
+    let many = json!({ "users": [{ "user": "bob" }, { "user": "erin" }, { "user": "frank" }, { "user": "grace" }] });
+    let results = two.done("POST", "/v1/users/import", Some(many)).await?["results"].clone();
+    assert_eq!(shown(&results), [said(false, ""), said(true, ""), said(true, ""), said(false, "limit_reached")]);
+    let names = two.get("/v1/users").await?["users"].as_array().map_or(0, Vec::len);
+    ensure!(names == 5, "{names} users in an app of 5");
+    stage.cluster.admin(2)?.set_app(&app(), vec![AppChange::UsersMax(100)]).await?;
     // What was done to accounts is on record where it was done.
     let log: Value = stage.cluster.admin(1)?.get("/v1/security/log?limit=1000").await?;
     ensure!(log.to_string().contains("api.user.deactivate") && !log.to_string().contains("staple"), "{log}");

@@ -138,7 +138,7 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             let NewUser { app, user, password } = user;
             apps::show(&self.cluster, app.clone()).await?;
-            room::for_users(&self.cluster, &app, 1).map_err(|full| match full {
+            room::for_user(&self.cluster, &app).map_err(|full| match full {
                 NoRoom::Full => Refused::new(ErrorCode::LimitReached, format!("app {app}: {full}")),
                 NoRoom::Unreadable(error) => Refused::new(ErrorCode::Internal, error.to_string()),
             })?;

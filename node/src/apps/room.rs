@@ -30,10 +30,15 @@ pub(crate) fn counts(cluster: &Cluster, app: &AppId) -> Result<AppCounts, Storag
     Ok(sum)
 }
 
-/// Whether the app may have so many more users.
-pub(crate) fn for_users(cluster: &Cluster, app: &AppId, more: u64) -> Result<(), NoRoom> {
-    let Some(record) = super::record(cluster, app)? else { return Ok(()) };
-    if counts(cluster, app)?.users + more > record.settings.users_max { Err(NoRoom::Full) } else { Ok(()) }
+/// Whether the app may have one more user.
+pub(crate) fn for_user(cluster: &Cluster, app: &AppId) -> Result<(), NoRoom> {
+    if users_left(cluster, app)? == 0 { Err(NoRoom::Full) } else { Ok(()) }
+}
+
+/// How many more users the app may have.
+pub(crate) fn users_left(cluster: &Cluster, app: &AppId) -> Result<u64, StorageError> {
+    let Some(record) = super::record(cluster, app)? else { return Ok(u64::MAX) };
+    Ok(record.settings.users_max.saturating_sub(counts(cluster, app)?.users))
 }
 
 /// Whether the app allows what would make a group, or one of its groups larger.

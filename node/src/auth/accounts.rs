@@ -65,7 +65,7 @@ impl Accounts for Cluster {
 
     fn provision<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, ()> {
         Box::pin(async move {
-            room::for_users(self, app, 1).map_err(no_room)?;
+            room::for_user(self, app).map_err(no_room)?;
             let command = UserCommand::CreateAccount { password: None };
             let command = Command::User { app: app.clone(), user: user.clone(), command };
             let proposed = self.submit(self.home_shard(app, user), command).await.map_err(unanswered)?;

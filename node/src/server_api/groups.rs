@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::call::{Call, blocking, unreadable};
+use super::forms::{Change, ConversationName, Join, Kind, May, Rank, Seen, UserName};
 use super::problem::{Problem, Refusals};
 use super::{Done, system};
 use crate::group::GroupAsk;
@@ -28,16 +29,15 @@ pub(crate) struct NewGroup {
     /// A UUIDv7 of your own: the same creation again makes no second group. Without one, one is made up.
     #[schema(value_type = Option<Uuid>)]
     group: Option<GroupId>,
-    #[schema(value_type = String, max_length = 64)]
+    #[schema(value_type = UserName)]
     owner: UserId,
     #[schema(min_length = 1, max_length = 128)]
     name: String,
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 500)]
+    #[schema(value_type = Vec<UserName>, max_items = 500, required = false)]
     members: Vec<UserId>,
-    /// `public`, `work`, `meeting`, `community` or `channel`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, pattern = "^(public|work|meeting|community|channel)$")]
+    #[schema(value_type = Kind, required = false)]
     kind: GroupKind,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct NewGroup {
 pub(crate) struct CreatedGroup {
     #[schema(value_type = Uuid)]
     group: GroupId,
-    #[schema(value_type = String)]
+    #[schema(value_type = ConversationName)]
     conversation: ConversationId,
     /// It was made before.
     duplicate: bool,
@@ -82,22 +82,22 @@ pub(crate) struct Group {
     #[schema(value_type = Uuid)]
     group: GroupId,
     name: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = Kind)]
     kind: GroupKind,
     members: u64,
     members_max: u64,
-    #[schema(value_type = String)]
+    #[schema(value_type = UserName)]
     created_by: UserId,
     created_ms: u64,
     /// The owner and the admins.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<UserName>)]
     admins: Vec<UserId>,
-    #[schema(value_type = String)]
+    #[schema(value_type = Join)]
     join: JoinMode,
-    #[schema(value_type = String)]
+    #[schema(value_type = Seen)]
     history: Visibility,
     /// The lowest role that may `send`, `invite`, `change_info`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = May)]
     rights: Rights,
     mute_all: bool,
     slow_mode_ms: u64,
@@ -147,7 +147,7 @@ async fn run(call: &Call, group: GroupId, ask: GroupAsk) -> Result<web::Json<Don
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeGroup {
     /// One thing, as in docs/PROTOCOL.md: `{"name": "New"}`, `{"mute_all": true}`, `{"join": "approval"}`.
-    #[schema(value_type = Object, example = json!({"name": "New"}))]
+    #[schema(value_type = Change, example = json!({"name": "New"}))]
     change: GroupChange,
 }
 
@@ -175,7 +175,7 @@ pub(super) async fn dissolve_group(call: Call, group: web::Path<GroupId>) -> Res
 #[into_params(parameter_in = Query)]
 pub(super) struct Window {
     /// Those after this user, in byte order.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<UserName>)]
     after: Option<UserId>,
     /// At most 500.
     #[param(minimum = 1)]
@@ -191,10 +191,9 @@ pub(crate) struct Members {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Member {
-    #[schema(value_type = String)]
+    #[schema(value_type = UserName)]
     user: UserId,
-    /// `member`, `admin` or `owner`.
-    #[schema(value_type = String)]
+    #[schema(value_type = Rank)]
     role: Role,
     /// The seq of the event that made the user a member.
     joined: u64,
@@ -238,7 +237,7 @@ pub(super) async fn list_members(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMembers {
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 500)]
+    #[schema(value_type = Vec<UserName>, min_items = 1, max_items = 500)]
     users: Vec<UserId>,
 }
 
@@ -256,7 +255,7 @@ pub(super) async fn add_members(
 }
 
 /// Removes a member other than the owner: nothing later reaches them.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), responses((status = 200, description = "The user is no member", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), responses((status = 200, description = "The user is no member", body = Done), Refusals), security(("api_key" = [])))]
 #[delete("/groups/{group}/members/{user}")]
 pub(super) async fn remove_member(call: Call, at: web::Path<(GroupId, UserId)>) -> Result<web::Json<Done>, Problem> {
     let (group, user) = at.into_inner();
@@ -266,13 +265,13 @@ pub(super) async fn remove_member(call: Call, at: web::Path<(GroupId, UserId)>) 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetRole {
-    /// `member`, `admin` or `owner`. Who was owner becomes an admin.
-    #[schema(value_type = String, pattern = "^(member|admin|owner)$")]
+    /// Who was owner becomes an admin.
+    #[schema(value_type = Rank)]
     role: Role,
 }
 
 /// Gives a member a role.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), request_body = SetRole, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), request_body = SetRole, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
 #[put("/groups/{group}/members/{user}/role")]
 pub(super) async fn set_role(
     call: Call,
@@ -305,7 +304,7 @@ impl Sentence {
 }
 
 /// Bans a user, who is removed and does not come back while it holds.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), request_body = Sentence, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), request_body = Sentence, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
 #[put("/groups/{group}/bans/{user}")]
 pub(super) async fn ban_user(
     call: Call,
@@ -317,7 +316,7 @@ pub(super) async fn ban_user(
 }
 
 /// Ends a ban.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
 #[delete("/groups/{group}/bans/{user}")]
 pub(super) async fn unban_user(call: Call, at: web::Path<(GroupId, UserId)>) -> Result<web::Json<Done>, Problem> {
     let (group, user) = at.into_inner();
@@ -325,7 +324,7 @@ pub(super) async fn unban_user(call: Call, at: web::Path<(GroupId, UserId)>) -> 
 }
 
 /// Has a member not speak.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), request_body = Sentence, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), request_body = Sentence, responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
 #[put("/groups/{group}/mutes/{user}")]
 pub(super) async fn mute_member(
     call: Call,
@@ -337,7 +336,7 @@ pub(super) async fn mute_member(
 }
 
 /// Lets a member speak again.
-#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = String, Path)), responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "groups", params(("group" = Uuid, Path), ("user" = UserName, Path)), responses((status = 200, description = "It is so", body = Done), Refusals), security(("api_key" = [])))]
 #[delete("/groups/{group}/mutes/{user}")]
 pub(super) async fn unmute_member(call: Call, at: web::Path<(GroupId, UserId)>) -> Result<web::Json<Done>, Problem> {
     let (group, user) = at.into_inner();

@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Done;
 use super::call::{Call, blocking, unreadable};
+use super::forms::{Content, ConversationName, Mentioned, To, UserName};
 use super::problem::{Problem, Refusals};
 use crate::group::GroupAsk;
 use crate::history::{HistoryError, Shown, Span};
@@ -22,29 +23,26 @@ use crate::history::{HistoryError, Shown, Span};
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMessage {
     /// A user, or `system`: the app itself, which need not be a member of a group.
-    #[schema(value_type = String, max_length = 64)]
+    #[schema(value_type = UserName)]
     from: UserId,
-    /// `{"user": "bob"}` or `{"group": "0190…"}`.
-    #[schema(value_type = Object, example = json!({"user": "bob"}))]
+    #[schema(value_type = To, example = json!({"user": "bob"}))]
     to: Target,
     /// The same again has one effect; with other content it is `id_conflict`.
     #[schema(value_type = uuid::Uuid)]
     client_msg_id: ClientMsgId,
-    /// As in docs/PROTOCOL.md: `{"kind": "text", "text": "hi"}`.
-    #[schema(value_type = Object, example = json!({"kind": "text", "text": "hi"}))]
+    #[schema(value_type = Content, example = json!({"kind": "text", "text": "hi"}))]
     body: Body,
     /// The seq of the event that it answers.
     reply_to: Option<u64>,
-    /// `{"users": ["bob"], "all": false}`.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Mentioned, required = false)]
     mentions: Mentions,
 }
 
 /// A message that is committed on the durable disks of a majority.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Sent {
-    #[schema(value_type = String)]
+    #[schema(value_type = ConversationName)]
     conversation: ConversationId,
     seq: u64,
     /// It was sent before; `seq` is that of the first time.
@@ -86,7 +84,7 @@ pub(super) struct Range {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct History {
-    #[schema(value_type = String)]
+    #[schema(value_type = ConversationName)]
     conversation: ConversationId,
     /// As in docs/PROTOCOL.md.
     #[schema(value_type = Vec<Object>)]
@@ -100,7 +98,7 @@ pub(crate) struct History {
 }
 
 /// Shows events of a conversation, each message as it is now.
-#[utoipa::path(tag = "messages", params(("conversation" = String, Path), Range), responses((status = 200, description = "A page of events", body = History), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "messages", params(("conversation" = ConversationName, Path), Range), responses((status = 200, description = "A page of events", body = History), Refusals), security(("api_key" = [])))]
 #[get("/conversations/{conversation}/messages")]
 pub(super) async fn history(
     call: Call,
@@ -155,12 +153,12 @@ fn not_shown(error: HistoryError) -> Problem {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recall {
     /// A user who may recall it; none for the app itself, which may recall any message at any time.
-    #[schema(value_type = Option<String>, max_length = 64)]
+    #[schema(value_type = Option<UserName>)]
     by: Option<UserId>,
 }
 
 /// Takes a message back, for everybody.
-#[utoipa::path(tag = "messages", params(("conversation" = String, Path), ("seq" = u64, Path)), request_body = Recall, responses((status = 200, description = "It is recalled", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "messages", params(("conversation" = ConversationName, Path), ("seq" = u64, Path)), request_body = Recall, responses((status = 200, description = "It is recalled", body = Done), Refusals), security(("api_key" = [])))]
 #[post("/conversations/{conversation}/messages/{seq}/recall")]
 pub(super) async fn recall_message(
     call: Call,

@@ -6,6 +6,7 @@
 //! **Invariant:** a request reaches nothing of another app than its key's: the app is never in an address or a body.
 
 mod call;
+mod forms;
 mod groups;
 mod messages;
 mod problem;

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Done;
 use super::call::{Call, blocking, unreadable};
+use super::forms::UserName;
 use super::problem::{Problem, ProblemBody, Refusals};
 use crate::apps::room;
 use crate::auth::PasswordError;
@@ -28,7 +29,7 @@ pub(crate) struct Import {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportedUser {
-    #[schema(value_type = String, max_length = 64)]
+    #[schema(value_type = UserName)]
     user: UserId,
     /// None for those who log in with the app's tokens only.
     #[schema(min_length = 8, max_length = 256)]
@@ -43,7 +44,7 @@ pub(crate) struct Imported {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ImportResult {
-    #[schema(value_type = String)]
+    #[schema(value_type = UserName)]
     user: UserId,
     /// False if the account was there, or was not made.
     created: bool,
@@ -63,22 +64,36 @@ pub(super) async fn import_users(call: Call, body: web::Json<Import>) -> Result<
         return Err(Problem::new(ErrorCode::InvalidField, message));
     }
     call.record("api.users.import", &format!("users={}", users.len())).await?;
-    let results = join_all(users.into_iter().map(|user| import_user(&call, user))).await;
-    Ok(web::Json(Imported { results }))
+    let mut left = room::users_left(&call.services().cluster, &call.app).map_err(unreadable)?;
+    let mut imports = Vec::with_capacity(users.len());
+    for user in users {
+        let there = is_there(&call, &user.user)?;
+        let fits = there || left > 0;
+        left = left.saturating_sub(u64::from(!there));
+        imports.push(import_user(&call, user, fits));
+    }
+    Ok(web::Json(Imported { results: join_all(imports).await }))
 }
 
-async fn import_user(call: &Call, ImportedUser { user, password }: ImportedUser) -> ImportResult {
-    match make(call, user.clone(), password).await {
+/// Whether this node knows the account already: making it again takes no room.
+fn is_there(call: &Call, user: &UserId) -> Result<bool, Problem> {
+    let cluster = &call.services().cluster;
+    let view = cluster.view(cluster.home_shard(&call.app, user)).ok_or(ErrorCode::Internal)?;
+    Ok(query::account(&view, &call.app, user).map_err(unreadable)?.is_some())
+}
+
+async fn import_user(call: &Call, ImportedUser { user, password }: ImportedUser, fits: bool) -> ImportResult {
+    let made = match fits {
+        true => make(call, user.clone(), password).await,
+        false => Err(Problem::new(ErrorCode::LimitReached, "the app has as many users as it may have")),
+    };
+    match made {
         Ok(duplicate) => ImportResult { user, created: !duplicate, problem: None },
         Err(problem) => ImportResult { user, created: false, problem: Some(problem.told()) },
     }
 }
 
 async fn make(call: &Call, user: UserId, password: Option<String>) -> Result<bool, Problem> {
-    room::for_users(&call.services().cluster, &call.app, 1).map_err(|full| match full {
-        room::NoRoom::Full => Problem::new(ErrorCode::LimitReached, full.to_string()),
-        room::NoRoom::Unreadable(error) => unreadable(error),
-    })?;
     let password = hashed(call, password).await?;
     call.change_user(user, UserCommand::CreateAccount { password }).await
 }
@@ -95,7 +110,7 @@ async fn hashed(call: &Call, password: Option<String>) -> Result<Option<String>,
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct User {
-    #[schema(value_type = String)]
+    #[schema(value_type = UserName)]
     user: UserId,
     created_ms: u64,
     /// The user is let in.
@@ -107,7 +122,7 @@ pub(crate) struct User {
 }
 
 /// Shows a user.
-#[utoipa::path(tag = "users", params(("user" = String, Path)), responses((status = 200, description = "The user", body = User), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "users", params(("user" = UserName, Path)), responses((status = 200, description = "The user", body = User), Refusals), security(("api_key" = [])))]
 #[get("/users/{user}")]
 pub(super) async fn get_user(call: Call, user: web::Path<UserId>) -> Result<web::Json<User>, Problem> {
     call.may(Scope::UsersRead)?;
@@ -123,7 +138,7 @@ pub(super) async fn get_user(call: Call, user: web::Path<UserId>) -> Result<web:
 #[into_params(parameter_in = Query)]
 pub(super) struct Window {
     /// Those after this user, in byte order.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<UserName>)]
     after: Option<UserId>,
     /// At most 100.
     #[param(minimum = 1)]
@@ -171,14 +186,14 @@ pub(super) async fn list_users(call: Call, window: web::Query<Window>) -> Result
 }
 
 /// Does not let a user in any more, and ends the user's sessions. Messages and groups stay as they are.
-#[utoipa::path(tag = "users", params(("user" = String, Path)), responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "users", params(("user" = UserName, Path)), responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
 #[post("/users/{user}/deactivate")]
 pub(super) async fn deactivate_user(call: Call, user: web::Path<UserId>) -> Result<web::Json<Done>, Problem> {
     set_active(call, user.into_inner(), false).await
 }
 
 /// Lets a user in again.
-#[utoipa::path(tag = "users", params(("user" = String, Path)), responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "users", params(("user" = UserName, Path)), responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
 #[post("/users/{user}/activate")]
 pub(super) async fn activate_user(call: Call, user: web::Path<UserId>) -> Result<web::Json<Done>, Problem> {
     set_active(call, user.into_inner(), true).await
@@ -201,7 +216,7 @@ pub(crate) struct NewPassword {
 }
 
 /// Sets or takes away a user's password. Sessions go on.
-#[utoipa::path(tag = "users", params(("user" = String, Path)), request_body = NewPassword, responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "users", params(("user" = UserName, Path)), request_body = NewPassword, responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
 #[put("/users/{user}/password")]
 pub(super) async fn set_password(
     call: Call,
@@ -220,12 +235,12 @@ pub(super) async fn set_password(
 #[serde(deny_unknown_fields)]
 pub(crate) struct RevokeLogins {
     /// None: of all devices.
-    #[schema(value_type = Option<String>, max_length = 64)]
+    #[schema(value_type = Option<UserName>)]
     device: Option<DeviceId>,
 }
 
 /// Ends sessions of a user, and refuses tokens that were issued before.
-#[utoipa::path(tag = "logins", params(("user" = String, Path)), request_body = RevokeLogins, responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "logins", params(("user" = UserName, Path)), request_body = RevokeLogins, responses((status = 200, description = "Done", body = Done), Refusals), security(("api_key" = [])))]
 #[post("/users/{user}/revoke-logins")]
 pub(super) async fn revoke_logins(
     call: Call,
@@ -256,7 +271,7 @@ pub(crate) struct Device {
 }
 
 /// Lists a user's devices.
-#[utoipa::path(tag = "users", params(("user" = String, Path)), responses((status = 200, description = "The devices", body = Devices), Refusals), security(("api_key" = [])))]
+#[utoipa::path(tag = "users", params(("user" = UserName, Path)), responses((status = 200, description = "The devices", body = Devices), Refusals), security(("api_key" = [])))]
 #[get("/users/{user}/devices")]
 pub(super) async fn user_devices(call: Call, user: web::Path<UserId>) -> Result<web::Json<Devices>, Problem> {
     call.may(Scope::UsersRead)?;
