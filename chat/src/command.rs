@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::app::{AppCommand, LoginPolicy};
 use crate::errors::ErrorCode;
 use crate::event::{BodyKind, Relations, Role, SealedBody};
 use crate::group::{GroupChange, GroupKind};
@@ -68,7 +70,8 @@ pub enum RetentionCommand {
 pub enum ClusterCommand {
     /// First entry of a cluster's life. A second one with other values is rejected.
     Found { cluster: String, shards: u16, stream_epoch: u32, nodes: Vec<(NodeId, String)> },
-    /// An app and the Ed25519 public key (PEM) that verifies its users' tokens. The same again changes nothing; another key replaces.
+    /// An app that a node is configured with, and the Ed25519 public key (PEM) that verifies its users' tokens. Of one that is on
+    /// record it changes nothing.
     RegisterApp { app: AppId, token_public_key_pem: String },
     /// Lets `uses` nodes join until `expires_ms` (Unix milliseconds). `secret` is a hash of what the token holds.
     AddJoinToken { secret: [u8; 32], expires_ms: u64, uses: u32 },
@@ -97,6 +100,8 @@ pub enum ClusterCommand {
     SetLevel { level: u16 },
     /// Feature level 2: no join token lets anybody in any more.
     WithdrawJoinTokens,
+    /// What an app is, and is set to.
+    App { app: AppId, command: AppCommand },
 }
 
 /// What a node says of itself to the others.
@@ -153,6 +158,16 @@ pub enum UserCommand {
     Mark {
         conversation: ConversationId,
         change: MarksChange,
+    },
+    /// Whether the user is let in. Whoever is not any more has no sessions from then on.
+    SetActive {
+        active: bool,
+    },
+    /// A session of the user begins under a policy that ends others. Of two that begin at once, the log says which is newer.
+    BeginSession {
+        session: Uuid,
+        platform: String,
+        policy: LoginPolicy,
     },
 }
 
@@ -306,7 +321,7 @@ pub enum ConversationCommand {
 }
 
 /// A message as it stands in the log, read there by whoever proposes to change it: the state knows only where it is.
-/// It never changes, so every proposer says the same of it.
+/// It never changes, so every proposer says the same of it, but for the app's window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Original {
     pub seq: u64,
@@ -316,6 +331,8 @@ pub struct Original {
     pub kind: BodyKind,
     /// It stays as it was sent.
     pub fixed: bool,
+    /// For how long after its sending the app lets its author change it so, as whoever proposes it knows the app's settings.
+    pub window_ms: u64,
 }
 
 /// A conversation entering or leaving users' lists.
@@ -387,6 +404,7 @@ impl Command {
             }
             Self::Cluster(ClusterCommand::DescribeBuild { version, .. }) => version.len() + 16,
             Self::Cluster(ClusterCommand::Place { voters, .. }) => voters.len() * 16,
+            Self::Cluster(ClusterCommand::App { command, .. }) => 64 + command.size_bound(),
             Self::Cluster(_) => 64,
             Self::User { command, .. } => match command {
                 UserCommand::CreateAccount { password } | UserCommand::SetPassword { password } => {
@@ -394,7 +412,11 @@ impl Command {
                 }
                 UserCommand::SeeDevice { platform, name, .. } => platform.len() + name.len(),
                 UserCommand::RevokeLogins { .. } => 0,
-                UserCommand::SeeUser { .. } | UserCommand::SetPrivacy { .. } | UserCommand::SetSettings { .. } => 16,
+                UserCommand::BeginSession { platform, .. } => 16 + platform.len(),
+                UserCommand::SeeUser { .. }
+                | UserCommand::SetPrivacy { .. }
+                | UserCommand::SetSettings { .. }
+                | UserCommand::SetActive { .. } => 16,
                 UserCommand::SetProfile { profile } => {
                     let fields = profile.fields.iter().map(|(key, value)| key.len() + value.len() + 8);
                     profile.name.len() + profile.avatar.len() + fields.sum::<usize>()

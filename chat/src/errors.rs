@@ -126,12 +126,26 @@ catalogue! {
     TooLate = 1322, "too_late", false, None;
     /// The message was recalled.
     MessageRecalled = 1323, "message_recalled", false, None;
-    // 15xx, later ones
-    /// The user, the device, the address, the conversation or the app asks more often than it may; nothing was done.
-    RateLimited = 1506, "rate_limited", true, None;
     // 13xx: what may be done with a user
     /// The other user does not take this from you: a block, or a wish to be left alone. Which of them is not said.
     NotAccepted = 1324, "not_accepted", false, None;
+    // 151x: apps, and the API of their backends
+    /// No such app.
+    AppNotFound = 1510, "app_not_found", false, None;
+    /// There is an app of that id.
+    AppExists = 1511, "app_exists", false, None;
+    /// The app is frozen: it lets nobody in.
+    AppFrozen = 1512, "app_frozen", false, None;
+    /// The user is deactivated.
+    UserDeactivated = 1513, "user_deactivated", false, None;
+    /// The API key is missing, unknown, expired or revoked; which of them is not said.
+    BadApiKey = 1514, "bad_api_key", false, None;
+    /// The API key is not good for that.
+    MissingScope = 1515, "missing_scope", false, None;
+    /// The user, the device, the address, the conversation, the app or the API key asks more often than it may; nothing was done.
+    RateLimited = 1516, "rate_limited", true, None;
+    /// There is nothing at this address.
+    NoSuchResource = 1517, "no_such_resource", false, None;
 }
 
 /// WebSocket close codes. 4000 to 4499: reconnect and resume; 4500 to 4999: stop, the same attempt will fail again.
@@ -151,6 +165,8 @@ pub enum CloseCode {
     LoginFailed = 4503,
     /// The user or the app ended the session.
     Revoked = 4504,
+    /// A newer session of the user began, and the app allows no more.
+    Replaced = 4505,
     LoggedOut = 4507,
 }
 

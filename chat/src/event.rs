@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::app::LoginPolicy;
 use crate::command::Revoked;
 use crate::group::GroupChange;
 use crate::ids::{AppId, ClientMsgId, ConversationId, UserId};
@@ -234,4 +236,8 @@ pub enum Committed {
     ItemChanged { app: AppId, user: UserId, item: Box<Item> },
     /// A member does not want to see these any more, on any device.
     DeletedForMe { app: AppId, conversation: ConversationId, user: UserId, first: u64, last: u64 },
+    /// A session of the user began, and others end by the app's policy: those that began before it (home shard).
+    SessionBegan { app: AppId, user: UserId, session: Uuid, platform: String, policy: LoginPolicy },
+    /// Sessions of all users of the app end (metadata group).
+    AppFrozen { app: AppId },
 }

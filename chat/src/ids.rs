@@ -42,6 +42,11 @@ fn user_character(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, ':' | '/' | '"' | '\'' | '<' | '>' | '&' | ',' | '@' | '#' | '%')
 }
 
+/// What names keys in files, addresses and tokens.
+fn key_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
 fn slug_character(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
 }
@@ -136,6 +141,11 @@ text_id! {
 text_id! {
     /// One installation of a client, chosen by the client and kept over restarts.
     DeviceId, "a device id", limits::ID_BYTES, user_character
+}
+
+text_id! {
+    /// A key of an app: one that verifies tokens (a token's `kid`), or one of its backend's.
+    KeyId, "a key id", limits::ID_BYTES, key_character
 }
 
 /// A group, named by the client that creates it (UUIDv7), so that a retried creation is the same group.

@@ -45,7 +45,8 @@ pub fn needed(command: &Command) -> u16 {
             | ClusterCommand::Restored { .. }
             | ClusterCommand::FoundAt { .. }
             | ClusterCommand::DescribeBuild { .. }
-            | ClusterCommand::SetLevel { .. } => 1,
+            | ClusterCommand::SetLevel { .. }
+            | ClusterCommand::App { .. } => 1,
             ClusterCommand::WithdrawJoinTokens => 2,
         },
         Command::User { command, .. } => match command {
@@ -58,7 +59,9 @@ pub fn needed(command: &Command) -> u16 {
             | UserCommand::SetProfile { .. }
             | UserCommand::SetSettings { .. }
             | UserCommand::DescribeContact { .. }
-            | UserCommand::Mark { .. } => 1,
+            | UserCommand::Mark { .. }
+            | UserCommand::SetActive { .. }
+            | UserCommand::BeginSession { .. } => 1,
         },
         Command::Conversation { command, .. } => match command {
             ConversationCommand::Send { .. }

@@ -7,6 +7,7 @@
 //! - [`parse`], [`render`]: from a client's text to a request, and from committed events to frames.
 //! - [`command`], [`event`]: what goes into a shard's log, and what has happened once it is applied.
 //! - [`state`]: the replicated state machine, `apply(view, entry) -> Delta`.
+//! - [`app`]: apps as tenants: what they are set to, and the keys of their tokens and backends.
 //! - [`group`]: what groups are like and who may do what in them.
 //! - [`level`]: feature levels: which of the commands a cluster's log may hold.
 //! - [`retention`]: how long messages are kept.
@@ -14,6 +15,7 @@
 //! - [`text`]: the rules for texts that people write.
 //! - [`codec`]: the one file that touches bincode; envelopes for everything stored or sent between nodes.
 
+pub mod app;
 pub mod body;
 pub mod codec;
 pub mod command;

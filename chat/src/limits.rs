@@ -60,6 +60,28 @@ pub const USER_AGENT_BYTES: usize = 512;
 /// Bytes of what an act of administration was about, in the security log, after escaping.
 pub const ACT_SUBJECT_BYTES: usize = 512;
 
+/// Apps of one cluster.
+pub const APPS: usize = 256;
+/// Public keys of one app's tokens, and keys of its backend.
+pub const TOKEN_KEYS: usize = 8;
+pub const API_KEYS: usize = 32;
+/// Longest life of an API key that has an end, in milliseconds (ten years).
+pub const API_KEY_LIFETIME_MS: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// Settings of an app that are changed at once.
+pub const APP_CHANGES: usize = 16;
+/// Users and groups of one app.
+pub const APP_USERS: u64 = 100_000_000;
+pub const APP_GROUPS: u64 = 10_000_000;
+/// Users whom an app's backend imports, and lists, at once.
+pub const API_USERS: usize = 100;
+/// Bytes of the body of a request to the server API.
+pub const API_BODY_BYTES: usize = 128 * 1024;
+/// Requests a second of one API key to one node, and how many of them may come at once.
+pub const API_REQUESTS_PER_S: u32 = 200;
+pub const API_BURST: u32 = 400;
+/// Requests to the server API that a node serves at once.
+pub const API_AT_ONCE: usize = 256;
+
 /// Members of one group, and of a community or a channel.
 pub const GROUP_MEMBERS: usize = 10_000;
 pub const COMMUNITY_MEMBERS: usize = 100_000;

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use chat::app::{AppChange, AppCommand, AppSettings, LoginPolicy, NewApiKey, Registration, Scope};
 use chat::codec::{self, Kind};
 use chat::command::{
     ClusterCommand, Command, ConversationCommand, EntryBatch, ListChange, MarksChange, NodeFacts, Original, Outcome,
@@ -19,15 +20,16 @@ use chat::command::{
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, Forwarded, Life, Mentions, Relations, Role, SealedBody};
 use chat::group::{GroupChange, GroupKind, GroupSettings, JoinMode, Rights, Visibility};
-use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, ShardId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, KeyId, ShardId, UserId};
 use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, Annotation, App, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation, Dedupe, DedupePage,
-    Deleted, Device, Edit, Expiring, Floor, FloorMark, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead,
-    JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node,
-    NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem,
+    Account, Annotation, ApiKey, App, AppCounts, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation,
+    Deactivated, Dedupe, DedupePage, Deleted, Device, Edit, Expiring, Floor, FloorMark, IndexPage, InlineEvent, Invite,
+    ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned,
+    MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot,
+    StoredItem, TokenKey,
 };
 use chat::user::{Contact, ContactState, ItemKey, ItemValue, Marks, Profile, Strangers, UserSettings};
 use chat::wire::Audience;
@@ -159,7 +161,7 @@ fn records_of_the_conversations_shard() {
     state("outbox_item", Owed::List(list_change()));
     state("outbox_item_pair", Owed::Pair(pair_news()));
     let (author, client_msg_id, kind) = (user("alice"), client_msg_id(), BodyKind::Text);
-    let original = Original { seq: 300, author, client_msg_id, time_ms: TIME_MS, kind, fixed: true };
+    let original = Original { seq: 300, author, client_msg_id, time_ms: TIME_MS, kind, fixed: true, window_ms: 300 };
     state("expiring", Expiring { original: original.clone() });
     state("burning", Burning { originals: vec![original] });
     state("mentioned", Mentioned { seqs: vec![7, 300] });
@@ -255,7 +257,7 @@ fn records_of_the_metadata_group() {
     let nodes = vec![(1, "one".to_owned()), (2, "two".to_owned())];
     let (cluster, founded_ms) = ("3f0c7c1e".to_owned(), TIME_MS);
     state("cluster_settings", ClusterSettings { cluster, shards: 16, stream_epoch: 1, nodes, founded_ms });
-    state("app", App { token_public_key_pem: "-----BEGIN PUBLIC KEY-----".into() });
+    state("app", an_app());
     state("roster", Roster { next: 300, replicas: 3, rebalance: true });
     for (name, node_state) in [
         ("node_joining", NodeState::Joining),
@@ -269,6 +271,66 @@ fn records_of_the_metadata_group() {
     state("join_token", JoinToken { expires_ms: TIME_MS, uses: 2 });
     state("level", ClusterLevel { level: 300, since_ms: TIME_MS });
     state("build", Build { level: 300, version: "0.2.0".into() });
+}
+
+fn key_id(id: &str) -> KeyId {
+    KeyId::new(id).unwrap()
+}
+
+fn an_app() -> App {
+    let pem = "-----BEGIN PUBLIC KEY-----".to_owned();
+    let settings = AppSettings {
+        recall_window_ms: 300,
+        edit_window_ms: 200,
+        registration: Registration::AppOnly,
+        login_policy: LoginPolicy::OnePerPlatform,
+        users_max: 70_000,
+        groups_max: 7_000,
+        group_members_max: 700,
+    };
+    let token_keys = vec![TokenKey { id: key_id("config"), pem, added_ms: TIME_MS }];
+    App { name: "Main".into(), created_ms: TIME_MS, token_keys, settings, frozen: true }
+}
+
+#[test]
+fn records_and_commands_of_apps() {
+    let (scopes, last4) = (Scope::ALL.to_vec(), "x7Qa".to_owned());
+    let new = NewApiKey { name: "Shop".into(), scopes: scopes.clone(), hash: [8; 32], expires_ms: None, last4 };
+    let NewApiKey { name, hash, last4, .. } = new.clone();
+    let key = ApiKey { app: app(), name, scopes, hash, created_ms: TIME_MS, expires_ms: Some(TIME_MS), last4 };
+    state("api_key", key);
+    state("app_counts", AppCounts { users: 70_000, groups: 300 });
+    state("deactivated", Deactivated { since_ms: TIME_MS });
+    let id = || key_id("2026");
+    let changes = vec![
+        AppChange::Name("Main".into()),
+        AppChange::RecallWindowMs(300),
+        AppChange::EditWindowMs(200),
+        AppChange::Registration(Registration::FirstLogin),
+        AppChange::LoginPolicy(LoginPolicy::NewestWins),
+        AppChange::UsersMax(70_000),
+        AppChange::GroupsMax(7_000),
+        AppChange::GroupMembersMax(700),
+    ];
+    let commands = [
+        AppCommand::Create { name: "Main".into() },
+        AppCommand::Change { changes },
+        AppCommand::AddTokenKey { id: id(), pem: "-----BEGIN".into() },
+        AppCommand::RemoveTokenKey { id: id() },
+        AppCommand::AddApiKey { id: id(), key: new },
+        AppCommand::RevokeApiKey { id: id() },
+        AppCommand::SetFrozen { frozen: true },
+    ];
+    let of_app = |command| Command::Cluster(ClusterCommand::App { app: app(), command });
+    let mut commands = commands.map(of_app).to_vec();
+    let (session, platform) = (Uuid::from_u128(7), "ios".to_owned());
+    for command in [
+        UserCommand::SetActive { active: false },
+        UserCommand::BeginSession { session, platform, policy: LoginPolicy::Several },
+    ] {
+        commands.push(Command::User { app: app(), user: user("alice"), command });
+    }
+    golden(Kind::Entry, "entry_apps", &EntryBatch { time_ms: TIME_MS, commands });
 }
 
 fn facts() -> NodeFacts {
@@ -393,6 +455,7 @@ fn later_commands() {
         time_ms: TIME_MS,
         kind: BodyKind::Merged,
         fixed: true,
+        window_ms: 300,
     };
     let commands = [
         ConversationCommand::Send { client_msg_id, digest, body: body.clone(), relations: Some(relations()) },

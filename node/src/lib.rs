@@ -1,6 +1,7 @@
 //! The process `campanile`: actors, WebSocket and HTTP edges, login, security log, CLI.
 
 pub mod admin;
+mod apps;
 pub mod auth;
 pub mod backup;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod rates;
 pub mod room;
 pub mod router;
 pub mod security;
+mod server_api;
 pub mod session;
 pub mod socket;
 pub mod start;

@@ -1,6 +1,7 @@
 //! A stage for tests on real processes: a cluster of `campanile` nodes on loopback, and clients of it.
 
 pub mod cli;
+pub mod http;
 pub mod raw;
 pub mod volume;
 pub mod written;

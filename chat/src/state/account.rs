@@ -2,7 +2,10 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Account, Device, Record};
-use super::{View, done, items, key, presence};
+use super::{View, app, done, items, key, presence};
+use uuid::Uuid;
+
+use crate::app::{LoginPolicy, is_system};
 use crate::command::{Outcome, Revoked, UserCommand};
 use crate::errors::ErrorCode;
 use crate::event::Committed;
@@ -29,6 +32,10 @@ pub(super) fn apply<V: View>(
             items::describe_contact(work, app, user, of, remark, tags)
         }
         UserCommand::Mark { conversation, change } => items::mark(work, app, user, conversation, change),
+        UserCommand::SetActive { active } => app::set_active(work, app, user, *active),
+        UserCommand::BeginSession { session, platform, policy } => {
+            begin_session(work, app, user, *session, platform, *policy)
+        }
     }
 }
 
@@ -39,8 +46,26 @@ fn create<V: View>(work: &mut Overlay<'_, V>, app: &AppId, user: &UserId, passwo
         require(present.password.is_none() && password.is_none(), ErrorCode::AccountExists)?;
         return Ok(done(true));
     }
+    require(!is_system(user), ErrorCode::Forbidden)?;
     let account = Account { created_ms: work.time_ms, password: password.map(str::to_owned), revoked_ms: 0 };
     work.store(key, &account);
+    app::count(work, app, |counts| counts.users += 1)?;
+    Ok(done(false))
+}
+
+/// Keeps nothing: which session is newer is the order of the log, and every node hears of it in that order.
+fn begin_session<V: View>(
+    work: &mut Overlay<'_, V>,
+    app: &AppId,
+    user: &UserId,
+    session: Uuid,
+    platform: &str,
+    policy: LoginPolicy,
+) -> Step<Outcome, V> {
+    require(text::check_label(platform).is_ok(), ErrorCode::InvalidField)?;
+    require(work.load::<Account>(&key::account(app, user))?.is_some(), ErrorCode::UserNotFound)?;
+    let (app, user, platform) = (app.clone(), user.clone(), platform.to_owned());
+    work.emit(Committed::SessionBegan { app, user, session, platform, policy });
     Ok(done(false))
 }
 

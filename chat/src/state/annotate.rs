@@ -8,6 +8,7 @@ use super::message::first_use;
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Annotation, Conversation, Edit, InlineEvent, Member, Pins, Reaction, Recall, Slot};
 use super::{Scope, View, done, key, made, moderation, sequence};
+use crate::app::is_system;
 use crate::command::{Original, Outcome};
 use crate::errors::ErrorCode;
 use crate::event::{BodyKind, Event, Role, SealedBody};
@@ -37,7 +38,7 @@ pub(super) fn edit<V: View>(
     require(annotation.recalled.is_none(), ErrorCode::MessageRecalled)?;
     let same_kind = body.kind == original.kind && body.kind != BodyKind::Merged;
     require(same_kind && !original.fixed, ErrorCode::InvalidField)?;
-    require(age(work, original) <= limits::EDIT_WINDOW_MS, ErrorCode::TooLate)?;
+    require(age(work, original) <= limits::EDIT_WINDOW_MS.min(original.window_ms), ErrorCode::TooLate)?;
     require(annotation.edits.len() < limits::EDITS, ErrorCode::LimitReached)?;
     annotation.edits.push(Edit { seq: conversation.head + 1, time_ms: work.time_ms, client_msg_id });
     store(work, scope, original.seq, &annotation);
@@ -54,9 +55,9 @@ pub(super) fn recall<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, orig
     if let Some(Recall { seq, .. }) = annotation.recalled {
         return Ok(Outcome::Applied { seq, duplicate: true });
     }
-    if !runs_group(scope, &member) {
+    if !runs_group(scope, &member) && !is_system(scope.actor) {
         require(original.author == *scope.actor, ErrorCode::Forbidden)?;
-        require(age(work, original) <= limits::RECALL_WINDOW_MS, ErrorCode::TooLate)?;
+        require(age(work, original) <= limits::RECALL_WINDOW_MS.min(original.window_ms), ErrorCode::TooLate)?;
     }
     let by = scope.actor.clone();
     let recall = Recall { seq: conversation.head + 1, by: by.clone(), expired: false };

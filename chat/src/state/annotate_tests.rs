@@ -13,7 +13,15 @@ use crate::command::{Command, ConversationCommand, EntryBatch, RetentionCommand}
 /// The message that `author` sent under `id` as `seq`, in the entry `seq` of a shard's clock.
 fn original(seq: u64, author: &str, id: u128) -> Original {
     let client_msg_id = ClientMsgId(Uuid::from_u128(id));
-    Original { seq, author: user(author), client_msg_id, time_ms: seq * 1_000, kind: BodyKind::Text, fixed: false }
+    Original {
+        seq,
+        author: user(author),
+        client_msg_id,
+        time_ms: seq * 1_000,
+        kind: BodyKind::Text,
+        fixed: false,
+        window_ms: u64::MAX,
+    }
 }
 
 fn edit_as(original: Original, id: u128, text: &str, kind: BodyKind) -> ConversationCommand {

@@ -1,11 +1,11 @@
-//! The metadata group's own things: the cluster's founding settings and its apps.
+//! The metadata group's own things: the cluster's founding settings. Its apps: [`super::app`].
 
 use super::overlay::{Overlay, Step, require};
-use super::record::{App, ClusterSettings};
-use super::{View, done, key, level, nodes};
+use super::record::ClusterSettings;
+use super::{View, app, done, key, level, nodes};
 use crate::command::{ClusterCommand, Outcome};
 use crate::errors::ErrorCode;
-use crate::ids::{AppId, NodeId};
+use crate::ids::NodeId;
 use crate::level::OLDEST;
 use crate::limits;
 
@@ -17,7 +17,8 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         ClusterCommand::FoundAt { cluster, shards, stream_epoch, nodes, level } => {
             found(work, cluster, *shards, *stream_epoch, nodes, *level)
         }
-        ClusterCommand::RegisterApp { app, token_public_key_pem } => register(work, app, token_public_key_pem),
+        ClusterCommand::RegisterApp { app, token_public_key_pem } => app::register(work, app, token_public_key_pem),
+        ClusterCommand::App { app, command } => app::apply(work, app, command),
         ClusterCommand::AddJoinToken { .. }
         | ClusterCommand::JoinNode { .. }
         | ClusterCommand::DescribeNode { .. }
@@ -78,30 +79,16 @@ fn found<V: View>(
     Ok(done(false))
 }
 
-fn register<V: View>(work: &mut Overlay<'_, V>, app: &AppId, pem: &str) -> Step<Outcome, V> {
-    require(!pem.is_empty() && pem.len() <= limits::PUBLIC_KEY_BYTES, ErrorCode::InvalidField)?;
-    let (key, wanted) = (key::app(app), App { token_public_key_pem: pem.to_owned() });
-    if work.load::<App>(&key)?.as_ref() == Some(&wanted) {
-        return Ok(done(true));
-    }
-    work.store(key, &wanted);
-    Ok(done(false))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::query;
-    use super::super::testing::{Shard, again, app, no, ok};
+    use super::super::testing::{Shard, again, no, ok};
     use crate::command::{ClusterCommand, Command};
     use crate::errors::ErrorCode;
 
     fn found(shards: u16) -> Command {
         let (cluster, nodes) = ("c1".to_owned(), vec![(1, "one".to_owned()), (2, "two".to_owned())]);
         Command::Cluster(ClusterCommand::Found { cluster, shards, stream_epoch: 1, nodes })
-    }
-
-    fn register(pem: &str) -> Command {
-        Command::Cluster(ClusterCommand::RegisterApp { app: app(), token_public_key_pem: pem.to_owned() })
     }
 
     #[test]
@@ -130,16 +117,5 @@ mod tests {
         let settings = query::cluster_settings(&meta.state).unwrap().unwrap();
         assert_eq!((settings.cluster.as_str(), settings.stream_epoch, settings.nodes.len()), ("c2", 77, 1));
         assert_eq!(settings.shards, 16);
-    }
-
-    #[test]
-    fn an_apps_key_can_be_replaced() {
-        let mut meta = Shard::default();
-        assert_eq!(meta.one(register("")), no(ErrorCode::InvalidField));
-        assert_eq!(meta.one(register("key 1")), ok(0));
-        assert_eq!(meta.one(register("key 1")), again(0));
-        assert_eq!(meta.one(register("key 2")), ok(0));
-        assert_eq!(query::app(&meta.state, &app()).unwrap().unwrap().token_public_key_pem, "key 2");
-        assert_eq!(query::apps(&meta.state, 10).unwrap().len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{Conversation, Member};
-use super::{Scope, View, done, key, list, made, sequence};
+use super::{Scope, View, app, done, key, list, made, sequence};
 use crate::command::Outcome;
 use crate::errors::ErrorCode;
 use crate::event::{Event, Role};
@@ -59,6 +59,7 @@ pub(super) fn create<V: View>(
         return Ok(Outcome::Applied { seq: 1, duplicate: true });
     }
     let members = others(scope, members);
+    app::count(work, scope.app, |counts| counts.groups += 1)?;
     sequence::store_member(work, scope, scope.actor, &Member::new(Role::Owner, 1, 1));
     list::announce(work, scope, scope.actor, 1, true)?;
     for user in &members {
@@ -79,6 +80,16 @@ pub(super) fn create<V: View>(
     };
     let event = Event::GroupCreated { by: scope.actor.clone(), name: name.to_owned(), members };
     sequence::append(work, scope, conversation, event).map(made)
+}
+
+/// Who owns the group is one of its admins from now on.
+fn resign<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, settings: &GroupSettings) -> Step<(), V> {
+    for admin in &settings.admins {
+        if let Some(member) = sequence::member(work, scope, admin)?.filter(|member| member.role == Role::Owner) {
+            sequence::store_member(work, scope, admin, &Member { role: Role::Admin, ..member });
+        }
+    }
+    Ok(())
 }
 
 /// What is so already is no event.
@@ -118,7 +129,7 @@ pub(super) fn dissolve<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>) ->
     sequence::append(work, scope, conversation, Event::Dissolved { by: scope.actor.clone() }).map(made)
 }
 
-/// Only the owner gives roles. Giving the ownership away makes the giver an admin; the one event says both.
+/// Only the owner gives roles, or the app. Giving the ownership away makes who had it an admin; the one event says both.
 pub(super) fn set_role<V: View>(
     work: &mut Overlay<'_, V>,
     scope: &Scope<'_>,
@@ -126,7 +137,7 @@ pub(super) fn set_role<V: View>(
     role: Role,
 ) -> Step<Outcome, V> {
     require_group(scope)?;
-    let (conversation, mut actor) = sequence::of_member(work, scope)?;
+    let (conversation, actor) = sequence::of_member(work, scope)?;
     require(actor.role == Role::Owner, ErrorCode::Forbidden)?;
     let Some(mut member) = sequence::member(work, scope, user)? else {
         return Err(Stop::Rejected(ErrorCode::UserNotFound));
@@ -134,7 +145,7 @@ pub(super) fn set_role<V: View>(
     if member.role == role {
         return Ok(done(true));
     }
-    require(user != scope.actor, ErrorCode::OwnerMustStay)?;
+    require(member.role != Role::Owner, ErrorCode::OwnerMustStay)?;
     let mut settings = open_settings(work, scope)?;
     if role == Role::Member {
         settings.admins.remove(user);
@@ -144,8 +155,7 @@ pub(super) fn set_role<V: View>(
     require(settings.admins.len() <= limits::GROUP_ADMINS, ErrorCode::LimitReached)?;
     store_settings(work, scope, &settings);
     if role == Role::Owner {
-        actor.role = Role::Admin;
-        sequence::store_member(work, scope, scope.actor, &actor);
+        resign(work, scope, &settings)?;
     }
     member.role = role;
     sequence::store_member(work, scope, user, &member);

@@ -13,6 +13,10 @@ use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, NodeId, 
 use crate::limits;
 use crate::user::ItemKey;
 
+mod app;
+
+pub(crate) use app::{accounts, api_key, api_keys, app_counts, deactivated};
+
 /// What a key is of. Numbers are stored and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -60,6 +64,9 @@ enum Space {
     UserItemsHead = 61,
     UserItem = 62,
     UserChange = 63,
+    ApiKey = 80,
+    AppCounts = 81,
+    Deactivated = 82,
 }
 
 /// Slots of one index page.

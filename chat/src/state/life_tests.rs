@@ -27,7 +27,7 @@ fn end(shard: &mut Shard, at: &ConversationId, seq: u64, at_ms: u64) -> Outcome 
 
 fn original(seq: u64, id: u128, time_ms: u64) -> Original {
     let (author, client_msg_id) = (user("alice"), ClientMsgId(Uuid::from_u128(id)));
-    Original { seq, author, client_msg_id, time_ms, kind: BodyKind::Text, fixed: true }
+    Original { seq, author, client_msg_id, time_ms, kind: BodyKind::Text, fixed: true, window_ms: u64::MAX }
 }
 
 fn has_body(shard: &Shard, at: &ConversationId, seq: u64) -> bool {

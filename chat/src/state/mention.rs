@@ -74,7 +74,15 @@ mod tests {
         shard.one(naming("owner", 4, &["ann", "ben"], true));
         assert_eq!((count(&shard, "ann"), count(&shard, "ben")), (1, 2), "one message counts once");
         let (author, client_msg_id) = (user("owner"), ClientMsgId(Uuid::from_u128(4)));
-        let original = Original { seq: 5, author, client_msg_id, time_ms: 0, kind: BodyKind::Text, fixed: false };
+        let original = Original {
+            seq: 5,
+            author,
+            client_msg_id,
+            time_ms: 0,
+            kind: BodyKind::Text,
+            fixed: false,
+            window_ms: u64::MAX,
+        };
         shard.act("owner", &group(1), ConversationCommand::Recall { original });
         assert_eq!((count(&shard, "ann"), count(&shard, "ben")), (0, 1));
         shard.act("ben", &group(1), ConversationCommand::MarkRead { seq: 4 });

@@ -82,7 +82,8 @@ pub(super) fn send<V: View>(
     if let Some(relations) = relations {
         mention::note(work, scope, &relations.mentions, seq)?;
         let (author, time_ms, kind) = (scope.actor.clone(), work.time_ms, body.kind);
-        let original = Original { seq, author, client_msg_id, time_ms, kind, fixed: relations.is_fixed() };
+        let original =
+            Original { seq, author, client_msg_id, time_ms, kind, fixed: relations.is_fixed(), window_ms: u64::MAX };
         life::note(work, scope, relations, original)?;
     }
     if matches!(scope.conversation, ConversationId::Private(..)) {

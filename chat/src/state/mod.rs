@@ -1,9 +1,9 @@
 //! The replicated state machine of a shard: pure and deterministic.
 //!
-//! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] reads
-//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`account`], [`presence`], [`list`],
-//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`life`], [`read`], [`pair`], [`items`],
-//! [`retention`];
+//! [`apply`] takes one log entry and says what to write, what happened and what each command came to; [`query`] and [`apps`] read
+//! what was written. One file per family of commands: [`cluster`], [`nodes`], [`level`], [`app`], [`account`], [`presence`], [`list`],
+//! [`group`], [`membership`], [`admission`], [`moderation`], [`message`], [`annotate`], [`life`], [`read`],
+//! [`pair`], [`items`], [`retention`];
 //! [`sequence`] gives events their place.
 //!
 //! Messages are not copied into the state: an index says which command of which log entry each seq is.
@@ -19,6 +19,8 @@ use crate::ids::{AppId, ConversationId, UserId};
 mod account;
 mod admission;
 mod annotate;
+mod app;
+pub mod apps;
 mod cluster;
 mod group;
 mod items;
@@ -114,6 +116,7 @@ fn apply_to_conversation<V: View>(
     scope: &Scope<'_>,
     command: &ConversationCommand,
 ) -> Step<Outcome, V> {
+    sequence::require_for_system(scope, command)?;
     match command {
         ConversationCommand::Send { client_msg_id, digest, body, relations } => {
             message::send(work, scope, *client_msg_id, *digest, body, relations.as_deref())

@@ -25,6 +25,7 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         ClusterCommand::Found { .. }
         | ClusterCommand::FoundAt { .. }
         | ClusterCommand::RegisterApp { .. }
+        | ClusterCommand::App { .. }
         | ClusterCommand::Restored { .. } => Err(Stop::Rejected(ErrorCode::Internal)),
     }
 }

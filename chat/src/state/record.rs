@@ -14,6 +14,10 @@ use crate::retention::Retention;
 use crate::user::{ItemKey, ItemValue};
 use crate::wire::Audience;
 
+mod app;
+
+pub use app::{ApiKey, App, AppCounts, Deactivated, TokenKey};
+
 /// A value of the state.
 pub trait Record: Serialize + DeserializeOwned {
     fn to_bytes(&self) -> Bytes {
@@ -412,12 +416,6 @@ pub struct ClusterSettings {
     pub founded_ms: u64,
 }
 
-/// An app; its id is in the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct App {
-    pub token_public_key_pem: String,
-}
-
 /// What concerns the nodes as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
@@ -513,7 +511,6 @@ records!(
     Dedupe,
     DedupePage,
     ClusterSettings,
-    App,
     OutboxHead,
     Roster,
     Node,

@@ -1,12 +1,14 @@
 //! Events get their place: the next seq, a slot in the index, a link in the digest.
 
 use super::key::{self, page_of};
-use super::overlay::{Overlay, Step};
+use super::overlay::{Overlay, Step, require};
 use super::record::{Conversation, Floor, InlineEvent, Member, Slot, chain_digest};
 use super::{Scope, Stop, View};
+use crate::app::is_system;
+use crate::command::ConversationCommand;
 use crate::errors::ErrorCode;
-use crate::event::{Committed, Event, SequencedEvent};
-use crate::ids::UserId;
+use crate::event::{Committed, Event, Role, SequencedEvent};
+use crate::ids::{ConversationId, UserId};
 
 pub(super) fn conversation<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<Option<Conversation>, V> {
     work.load(&key::conversation(scope.app, scope.conversation))
@@ -18,13 +20,45 @@ pub(super) fn member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>, user: &U
 
 /// The conversation and the actor's membership, or `NotAMember`.
 pub(super) fn of_member<V: View>(work: &Overlay<'_, V>, scope: &Scope<'_>) -> Step<(Conversation, Member), V> {
-    let (Some(conversation), Some(member)) = (conversation(work, scope)?, member(work, scope, scope.actor)?) else {
+    let member = match is_visitor(scope, scope.actor) {
+        true => Some(Member::new(Role::Owner, 1, 0)),
+        false => member(work, scope, scope.actor)?,
+    };
+    let (Some(conversation), Some(member)) = (conversation(work, scope)?, member) else {
         return Err(Stop::Rejected(ErrorCode::NotAMember));
     };
     Ok((conversation, member))
 }
 
+/// The app itself, where it is no member: in a group it may what the owner may, in its users' private conversations recall.
+fn is_visitor(scope: &Scope<'_>, user: &UserId) -> bool {
+    is_system(user) && scope.conversation.peer_of(user).is_none()
+}
+
+/// What only a member can do, or become, the app cannot.
+pub(super) fn require_for_system<E>(scope: &Scope<'_>, command: &ConversationCommand) -> Result<(), Stop<E>> {
+    let group = matches!(scope.conversation, ConversationId::Group(_));
+    let fit = match command {
+        ConversationCommand::Recall { .. } => true,
+        ConversationCommand::Send { .. }
+        | ConversationCommand::Invite { .. }
+        | ConversationCommand::Kick { .. }
+        | ConversationCommand::SetRole { .. }
+        | ConversationCommand::ChangeGroup { .. }
+        | ConversationCommand::Ban { .. }
+        | ConversationCommand::Unban { .. }
+        | ConversationCommand::Mute { .. }
+        | ConversationCommand::Unmute { .. }
+        | ConversationCommand::Dissolve => group,
+        _ => false,
+    };
+    require(fit || !is_visitor(scope, scope.actor), ErrorCode::Forbidden)
+}
+
 pub(super) fn store_member<V: View>(work: &mut Overlay<'_, V>, scope: &Scope<'_>, user: &UserId, member: &Member) {
+    if is_visitor(scope, user) {
+        return;
+    }
     work.store(key::member(scope.app, scope.conversation, user), member);
 }
 

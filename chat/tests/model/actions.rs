@@ -110,6 +110,7 @@ fn original() -> impl Strategy<Value = Original> {
         time_ms: 0,
         kind: BodyKind::Text,
         fixed: false,
+        window_ms: u64::MAX,
     })
 }
 

@@ -386,6 +386,9 @@ impl Twin {
                 self.seen.insert(user.clone(), newest);
                 if before == Some(newest) { repeated(0) } else { fresh(0) }
             }
+            (UserCommand::SetActive { .. } | UserCommand::BeginSession { .. }, _) => {
+                unreachable!("the actions have none: what they do is tested beside the code")
+            }
             (UserCommand::SetPrivacy { privacy }, _) => {
                 let before = self.privacy.insert(user.clone(), *privacy).unwrap_or_default();
                 if before == *privacy {

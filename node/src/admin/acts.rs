@@ -54,6 +54,16 @@ fn act_of(method: &Method, path: &str, body: &Value) -> Option<Act> {
         ("POST", ["scrub"]) => ("node.scrub", String::new()),
         ("POST", ["verify", shard]) => ("shard.verify", format!("shard={shard}")),
         ("POST", ["users"]) => ("user.add", of(&["app", "user"])),
+        ("POST", ["apps"]) => ("app.create", of(&["app", "name"])),
+        ("PATCH", ["apps", app]) => ("app.set", format!("app={app} {}", of(&["changes"]))),
+        ("POST", ["apps", app, "keys"]) => ("app.key.add", format!("app={app} {}", of(&["id"]))),
+        ("DELETE", ["apps", app, "keys", id]) => ("app.key.remove", format!("app={app} id={id}")),
+        ("POST", ["apps", app, "api-keys"]) => {
+            ("app.api_key.make", format!("app={app} {}", of(&["name", "scopes", "lifetime_ms"])))
+        }
+        ("DELETE", ["apps", app, "api-keys", id]) => ("app.api_key.revoke", format!("app={app} id={id}")),
+        ("POST", ["apps", app, "freeze"]) => ("app.freeze", format!("app={app}")),
+        ("DELETE", ["apps", app, "freeze"]) => ("app.thaw", format!("app={app}")),
         (other, _) => return Some(Act { verb: format!("{other} {path}"), subject: String::new() }),
     };
     Some(Act { verb: verb.to_owned(), subject })
@@ -146,6 +156,13 @@ mod tests {
         };
         let user = json!({ "app": "main", "user": "alice", "password": "longenough" });
         assert_eq!(said(Method::POST, "/v1/users", user).as_deref(), Some("user.add|app=main user=alice"));
+        let key = json!({ "name": "orders", "scopes": ["users:read"], "secret": "s" });
+        assert_eq!(
+            said(Method::POST, "/v1/apps/shop/api-keys", key).as_deref(),
+            Some(r#"app.api_key.make|app=shop name=orders scopes=["users:read"]"#)
+        );
+        let thaw = said(Method::DELETE, "/v1/apps/shop/freeze", Value::Null);
+        assert_eq!(thaw.as_deref(), Some("app.thaw|app=shop"));
         let join = json!({ "secret": "s3", "request": "PEM", "facts": { "peer": "h:1" }, "version": "1", "level": 2 });
         let wanted = r#"node.join|facts={"peer":"h:1"} version=1 level=2"#;
         assert_eq!(said(Method::POST, "/v1/join", join).as_deref(), Some(wanted));

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chat::app::AppCommand;
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
-use chat::ids::ShardId;
+use chat::ids::{AppId, ShardId};
 use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
 use storage::{Compaction, Engine};
@@ -15,9 +16,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
+use super::apps::{self, AppInfo};
 use super::backup::BackupDesk;
 use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
+use crate::apps::room::{self, NoRoom};
 use crate::auth::{PasswordError, Passwords};
 use crate::duty::Duty;
 use crate::presence::PresenceHandle;
@@ -134,6 +137,11 @@ impl Backend for NodeBackend {
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>> {
         Box::pin(async move {
             let NewUser { app, user, password } = user;
+            apps::show(&self.cluster, app.clone()).await?;
+            room::for_user(&self.cluster, &app).map_err(|full| match full {
+                NoRoom::Full => Refused::new(ErrorCode::LimitReached, format!("app {app}: {full}")),
+                NoRoom::Unreadable(error) => Refused::new(ErrorCode::Internal, error.to_string()),
+            })?;
             let password = match password {
                 None => None,
                 Some(password) => Some(self.passwords.hash(&password).await.map_err(not_hashed)?),
@@ -149,6 +157,18 @@ impl Backend for NodeBackend {
                 Outcome::Rejected(code) => Err(Refused::new(code, format!("{said}: {}", code.name()))),
             }
         })
+    }
+
+    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppInfo>, Refused>> {
+        Box::pin(apps::list(&self.cluster))
+    }
+
+    fn app(&self, app: AppId) -> BoxFuture<'_, Result<AppInfo, Refused>> {
+        Box::pin(apps::show(&self.cluster, app))
+    }
+
+    fn change_app(&self, app: AppId, command: AppCommand) -> BoxFuture<'_, Result<AppInfo, Refused>> {
+        Box::pin(apps::change(&self.cluster, app, command))
     }
 
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {

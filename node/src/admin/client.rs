@@ -165,7 +165,7 @@ impl AdminClient {
     }
 
     /// Something to do, with something to tell afterwards.
-    async fn exact<T: DeserializeOwned>(
+    pub(super) async fn exact<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

@@ -2,6 +2,8 @@
 
 mod acts;
 mod api;
+mod apps;
+mod apps_client;
 mod backend;
 mod backup;
 mod client;
@@ -11,6 +13,7 @@ mod stream;
 
 pub(crate) use acts::recorded;
 pub use api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, StorageStatus, shard_name};
+pub use apps::{ApiKeyInfo, AppInfo, MadeApiKey, NewApp, NewTokenKey, Settings, TokenKeyInfo, WantedApiKey};
 pub use backend::NodeBackend;
 pub(crate) use backend::not_proposed;
 pub use backup::BackupDesk;

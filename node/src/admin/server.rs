@@ -11,8 +11,9 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{App, Error, HttpResponse, HttpServer, middleware, web};
 use bytes::Bytes;
+use chat::app::AppCommand;
 use chat::errors::ErrorCode;
-use chat::ids::ShardId;
+use chat::ids::{AppId, ShardId};
 use cluster::{Comparison, ShardDigest};
 use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
@@ -25,6 +26,7 @@ use crate::security::{Administration, NotRecorded, fingerprint};
 
 use super::acts::{Told, recorded};
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
+use super::apps::{self, AppInfo};
 use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
 
 /// Bytes of a request's body.
@@ -64,6 +66,10 @@ pub trait Backend: Send + Sync + 'static {
     fn drain(&self, spread: Duration);
     fn resume(&self) -> BoxFuture<'_, ()>;
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
+    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppInfo>, Refused>>;
+    fn app(&self, app: AppId) -> BoxFuture<'_, Result<AppInfo, Refused>>;
+    /// Does what is asked of the app; what it is like then.
+    fn change_app(&self, app: AppId, command: AppCommand) -> BoxFuture<'_, Result<AppInfo, Refused>>;
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     /// Writes an act down, durably; whatever cannot be written down is not done.
@@ -135,6 +141,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/retention", web::get().to(retention::get))
                 .route("/retention", web::put().to(retention::put))
                 .route("/security/log", web::get().to(security_log))
+                .configure(apps::routes)
                 .configure(nodes::routes),
         )
         .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, 404, "not_found", "no such resource") }));
@@ -248,8 +255,10 @@ fn problem(status: StatusCode, code: u16, name: &str, message: &str) -> HttpResp
 fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::MalformedFrame | ErrorCode::InvalidField => StatusCode::BAD_REQUEST,
-        ErrorCode::AccountExists | ErrorCode::IdConflict | ErrorCode::NotSwitchedOn => StatusCode::CONFLICT,
-        ErrorCode::UserNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::AccountExists | ErrorCode::IdConflict | ErrorCode::NotSwitchedOn | ErrorCode::AppExists => {
+            StatusCode::CONFLICT
+        }
+        ErrorCode::UserNotFound | ErrorCode::AppNotFound => StatusCode::NOT_FOUND,
         ErrorCode::BadCredentials | ErrorCode::TokenExpired | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::LimitReached | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

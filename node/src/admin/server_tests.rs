@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chat::ids::{AppId, ShardId, UserId};
+use chat::ids::UserId;
 use cluster::{ClusterStatus, ScrubProgress};
 use parking_lot::Mutex;
 
@@ -86,6 +86,18 @@ impl Backend for Fixed {
                 _ => Ok(()),
             }
         })
+    }
+
+    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppInfo>, Refused>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn app(&self, app: AppId) -> BoxFuture<'_, Result<AppInfo, Refused>> {
+        Box::pin(async move { Err(Refused::new(ErrorCode::AppNotFound, format!("there is no app {app}"))) })
+    }
+
+    fn change_app(&self, app: AppId, _: AppCommand) -> BoxFuture<'_, Result<AppInfo, Refused>> {
+        self.app(app)
     }
 
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {

@@ -6,8 +6,11 @@ use std::pin::Pin;
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, DeviceId, ShardId, UserId};
-use chat::state::query;
+use chat::state::record::App;
+use chat::state::{apps, query};
 use cluster::{Cluster, ProposeError, ShardView};
+
+use crate::apps::room;
 
 /// What a login needs to know of an account. `Debug` shows no hash.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Account {
     pub password: Option<String>,
     /// Tokens issued before are good for no login, of this device at least. Unix milliseconds.
     pub revoked_ms: u64,
+    /// The app lets the user in.
+    pub active: bool,
 }
 
 impl std::fmt::Debug for Account {
@@ -33,6 +38,8 @@ pub enum AccountsError {
     Unavailable,
     #[error("the account cannot be read")]
     Internal,
+    #[error("the app has as many users as it may have")]
+    Full,
 }
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AccountsError>> + Send + 'a>>;
@@ -44,8 +51,8 @@ pub trait Accounts: Send + Sync + 'static {
     /// Makes an account without a password; one that exists already stays as it is.
     fn provision<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, ()>;
 
-    /// The app's Ed25519 public key, PEM.
-    fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>>;
+    /// The app, with the keys that verify its tokens.
+    fn app<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<App>>;
 }
 
 impl Accounts for Cluster {
@@ -58,6 +65,7 @@ impl Accounts for Cluster {
 
     fn provision<'a>(&'a self, app: &'a AppId, user: &'a UserId) -> Answer<'a, ()> {
         Box::pin(async move {
+            room::for_user(self, app).map_err(no_room)?;
             let command = UserCommand::CreateAccount { password: None };
             let command = Command::User { app: app.clone(), user: user.clone(), command };
             let proposed = self.submit(self.home_shard(app, user), command).await.map_err(unanswered)?;
@@ -72,10 +80,10 @@ impl Accounts for Cluster {
         })
     }
 
-    fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>> {
+    fn app<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<App>> {
         Box::pin(async move {
             let view = fresh_view(self, ShardId::META).await?;
-            Ok(query::app(&view, app).map_err(unreadable)?.map(|app| app.token_public_key_pem))
+            query::app(&view, app).map_err(unreadable)
         })
     }
 }
@@ -89,7 +97,8 @@ pub(crate) fn account_in(
 ) -> Result<Option<Account>, storage::StorageError> {
     let Some(account) = query::account(view, app, user)? else { return Ok(None) };
     let device_ms = query::device(view, app, user, device)?.map_or(0, |device| device.revoked_ms);
-    Ok(Some(Account { password: account.password, revoked_ms: account.revoked_ms.max(device_ms) }))
+    let active = !apps::is_deactivated(view, app, user)?;
+    Ok(Some(Account { password: account.password, revoked_ms: account.revoked_ms.max(device_ms), active }))
 }
 
 /// The local replica, once it has everything that was committed before the question: a password or key that was
@@ -97,6 +106,13 @@ pub(crate) fn account_in(
 async fn fresh_view(cluster: &Cluster, shard: ShardId) -> Result<ShardView, AccountsError> {
     cluster.read_barrier(shard).await.map_err(unanswered)?;
     cluster.view(shard).ok_or(AccountsError::Internal)
+}
+
+fn no_room(error: room::NoRoom) -> AccountsError {
+    match error {
+        room::NoRoom::Full => AccountsError::Full,
+        room::NoRoom::Unreadable(error) => unreadable(error),
+    }
 }
 
 fn unanswered(error: ProposeError) -> AccountsError {

@@ -1,6 +1,8 @@
 //! Who may log in: decisions only. What they rest on is looked up and computed by the shell in [`super`].
 
+use chat::app::{Registration, is_system};
 use chat::limits;
+use chat::state::record::App;
 use chat::wire::Credentials;
 
 use super::token::{TokenFault, Verified};
@@ -46,8 +48,36 @@ pub(super) fn password_check(account: Option<&Account>) -> PasswordCheck<'_> {
 /// What is known once everything is computed.
 #[derive(Debug)]
 pub(super) enum Facts<'a> {
-    Password { identity: Identity, check: PasswordCheck<'a>, matched: bool },
-    Token { verified: Result<Verified, TokenFault>, account: Option<Account> },
+    Password {
+        identity: Identity,
+        check: PasswordCheck<'a>,
+        matched: bool,
+        bar: Bar,
+    },
+    Token {
+        verified: Verified,
+        account: Option<Account>,
+        app: App,
+    },
+    /// No token of an app of ours, or one that is over.
+    Forged(TokenFault),
+}
+
+/// What keeps somebody out whose credentials are right. Said to nobody else.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bar {
+    pub(super) frozen: bool,
+    pub(super) deactivated: bool,
+}
+
+impl Bar {
+    fn verdict(self, otherwise: Verdict) -> Verdict {
+        match self {
+            Self { frozen: true, .. } => Verdict::Refuse(AuthError::Frozen),
+            Self { deactivated: true, .. } => Verdict::Refuse(AuthError::Deactivated),
+            Self { .. } => otherwise,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,19 +90,28 @@ pub(super) enum Verdict {
 
 pub(super) fn decide(facts: Facts<'_>) -> Verdict {
     match facts {
-        Facts::Password { identity, check: PasswordCheck::Account(_), matched: true } => {
-            Verdict::Accept(Login { identity, token: None })
+        Facts::Password { identity, check: PasswordCheck::Account(_), matched: true, bar } => {
+            bar.verdict(Verdict::Accept(Login { identity, token: None }))
         }
         Facts::Password { check: PasswordCheck::Account(_), matched: false, .. } => refuse(Refusal::WrongPassword),
         Facts::Password { check: PasswordCheck::Dummy(why), .. } => refuse(why),
-        Facts::Token { verified: Ok(verified), account } => match (Login::from(verified), account) {
-            (login, Some(account)) if login.is_revoked_by(&account) => Verdict::Refuse(AuthError::Revoked),
-            (login, Some(_)) => Verdict::Accept(login),
-            (login, None) => Verdict::Provision(login),
-        },
-        Facts::Token { verified: Err(TokenFault::Expired), .. } => Verdict::Refuse(AuthError::TokenExpired),
-        Facts::Token { verified: Err(fault), .. } => refuse(Refusal::Token(fault)),
+        Facts::Token { verified, account, app } => of_token(verified.into(), account, &app),
+        Facts::Forged(TokenFault::Expired) => Verdict::Refuse(AuthError::TokenExpired),
+        Facts::Forged(fault) => refuse(Refusal::Token(fault)),
     }
+}
+
+fn of_token(login: Login, account: Option<Account>, app: &App) -> Verdict {
+    let deactivated = account.as_ref().is_some_and(|account| !account.active);
+    let bar = Bar { frozen: app.frozen, deactivated };
+    bar.verdict(match account {
+        // The app itself is nobody who logs in.
+        _ if is_system(&login.identity.user) => refuse(Refusal::UnknownUser),
+        Some(account) if login.is_revoked_by(&account) => Verdict::Refuse(AuthError::Revoked),
+        Some(_) => Verdict::Accept(login),
+        None if app.settings.registration == Registration::AppOnly => refuse(Refusal::UnknownUser),
+        None => Verdict::Provision(login),
+    })
 }
 
 fn refuse(why: Refusal) -> Verdict {
@@ -89,6 +128,7 @@ pub(super) fn claimed(credentials: &Credentials) -> Option<Identity> {
 
 #[cfg(test)]
 mod tests {
+    use chat::app::AppSettings;
     use chat::ids::{AppId, UserId};
 
     use super::*;
@@ -100,14 +140,15 @@ mod tests {
 
     #[test]
     fn only_a_match_with_the_accounts_own_hash_counts() {
-        let account = Account { password: Some("$argon2id$stored".to_owned()), revoked_ms: 9 };
+        let account = Account { password: Some("$argon2id$stored".to_owned()), revoked_ms: 9, active: true };
         let own = password_check(Some(&account));
         assert_eq!(own.hash(), "$argon2id$stored");
-        let decide_password = |check, matched| decide(Facts::Password { identity: alice(), check, matched });
+        let decide_password =
+            |check, matched| decide(Facts::Password { identity: alice(), check, matched, bar: Bar::default() });
         assert_eq!(decide_password(own, true), Verdict::Accept(Login { identity: alice(), token: None }));
         assert_eq!(decide_password(own, false), refuse(Refusal::WrongPassword));
 
-        let vouched = Account { password: None, revoked_ms: 0 };
+        let vouched = Account { password: None, revoked_ms: 0, active: true };
         for (account, why) in [(None, Refusal::UnknownUser), (Some(&vouched), Refusal::NoPassword)] {
             let check = password_check(account);
             assert_eq!(check.hash(), DUMMY_HASH);
@@ -118,16 +159,47 @@ mod tests {
 
     #[test]
     fn a_token_provisions_once_and_expiry_is_said() {
-        let token = |verified, account| decide(Facts::Token { verified, account });
-        let account = |revoked_ms| Some(Account { password: None, revoked_ms });
-        let verified = || Ok(Verified { identity: alice(), issued_s: 100, ends_s: 200 });
+        let token =
+            |verified, account| decide(Facts::Token { verified, account, app: app(false, Registration::FirstLogin) });
+        let account = |revoked_ms| Some(Account { password: None, revoked_ms, active: true });
+        let verified = || Verified { identity: alice(), issued_s: 100, ends_s: 200 };
         let login = Login { identity: alice(), token: Some(TokenTimes { issued_ms: 100_000, ends_ms: 200_000 }) };
         assert_eq!(token(verified(), None), Verdict::Provision(login.clone()));
         assert_eq!(token(verified(), account(0)), Verdict::Accept(login.clone()));
         assert_eq!(token(verified(), account(99_999)), Verdict::Accept(login));
         assert_eq!(token(verified(), account(100_000)), Verdict::Refuse(AuthError::Revoked));
-        assert_eq!(token(Err(TokenFault::Expired), account(0)), Verdict::Refuse(AuthError::TokenExpired));
-        assert_eq!(token(Err(TokenFault::Signature), account(0)), refuse(Refusal::Token(TokenFault::Signature)));
+        assert_eq!(decide(Facts::Forged(TokenFault::Expired)), Verdict::Refuse(AuthError::TokenExpired));
+        assert_eq!(decide(Facts::Forged(TokenFault::Signature)), refuse(Refusal::Token(TokenFault::Signature)));
+    }
+
+    fn app(frozen: bool, registration: Registration) -> App {
+        let settings = AppSettings { registration, ..AppSettings::default() };
+        App { name: "Main".to_owned(), created_ms: 1, token_keys: Vec::new(), settings, frozen }
+    }
+
+    #[test]
+    fn who_is_kept_out_hears_why_only_with_the_right_credentials() {
+        let verified = |user: &str| {
+            let identity = Identity { user: UserId::new(user).unwrap(), ..alice() };
+            Verified { identity, issued_s: 100, ends_s: 200 }
+        };
+        let account = |active| Some(Account { password: None, revoked_ms: 0, active });
+        let token = |user, account, app| decide(Facts::Token { verified: verified(user), account, app });
+        let open = || app(false, Registration::FirstLogin);
+        assert_eq!(token("alice", account(false), open()), Verdict::Refuse(AuthError::Deactivated));
+        let frozen = app(true, Registration::FirstLogin);
+        assert_eq!(token("alice", account(true), frozen), Verdict::Refuse(AuthError::Frozen));
+        assert_eq!(token("system", account(true), open()), refuse(Refusal::UnknownUser));
+        let closed = || app(false, Registration::AppOnly);
+        assert_eq!(token("alice", None, closed()), refuse(Refusal::UnknownUser));
+        assert!(matches!(token("alice", account(true), closed()), Verdict::Accept(_)));
+
+        let bar = Bar { frozen: false, deactivated: true };
+        let password = |matched| {
+            decide(Facts::Password { identity: alice(), check: PasswordCheck::Account("hash"), matched, bar })
+        };
+        assert_eq!(password(true), Verdict::Refuse(AuthError::Deactivated));
+        assert_eq!(password(false), refuse(Refusal::WrongPassword));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use accounts::Answer;
+use chat::app::AppSettings;
+use chat::ids::KeyId;
 use chat::limits;
+use chat::state::record::{App, TokenKey};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -30,12 +33,16 @@ impl Accounts for Memory {
     }
 
     fn provision<'a>(&'a self, _app: &'a AppId, user: &'a UserId) -> Answer<'a, ()> {
-        self.accounts.lock().insert(user.clone(), Account { password: None, revoked_ms: 0 });
+        self.accounts.lock().insert(user.clone(), Account { password: None, revoked_ms: 0, active: true });
         self.answer(())
     }
 
-    fn app_key<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<String>> {
-        self.answer(self.key_pem.clone().filter(|_| app.as_str() == "main"))
+    fn app<'a>(&'a self, app: &'a AppId) -> Answer<'a, Option<App>> {
+        let key = |pem| TokenKey { id: KeyId::new("config").unwrap(), pem, added_ms: 1 };
+        let token_keys = self.key_pem.clone().map(key).into_iter().collect();
+        let settings = AppSettings::default();
+        let record = App { name: "Main".to_owned(), created_ms: 1, token_keys, settings, frozen: false };
+        self.answer(Some(record).filter(|_| app.as_str() == "main"))
     }
 }
 
@@ -59,8 +66,8 @@ fn desk(memory: Memory) -> (Authenticator, Arc<Memory>) {
 async fn desk_with_alice() -> (Authenticator, Arc<Memory>) {
     let (desk, memory) = desk(Memory::default());
     let hash = desk.hash_password("correct horse").await.unwrap();
-    memory.accounts.lock().insert(user("alice"), Account { password: Some(hash), revoked_ms: 0 });
-    memory.accounts.lock().insert(user("vouched"), Account { password: None, revoked_ms: 0 });
+    memory.accounts.lock().insert(user("alice"), Account { password: Some(hash), revoked_ms: 0, active: true });
+    memory.accounts.lock().insert(user("vouched"), Account { password: None, revoked_ms: 0, active: true });
     (desk, memory)
 }
 
@@ -118,7 +125,7 @@ async fn a_token_makes_the_account_and_others_do_not() {
     let other = Identity { user: user("eve"), ..bob.clone() };
     assert_eq!(desk.refresh(&newer, &other, &device()).await.unwrap_err().code(), ErrorCode::BadCredentials);
     // It says no time of issue, and so may be as old as any.
-    memory.accounts.lock().insert(user("bob"), Account { password: None, revoked_ms: now_s() * 1_000 });
+    memory.accounts.lock().insert(user("bob"), Account { password: None, revoked_ms: now_s() * 1_000, active: true });
     assert_eq!(desk.refresh(&newer, &bob, &device()).await, Err(AuthError::Revoked));
     assert_eq!(desk.login(&token("main", now_s() + 600), &device()).await.unwrap_err().code(), ErrorCode::LoginRevoked);
     let named = Authenticator::claimed(&token("other", 0)).unwrap();
@@ -138,7 +145,7 @@ async fn a_full_queue_and_a_silent_shard_are_said() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let account = Account { password: Some("$argon2id$secret".to_owned()), revoked_ms: 0 };
+    let account = Account { password: Some("$argon2id$secret".to_owned()), revoked_ms: 0, active: true };
     let shown =
         format!("{account:?} {:?} {:?}", password("alice", "correct horse"), Credentials::Token("t.o.k".into()));
     assert!(!shown.contains("secret") && !shown.contains("horse") && !shown.contains("t.o.k"), "{shown}");

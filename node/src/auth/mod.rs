@@ -22,7 +22,7 @@ use chat::wire::Credentials;
 
 pub(crate) use accounts::account_in;
 pub use accounts::{Account, Accounts, AccountsError};
-use core::{Facts, PasswordCheck, Verdict};
+use core::{Bar, Facts, PasswordCheck, Verdict};
 pub use password::{PasswordError, Passwords};
 pub use token::TokenFault;
 use token::Verified;
@@ -79,6 +79,12 @@ pub enum AuthError {
     Unavailable,
     #[error("the login could not be checked")]
     Internal,
+    #[error("the app is frozen")]
+    Frozen,
+    #[error("the user is deactivated")]
+    Deactivated,
+    #[error("the app has as many users as it may have")]
+    Full,
 }
 
 impl AuthError {
@@ -91,6 +97,9 @@ impl AuthError {
             Self::Overloaded => ErrorCode::Overloaded,
             Self::Unavailable => ErrorCode::Unavailable,
             Self::Internal => ErrorCode::Internal,
+            Self::Frozen => ErrorCode::AppFrozen,
+            Self::Deactivated => ErrorCode::UserDeactivated,
+            Self::Full => ErrorCode::LimitReached,
         }
     }
 }
@@ -101,6 +110,7 @@ impl From<AccountsError> for AuthError {
             AccountsError::Overloaded => Self::Overloaded,
             AccountsError::Unavailable => Self::Unavailable,
             AccountsError::Internal => Self::Internal,
+            AccountsError::Full => Self::Full,
         }
     }
 }
@@ -176,30 +186,31 @@ impl Authenticator {
         device: &DeviceId,
     ) -> Result<Verdict, AuthError> {
         core::password_length(password).map_err(AuthError::Refused)?;
-        let account = self.accounts.account(&identity.app, &identity.user, device).await?;
+        let app = self.accounts.app(&identity.app).await?;
+        let account = self.accounts.account(&identity.app, &identity.user, device).await?.filter(|_| app.is_some());
         let check: PasswordCheck<'_> = core::password_check(account.as_ref());
         let matched = self.passwords.verify(password, check.hash()).await?;
-        Ok(core::decide(Facts::Password { identity, check, matched }))
+        let bar = Bar {
+            frozen: app.is_some_and(|app| app.frozen),
+            deactivated: account.as_ref().is_some_and(|account| !account.active),
+        };
+        Ok(core::decide(Facts::Password { identity, check, matched, bar }))
     }
 
     async fn judge_token(&self, token: &str, device: &DeviceId) -> Result<Verdict, AuthError> {
-        let verified = self.verify_token(token).await?;
-        let account = match &verified {
-            Ok(Verified { identity, .. }) => self.accounts.account(&identity.app, &identity.user, device).await?,
-            Err(_) => None,
-        };
-        Ok(core::decide(Facts::Token { verified, account }))
-    }
-
-    async fn verify_token(&self, token: &str) -> Result<Result<Verified, TokenFault>, AuthError> {
-        let app = match token::claimed(token) {
+        let refused = |fault| Ok(core::decide(Facts::Forged(fault)));
+        let claimed = match token::claimed(token) {
             Ok(claimed) => claimed.app,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => return refused(fault),
         };
-        Ok(match self.accounts.app_key(&app).await? {
-            Some(key_pem) => token::verify(token, &app, &key_pem, now_s()),
-            None => Err(TokenFault::UnknownApp),
-        })
+        let Some(app) = self.accounts.app(&claimed).await? else { return refused(TokenFault::UnknownApp) };
+        let verified = match token::verify(token, &claimed, &app.token_keys, now_s()) {
+            Ok(verified) => verified,
+            Err(fault) => return refused(fault),
+        };
+        let Identity { app: id, user } = &verified.identity;
+        let account = self.accounts.account(id, user, device).await?;
+        Ok(core::decide(Facts::Token { verified, account, app }))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use chat::ids::{AppId, UserId};
 use chat::limits;
+use chat::state::record::TokenKey;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::Deserialize;
 
@@ -25,6 +26,8 @@ pub enum TokenFault {
     Subject,
     #[error("no such app")]
     UnknownApp,
+    #[error("the app has no key of that id")]
+    UnknownKey,
     #[error("the signature is not the app's")]
     Signature,
     #[error("the token has expired")]
@@ -89,12 +92,10 @@ pub(super) fn claimed(token: &str) -> Result<Identity, TokenFault> {
     claims.identity()
 }
 
-/// The user that the app with this public key (PEM) vouches for. The signature comes first:
+/// The user that the app with these public keys vouches for. The signature comes first:
 /// nothing is said about the content of a token that the app did not sign.
-pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Result<Verified, TokenFault> {
-    check_header(token)?;
-    let key = DecodingKey::from_ed_pem(key_pem.as_bytes()).map_err(|_| TokenFault::UnknownApp)?;
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &signature_only()).map_err(fault)?.claims;
+pub(super) fn verify(token: &str, app: &AppId, keys: &[TokenKey], now_s: u64) -> Result<Verified, TokenFault> {
+    let claims = signed(token, &check_header(token)?, keys)?;
     let identity = claims.identity()?;
     if identity.app != *app {
         return Err(TokenFault::Audience);
@@ -103,6 +104,20 @@ pub(super) fn verify(token: &str, app: &AppId, key_pem: &str, now_s: u64) -> Res
     // One that does not say when it was issued may be as old as any.
     let issued_s = claims.iat.unwrap_or(claims.exp.saturating_sub(limits::TOKEN_LIFETIME_S)).min(now_s);
     Ok(Verified { identity, issued_s, ends_s: claims.exp.saturating_add(limits::TOKEN_LEEWAY_S) })
+}
+
+/// What the token claims, if one of the keys signed it: the one that its header names, or any if it names none.
+fn signed(token: &str, header: &Header, keys: &[TokenKey]) -> Result<Claims, TokenFault> {
+    let named = |key: &&TokenKey| header.kid.as_ref().is_none_or(|kid| kid == key.id.as_str());
+    let mut refused = TokenFault::UnknownKey;
+    for key in keys.iter().filter(named) {
+        let Ok(key) = DecodingKey::from_ed_pem(key.pem.as_bytes()) else { continue };
+        match jsonwebtoken::decode::<Claims>(token, &key, &signature_only()) {
+            Ok(decoded) => return Ok(decoded.claims),
+            Err(error) => refused = fault(error),
+        }
+    }
+    Err(refused)
 }
 
 /// What a token says whose signature is the app's.
@@ -134,7 +149,7 @@ fn fault(error: jsonwebtoken::errors::Error) -> TokenFault {
 }
 
 /// EdDSA, and no header that asks a verifier to fetch, trust or understand something else.
-fn check_header(token: &str) -> Result<(), TokenFault> {
+fn check_header(token: &str) -> Result<Header, TokenFault> {
     if token.len() > limits::TOKEN_BYTES {
         return Err(TokenFault::TooLong);
     }
@@ -143,7 +158,7 @@ fn check_header(token: &str) -> Result<(), TokenFault> {
     if header.alg != Algorithm::EdDSA {
         return Err(TokenFault::Algorithm);
     }
-    if names_keys_or_extensions(&header) { Err(TokenFault::Header) } else { Ok(()) }
+    if names_keys_or_extensions(&header) { Err(TokenFault::Header) } else { Ok(header) }
 }
 
 fn names_keys_or_extensions(header: &Header) -> bool {

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chat::ids::KeyId;
 use jsonwebtoken::{EncodingKey, encode};
 use serde_json::{Value, json};
 
@@ -35,7 +36,14 @@ impl App {
     }
 
     fn verify(&self, token: &str) -> Result<Identity, TokenFault> {
-        verify(token, &main_app(), &self.public_pem, NOW_S).map(|verified| verified.identity)
+        self.verify_as("any", token)
+    }
+
+    /// With the app's key under this id, and another key beside it.
+    fn verify_as(&self, id: &str, token: &str) -> Result<Identity, TokenFault> {
+        let key = |id: &str, pem: &str| TokenKey { id: KeyId::new(id).unwrap(), pem: pem.to_owned(), added_ms: 1 };
+        let keys = [key("older", &app().public_pem), key(id, &self.public_pem)];
+        verify(token, &main_app(), &keys, NOW_S).map(|verified| verified.identity)
     }
 
     fn verify_claim(&self, name: &str, value: Value) -> Result<Identity, TokenFault> {
@@ -58,6 +66,18 @@ fn the_app_vouches_for_its_user() {
     assert_eq!((identity.app.as_str(), identity.user.as_str()), ("main", "alice"));
     assert!(app.verify_claim("aud", json!(["main"])).is_ok());
     assert_eq!(claimed(&app.sign(&claims())).unwrap(), identity);
+}
+
+#[test]
+fn a_header_may_say_which_key_it_was() {
+    let app = app();
+    let header = Header { kid: Some("2026".to_owned()), ..Header::new(Algorithm::EdDSA) };
+    let token = encode(&header, &claims(), &app.signing).unwrap();
+    assert!(app.verify_as("2026", &token).is_ok());
+    assert_eq!(app.verify_as("2027", &token), Err(TokenFault::UnknownKey));
+    let header = Header { kid: Some("older".to_owned()), ..Header::new(Algorithm::EdDSA) };
+    let token = encode(&header, &claims(), &app.signing).unwrap();
+    assert_eq!(app.verify_as("2026", &token), Err(TokenFault::Signature));
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use chat::app::AppCommand;
 use chat::command::{ClusterCommand, Command, EntryBatch, ListChange};
-use chat::ids::{NodeId, ShardId};
-use chat::limits::RESTORED_LIST_ENTRIES;
+use chat::ids::{AppId, KeyId, NodeId, ShardId};
+use chat::limits::{APPS, RESTORED_LIST_ENTRIES};
 use chat::state::memory::MemoryState;
 use chat::state::record::ClusterSettings;
 use chat::state::{query, relist};
@@ -17,9 +18,6 @@ use storage::{Engine, OpenError, SnapshotChunk, StorageError, hex};
 
 use crate::config::{ConfigError, NodeConfig, SecretError};
 use crate::init::{self, AppOrigin, Created, InitError, InitOptions, Layout, Origin};
-
-/// Apps whose keys are looked for.
-const APPS: usize = 10_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -92,7 +90,8 @@ pub fn restore(
         members: (1..=NodeId::from(options.init.nodes)).collect(),
         interrupted,
     };
-    let behind = work.first(|views| behind(views, &settings, &created))?;
+    let keys = new_keys(&meta, &origin.apps);
+    let behind = work.first(|views| behind(views, &settings, &created, keys))?;
     told(1, options.init.nodes);
     for node in 2..=NodeId::from(options.init.nodes) {
         work.node(node, &behind.batches)?;
@@ -118,13 +117,33 @@ fn metadata(backup: &Backup) -> Result<MemoryState, RestoreError> {
 
 fn apps(meta: &MemoryState, new_keys: bool) -> Result<Vec<AppOrigin>, InitError> {
     let known = query::apps(meta, APPS).unwrap_or_else(|never| match never {});
-    let origin = |(app, known): (chat::ids::AppId, chat::state::record::App)| {
+    let origin = |(app, known): (AppId, chat::state::record::App)| {
         if new_keys {
-            return AppOrigin::new(app.as_str());
+            return Some(AppOrigin::new(app.as_str()));
         }
-        Ok(AppOrigin { app: app.to_string(), public: known.token_public_key_pem, private: None })
+        // An app without a key has nothing to configure: it is on record.
+        let public = known.token_keys.into_iter().next()?.pem;
+        Some(Ok(AppOrigin { app: app.to_string(), public, private: None }))
     };
-    known.into_iter().map(origin).collect()
+    known.into_iter().filter_map(origin).collect()
+}
+
+/// Where apps get new keys, whatever their users and backends came with before is good for nothing.
+fn new_keys(meta: &MemoryState, apps: &[AppOrigin]) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for origin in apps.iter().filter(|origin| origin.private.is_some()) {
+        let Ok(app) = AppId::new(origin.app.as_str()) else { continue };
+        let known = query::app(meta, &app).unwrap_or_else(|never| match never {});
+        let token_keys = known.into_iter().flat_map(|known| known.token_keys);
+        let api_keys = chat::state::apps::api_keys(meta, &app).unwrap_or_else(|never| match never {});
+        let removed = token_keys.map(|key| AppCommand::RemoveTokenKey { id: key.id });
+        let revoked = api_keys.into_iter().map(|(id, _)| AppCommand::RevokeApiKey { id });
+        let id = KeyId::new("config").expect("it is a valid id");
+        let added = AppCommand::AddTokenKey { id, pem: origin.public.clone() };
+        let of_app = |command| Command::Cluster(ClusterCommand::App { app: app.clone(), command });
+        commands.extend(removed.chain(revoked).chain([added]).map(of_app));
+    }
+    commands
 }
 
 /// What comes behind the cuts, the same on every node.
@@ -134,14 +153,20 @@ struct Behind {
     lists: usize,
 }
 
-fn behind(views: &[RestoredView], settings: &ClusterSettings, created: &Created) -> Result<Behind, RestoreError> {
+fn behind(
+    views: &[RestoredView],
+    settings: &ClusterSettings,
+    created: &Created,
+    keys: Vec<Command>,
+) -> Result<Behind, RestoreError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(settings.founded_ms);
     let batch = |command| EntryBatch { time_ms, commands: vec![command] };
     let stream_epoch = new_epoch(settings.stream_epoch)?;
     let nodes = (1..).zip(&created.addresses).map(|(node, at)| (node, at.peer.to_string())).collect();
     let restored = ClusterCommand::Restored { cluster: created.cluster.clone(), stream_epoch, nodes };
-    let mut batches = BTreeMap::from([(ShardId::META, vec![batch(Command::Cluster(restored))])]);
+    let first = [Command::Cluster(restored)].into_iter().chain(keys).map(batch).collect();
+    let mut batches = BTreeMap::from([(ShardId::META, first)]);
     let mut lists = 0;
     let mut homes: BTreeMap<ShardId, Vec<ListChange>> = BTreeMap::new();
     for (home, entry) in relist::repairs(views)? {

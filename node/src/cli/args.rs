@@ -7,6 +7,7 @@ use chat::ids::{AppId, ConversationId, UserId};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use super::args_apps::AppCommand;
 use super::args_nodes::{JoinTokenArgs, NodeJoinArgs, NodeRemoveArgs, ShardCommand, UpgradeArgs};
 use super::backup_args::BackupCommand;
 
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Administer users
     #[command(subcommand)]
     User(UserCommand),
+    /// Administer apps: settings, keys of their tokens, keys of their backends
+    #[command(subcommand)]
+    App(AppCommand),
     /// How long messages are kept
     #[command(subcommand)]
     Retention(RetentionCommand),
@@ -400,7 +404,7 @@ pub(crate) struct RetentionSetArgs {
 }
 
 /// Milliseconds of `90s`, `15m`, `12h`, `30d`.
-fn age_ms(text: &str) -> Result<u64, String> {
+pub(super) fn age_ms(text: &str) -> Result<u64, String> {
     let units = [('s', 1_000), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
     let scaled = units.iter().find_map(|(unit, ms)| text.strip_suffix(*unit)?.parse::<u64>().ok()?.checked_mul(*ms));
     let scaled = scaled.filter(|ms| *ms >= chat::limits::RETENTION_AGE_MS_MIN);

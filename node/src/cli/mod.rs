@@ -1,6 +1,8 @@
 //! The command line. Every command returns a [`Failure`] or what it printed; [`run`] turns it into an exit code.
 
+mod app_commands;
 mod args;
+mod args_apps;
 mod args_nodes;
 mod backup_args;
 mod backup_commands;
@@ -84,6 +86,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let password = password::obtain(password_file.as_deref())?;
             within_runtime(user_commands::add(&config, app, user, password, json))
         }
+        Command::App(command) => within_runtime(app_commands::run(command)),
         Command::Retention(RetentionCommand::Show { target, json }) => {
             within_runtime(retention_commands::show(target, json))
         }

@@ -6,4 +6,4 @@ mod sessions;
 pub use crate::group::GroupState;
 pub use groups::{Directory, DirectoryState};
 pub use sessions::Sessions;
-pub(crate) use sessions::{Slot, UserSlot, Wake};
+pub(crate) use sessions::{Arrival, Slot, UserSlot};

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chat::app::LoginPolicy;
 use chat::command::Revoked;
-use chat::ids::DeviceId;
+use chat::errors::CloseCode;
+use chat::ids::{AppId, DeviceId};
 use chat::limits;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::auth::Identity;
 
@@ -21,14 +24,35 @@ struct Counts {
     closed: AtomicBool,
 }
 
-/// A connection that is logged in.
-struct Entry {
+/// Whoever logs in.
+pub(crate) struct Arrival {
     /// Of its [`Slot`].
-    number: u64,
-    device: DeviceId,
-    revoked: Arc<AtomicBool>,
-    wake: Wake,
+    pub(crate) number: u64,
+    pub(crate) session: Uuid,
+    pub(crate) device: DeviceId,
+    pub(crate) platform: String,
+    pub(crate) wake: Wake,
 }
+
+/// A connection that is logged in, or about to be.
+struct Entry {
+    arrival: Arrival,
+    /// It is older than whatever begins from now on. Before that, a session that begins elsewhere began earlier: by the order of
+    /// the log, which is the order in which this node hears of them.
+    begun: bool,
+    end: Arc<AtomicU16>,
+}
+
+impl Entry {
+    /// The session is to end, for the first reason there is.
+    fn tell(&self, code: CloseCode) {
+        let _ = self.end.compare_exchange(STAYS, code as u16, Ordering::AcqRel, Ordering::Acquire);
+        (self.arrival.wake)();
+    }
+}
+
+/// No close code: the session stays.
+const STAYS: u16 = 0;
 
 /// Has a session look at its [`UserSlot`]. Called from any thread; must not block.
 pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
@@ -49,13 +73,25 @@ pub(crate) struct UserSlot {
     counts: Arc<Counts>,
     user: Identity,
     number: u64,
-    revoked: Arc<AtomicBool>,
+    end: Arc<AtomicU16>,
 }
 
 impl UserSlot {
-    /// The user's logins were revoked: the session must end.
-    pub(crate) fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::Acquire)
+    /// Why the session must end, if it must.
+    pub(crate) fn end(&self) -> Option<CloseCode> {
+        match self.end.load(Ordering::Acquire) {
+            STAYS => None,
+            code if code == CloseCode::Replaced as u16 => Some(CloseCode::Replaced),
+            _ => Some(CloseCode::Revoked),
+        }
+    }
+
+    /// The session is there now, without a word in the log.
+    pub(crate) fn begin(&self) {
+        let mut users = self.counts.users.lock();
+        for entry in users.get_mut(&self.user).into_iter().flatten().filter(|e| e.arrival.number == self.number) {
+            entry.begun = true;
+        }
     }
 }
 
@@ -83,23 +119,42 @@ impl Sessions {
     }
 
     /// A place for one more connection of `user`, if the user has one.
-    pub(crate) fn enter(&self, user: &Identity, number: u64, device: &DeviceId, wake: Wake) -> Option<UserSlot> {
+    pub(crate) fn enter(&self, user: &Identity, arrival: Arrival) -> Option<UserSlot> {
         let mut users = self.0.users.lock();
         let entries = users.entry(user.clone()).or_default();
         if entries.len() >= limits::USER_SESSIONS {
             return None;
         }
-        let revoked = Arc::new(AtomicBool::new(false));
-        entries.push(Entry { number, device: device.clone(), revoked: revoked.clone(), wake });
-        Some(UserSlot { counts: self.0.clone(), user: user.clone(), number, revoked })
+        let (number, end) = (arrival.number, Arc::new(AtomicU16::new(STAYS)));
+        entries.push(Entry { arrival, begun: false, end: end.clone() });
+        Some(UserSlot { counts: self.0.clone(), user: user.clone(), number, end })
     }
 
     /// Ends the user's sessions on this node, as far as they are meant.
     pub(crate) fn revoke(&self, user: &Identity, which: &Revoked) {
         let users = self.0.users.lock();
-        for entry in users.get(user).into_iter().flatten().filter(|entry| which.ends(&entry.device)) {
-            entry.revoked.store(true, Ordering::Release);
-            (entry.wake)();
+        for entry in users.get(user).into_iter().flatten().filter(|entry| which.ends(&entry.arrival.device)) {
+            entry.tell(CloseCode::Revoked);
+        }
+    }
+
+    /// Ends the sessions of all users of the app on this node.
+    pub(crate) fn freeze(&self, app: &AppId) {
+        let users = self.0.users.lock();
+        for entry in users.iter().filter(|(user, _)| user.app == *app).flat_map(|(_, entries)| entries) {
+            entry.tell(CloseCode::Revoked);
+        }
+    }
+
+    /// A session of the user began, on whichever node: the policy ends those that began before it. Told in the order of the log.
+    pub(crate) fn began(&self, user: &Identity, session: Uuid, platform: &str, policy: LoginPolicy) {
+        let mut users = self.0.users.lock();
+        for entry in users.get_mut(user).into_iter().flatten() {
+            if entry.arrival.session == session {
+                entry.begun = true;
+            } else if entry.begun && policy.ends(platform, &entry.arrival.platform) {
+                entry.tell(CloseCode::Replaced);
+            }
         }
     }
 
@@ -131,7 +186,7 @@ impl Drop for UserSlot {
     fn drop(&mut self) {
         let mut users = self.counts.users.lock();
         if let Some(entries) = users.get_mut(&self.user) {
-            entries.retain(|entry| entry.number != self.number);
+            entries.retain(|entry| entry.arrival.number != self.number);
             if entries.is_empty() {
                 users.remove(&self.user);
             }
@@ -141,25 +196,54 @@ impl Drop for UserSlot {
 
 #[cfg(test)]
 mod tests {
-    use chat::ids::{AppId, UserId};
+    use chat::ids::UserId;
 
     use super::*;
+
+    fn arrival(number: u64, device: &DeviceId, platform: &str) -> Arrival {
+        let (session, platform) = (Uuid::from_u128(number.into()), platform.to_owned());
+        Arrival { number, session, device: device.clone(), platform, wake: Box::new(|| {}) }
+    }
+
+    #[test]
+    fn of_sessions_that_begin_at_once_the_last_in_the_log_stays() {
+        let alice = Identity { app: AppId::new("main").unwrap(), user: UserId::new("alice").unwrap() };
+        let device = DeviceId::new("d").unwrap();
+        // Two nodes, both of which hear of both logins, in the order of the log.
+        let (here, there) = (Sessions::default(), Sessions::default());
+        let before = here.enter(&alice, arrival(1, &device, "web")).unwrap();
+        before.begin();
+        let first = here.enter(&alice, arrival(2, &device, "web")).unwrap();
+        let second = there.enter(&alice, arrival(3, &device, "ios")).unwrap();
+        for sessions in [&here, &there] {
+            for (number, platform) in [(2, "web"), (3, "ios")] {
+                sessions.began(&alice, Uuid::from_u128(number), platform, LoginPolicy::NewestWins);
+            }
+        }
+        assert_eq!((before.end(), first.end()), (Some(CloseCode::Replaced), Some(CloseCode::Replaced)));
+        assert_eq!(second.end(), None);
+        let phone = there.enter(&alice, arrival(4, &device, "android")).unwrap();
+        there.began(&alice, Uuid::from_u128(4), "android", LoginPolicy::OnePerPlatform);
+        assert_eq!((second.end(), phone.end()), (None, None), "of another platform");
+    }
 
     #[test]
     fn places_come_back_when_connections_end() {
         let sessions = Sessions::default();
         let alice = Identity { app: AppId::new("main").unwrap(), user: UserId::new("alice").unwrap() };
         let (phone, tab) = (DeviceId::new("phone").unwrap(), DeviceId::new("tab").unwrap());
-        let enter = |number, device| sessions.enter(&alice, number, device, Box::new(|| {}));
+        let enter = |number, device: &DeviceId| sessions.enter(&alice, arrival(number, device, "web"));
         let places: Vec<_> = (0..limits::USER_SESSIONS as u64).map(|number| enter(number, &phone).unwrap()).collect();
         assert!(enter(99, &phone).is_none());
         drop(places);
         assert_eq!(sessions.users(), 0);
         let (one, other) = (enter(1, &phone).unwrap(), enter(2, &tab).unwrap());
         sessions.revoke(&alice, &Revoked::Others(phone));
-        assert!(!one.is_revoked() && other.is_revoked());
-        sessions.revoke(&alice, &Revoked::All);
-        assert!(one.is_revoked());
+        assert_eq!((one.end(), other.end()), (None, Some(CloseCode::Revoked)));
+        sessions.freeze(&AppId::new("other").unwrap());
+        assert_eq!(one.end(), None);
+        sessions.freeze(&alice.app);
+        assert_eq!(one.end(), Some(CloseCode::Revoked));
         drop((one, other));
 
         let first = sessions.slot().unwrap();

@@ -149,6 +149,8 @@ impl Core {
                 Committed::Sequenced(_)
                 | Committed::ConversationUnlisted { .. }
                 | Committed::LoginsRevoked { .. }
+                | Committed::SessionBegan { .. }
+                | Committed::AppFrozen { .. }
                 | Committed::PrivacySet { .. } => {}
             }
         }

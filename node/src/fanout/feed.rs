@@ -82,6 +82,11 @@ impl cluster::Feed for NodeFeed {
                 Committed::LoginsRevoked { app, user, which } => {
                     self.sessions.revoke(&Identity { app: app.clone(), user: user.clone() }, which);
                 }
+                Committed::SessionBegan { app, user, session, platform, policy } => {
+                    let user = Identity { app: app.clone(), user: user.clone() };
+                    self.sessions.began(&user, *session, platform, *policy);
+                }
+                Committed::AppFrozen { app } => self.sessions.freeze(app),
                 Committed::PrivacySet { app, user } => {
                     let key = UserKey { app: app.clone(), user: user.clone() };
                     self.presence.say(Input::PrivacySet { key });

@@ -72,7 +72,11 @@ fn of_event(apps: &HashMap<AppId, Audience>, event: &Committed) -> Workers {
         Committed::JoinAsked { app, admins, .. } => admins.iter().fold(0, |workers, admin| workers | user(app, admin)),
         // The event that removed the user says it to the user's sessions.
         // Others hear of it: sessions from the directory, the presence actor.
-        Committed::ConversationUnlisted { .. } | Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => 0,
+        Committed::ConversationUnlisted { .. }
+        | Committed::LoginsRevoked { .. }
+        | Committed::PrivacySet { .. }
+        | Committed::SessionBegan { .. }
+        | Committed::AppFrozen { .. } => 0,
     }
 }
 

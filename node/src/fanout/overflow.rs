@@ -71,7 +71,10 @@ impl Noted {
             // It is in the list of those who ask; what is deleted is not in history.
             Committed::JoinAsked { .. } | Committed::DeletedForMe { .. } => {}
             // Others hear of it: sessions from the directory, the presence actor.
-            Committed::LoginsRevoked { .. } | Committed::PrivacySet { .. } => {}
+            Committed::LoginsRevoked { .. }
+            | Committed::PrivacySet { .. }
+            | Committed::SessionBegan { .. }
+            | Committed::AppFrozen { .. } => {}
         }
     }
 }

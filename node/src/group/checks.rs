@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use chat::app::is_system;
 use chat::command::Original;
 use chat::errors::ErrorCode;
 use chat::event::{BodyKind, Event, SequencedEvent};
-use chat::ids::{AppId, ClientMsgId, ShardId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, ShardId, UserId};
 use chat::limits;
 use chat::state::query;
 use chat::user::{ItemKey, ItemValue, Strangers, UserSettings};
 use cluster::{Cluster, ProposeError, ShardView};
 use futures_util::future::try_join_all;
+use storage::StorageError;
 
 use super::GroupKey;
 use super::message::GroupFailure;
@@ -110,7 +112,7 @@ fn original(history: &History, key: &GroupKey, seq: u64) -> Result<Original, Gro
     // A recalled message has no kind any more, and the log says that it was recalled.
     let kind = body.map_or(BodyKind::Text, |body| body.kind);
     let fixed = relations.is_some_and(|relations| relations.is_fixed());
-    Ok(Original { seq, author, client_msg_id, time_ms, kind, fixed })
+    Ok(Original { seq, author, client_msg_id, time_ms, kind, fixed, window_ms: u64::MAX })
 }
 
 /// The user is a member, or repeats a message from when they were one: the log then answers with its place.
@@ -132,7 +134,7 @@ fn admitted(
     user: &UserId,
     message: Option<ClientMsgId>,
 ) -> Result<(), GroupFailure> {
-    if query::member(view, app, conversation, user).map_err(unreadable)?.is_some() {
+    if is_member(view, app, conversation, user).map_err(unreadable)? {
         return Ok(());
     }
     match message {
@@ -141,7 +143,20 @@ fn admitted(
     }
 }
 
+/// Whether the user is a member. The app itself need not be one of a conversation that there is: the log knows what it may.
+pub(super) fn is_member(
+    view: &ShardView,
+    app: &AppId,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<bool, StorageError> {
+    if is_system(user) && conversation.peer_of(user).is_none() {
+        return Ok(query::conversation(view, app, conversation)?.is_some());
+    }
+    Ok(query::member(view, app, conversation, user)?.is_some())
+}
+
 /// What is being repaired can be asked for again.
-fn unreadable(error: storage::StorageError) -> GroupFailure {
+fn unreadable(error: StorageError) -> GroupFailure {
     if error.is_repairable() { GroupFailure::Unavailable } else { GroupFailure::Internal }
 }

@@ -368,7 +368,8 @@ mod tests {
         let effects = core.asked(asked(GroupAsk::Recall { seq: 4 }, None, MEMBER), 100);
         assert_eq!(effects, [Effect::FindOriginal { ticket: 1, user: user("alice"), seq: 4, id: None }]);
         let (client_msg_id, kind) = (ClientMsgId(Uuid::from_u128(1)), BodyKind::Text);
-        let original = Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind, fixed: false };
+        let original =
+            Original { seq: 4, author: user("bob"), client_msg_id, time_ms: 9, kind, fixed: false, window_ms: 9 };
         let effects = core.found(1, Ok(original.clone()));
         assert!(
             matches!(&effects[..], [Effect::Propose(Proposal { original: Some(found), .. })] if *found == original)

@@ -13,22 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use chat::app::AppSettings;
 use chat::command::{Command, ConversationCommand, Original};
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, ConversationId, ShardId, UserId};
 use chat::limits;
-use chat::state::query;
 use cluster::{Cluster, ProposeError};
 use storage::{BodyContext, BodySealer};
 
 use self::core::{Asked, Core, Digest, Effect, Local, Proposal, Ticket};
+use crate::apps::{self, room};
 use crate::directory::Directory;
 use crate::history::{EventEncoder, History};
 use crate::socket::now_ms;
 use crate::started::started;
 pub use message::GroupState;
 use message::{Decided, Observe, Retire};
-pub(crate) use message::{GroupAnswer, GroupAsk, GroupFailure, GroupRequest, Reply, Turn};
+pub(crate) use message::{GroupAnswer, GroupAsk, GroupDone, GroupFailure, GroupRequest, Reply, Turn};
 
 /// Between two looks at whether the actor is still needed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -87,7 +88,11 @@ impl GroupActor {
                 }
                 Effect::FindOriginal { ticket, user, seq, id } => {
                     let (history, cluster, key) = (self.history.clone(), self.cluster.clone(), self.key.clone());
-                    let found = started(checks::find_original(history, cluster, key, (user, id), seq)).into_actor(self);
+                    let window_ms = self.window_ms(id.is_some());
+                    let found = checks::find_original(history, cluster, key, (user, id), seq);
+                    let found = started(found)
+                        .into_actor(self)
+                        .map(move |found, _, _| found.map(|original| Original { window_ms, ..original }));
                     context.spawn(found.map(move |found, this: &mut Self, context| {
                         let effects = this.core.found(ticket, found);
                         this.act(effects, context);
@@ -159,8 +164,15 @@ impl GroupActor {
     fn local(&self, user: &UserId) -> Local {
         let Some(view) = self.cluster.view(self.shard) else { return Local { exists: false, member: false } };
         let GroupKey { app, conversation } = &self.key;
-        let member = query::member(&view, app, conversation, user).is_ok_and(|member| member.is_some());
+        let member = checks::is_member(&view, app, conversation, user).unwrap_or(false);
         Local { exists: member, member }
+    }
+
+    /// For how long the app lets messages be edited, or recalled. What cannot be read is as the service has it.
+    fn window_ms(&self, edit: bool) -> u64 {
+        let settings = apps::record(&self.cluster, &self.key.app).ok().flatten().map(|app| app.settings);
+        let AppSettings { edit_window_ms, recall_window_ms, .. } = settings.unwrap_or_default();
+        if edit { edit_window_ms } else { recall_window_ms }
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
@@ -215,6 +227,10 @@ impl Handler<GroupRequest> for GroupActor {
             return reply.send(Err(GroupFailure::TooOften { retry_after_ms }));
         }
         let Some(fence) = self.cluster.fence(self.shard) else { return reply.send(Err(GroupFailure::Unavailable)) };
+        let room = self.cluster.view(self.shard).map(|view| room::for_group(&self.cluster, &view, &self.key, &ask));
+        if let Some(Err(full)) = room {
+            return reply.send(Err(full));
+        }
         let digest = self.digest(&actor, &ask);
         let local = self.local(&actor);
         let effects = self.core.asked(Asked { actor, ask, digest, local, turn, fence }, reply);

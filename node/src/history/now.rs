@@ -133,13 +133,24 @@ impl History {
 
 /// Who looks at a conversation, and when.
 pub(crate) struct Viewer<'a> {
-    pub(crate) user: &'a UserId,
-    pub(crate) deleted: Deleted,
-    pub(crate) now_ms: u64,
+    user: &'a UserId,
+    /// None: the app's backend, for which nothing is hidden.
+    deleted: Option<Deleted>,
+    now_ms: u64,
 }
 
-impl Viewer<'_> {
+impl<'a> Viewer<'a> {
+    /// A member, who deleted some for themselves.
+    pub(crate) fn member(user: &'a UserId, deleted: Deleted, now_ms: u64) -> Self {
+        Self { user, deleted: Some(deleted), now_ms }
+    }
+
+    pub(crate) fn backend(user: &'a UserId, now_ms: u64) -> Self {
+        Self { user, deleted: None, now_ms }
+    }
+
     fn sees(&self, event: &SequencedEvent) -> bool {
+        let Some(deleted) = &self.deleted else { return true };
         let meant = match &event.event {
             Event::Message { author, relations: Some(relations), .. } if !relations.only_to.is_empty() => {
                 author == self.user || relations.only_to.contains(self.user)
@@ -147,8 +158,8 @@ impl Viewer<'_> {
             _ => true,
         };
         // An edit says what the message said.
-        let edited = matches!(&event.event, Event::Edited { target, .. } if self.deleted.has(*target));
-        meant && !edited && !self.deleted.has(event.seq)
+        let edited = matches!(&event.event, Event::Edited { target, .. } if deleted.has(*target));
+        meant && !edited && !deleted.has(event.seq)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use chat::command::{ClusterCommand, Command, NodeFacts, Outcome};
 use chat::errors::ErrorCode;
 use chat::ids::{NodeId, ShardId};
-use chat::limits;
+use chat::limits::{self, APPS};
 use chat::state::query;
 use cluster::{Cluster, ProposeError, Proposed};
 use storage::{ClusterKey, NodeKey};
@@ -32,8 +32,6 @@ pub use token::{JoinToken, TokenError};
 
 /// Admin listeners named in a join token: if one is down, another answers.
 const TOKEN_NODES: usize = 3;
-/// Apps handed to a node that joins.
-const APPS: usize = 1_000;
 
 /// What a node says of itself to the others.
 pub(crate) fn facts_of(config: &NodeConfig) -> NodeFacts {
@@ -155,11 +153,11 @@ impl NodesDesk {
         let internal = |why: String| Refused::new(ErrorCode::Internal, why);
         let view = self.cluster.view(ShardId::META).ok_or_else(|| internal("no metadata group".to_owned()))?;
         let apps = query::apps(&view, APPS).map_err(|error| internal(error.to_string()))?;
-        let app = |(id, app): (chat::ids::AppId, chat::state::record::App)| JoinedApp {
-            id: id.to_string(),
-            token_public_key: app.token_public_key_pem,
+        // An app without a key has nothing to configure: it is on record.
+        let app = |(id, app): (chat::ids::AppId, chat::state::record::App)| {
+            Some(JoinedApp { id: id.to_string(), token_public_key: app.token_keys.into_iter().next()?.pem })
         };
-        Ok(apps.into_iter().map(app).collect())
+        Ok(apps.into_iter().filter_map(app).collect())
     }
 
     pub(crate) async fn remove(&self, node: NodeId) -> Result<(), Refused> {

@@ -179,6 +179,8 @@ pub enum EndReason {
     TokenExpired,
     /// The user or the app ended it.
     Revoked,
+    /// A newer session of the user began, and the app allows no more.
+    Replaced,
 }
 
 /// What a session did.

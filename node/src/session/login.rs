@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat::app::{AppSettings, LoginPolicy};
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
 use chat::ids::DeviceId;
 use chat::limits;
 use chat::state::{query, record};
-use chat::wire::{Credentials, Device, Token};
+use chat::wire::{Credentials, Device, Limits, Token};
 use cluster::{ProposeError, Proposed};
 
+use uuid::Uuid;
+
 use super::Services;
+use crate::apps;
 use crate::auth::{AuthError, Authenticator, Identity, Login, account_in};
-use crate::directory::{UserSlot, Wake};
+use crate::directory::{Arrival, UserSlot};
 use crate::security::{LoginOutcome, Method, NotRecorded, Visitor};
 
 /// What the client is told of a login that failed.
@@ -22,10 +26,9 @@ pub(super) type LoginFailure = (ErrorCode, &'static str);
 pub(super) async fn login(
     services: Arc<Services>,
     visitor: Visitor,
-    session: String,
     auth: Credentials,
-    place: Place,
-) -> Result<(Login, UserSlot), LoginFailure> {
+    place: Arrival,
+) -> Result<Entered, LoginFailure> {
     let method = match &auth {
         Credentials::Password { .. } => Method::Password,
         Credentials::Token(_) => Method::Token,
@@ -42,37 +45,80 @@ pub(super) async fn login(
         }
     };
     let identity = &login.identity;
-    let Some(slot) = services.sessions.enter(identity, place.number, &place.device, place.wake) else {
-        let code = ErrorCode::TooManySessions;
-        let outcome = LoginOutcome::Refused { claimed: Some(identity), code, reason: code.name().to_owned() };
-        services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
-        return Err((code, "the user has as many connections to this node as allowed"));
+    let (device, session, platform) = (place.device.clone(), place.session, place.platform.clone());
+    let entered = match services.sessions.enter(identity, place) {
+        None => Err((ErrorCode::TooManySessions, "the user has as many connections to this node as allowed")),
+        Some(slot) => match settings(&services, &login, &device) {
+            Err(error) => Err((error.code(), words(error))),
+            Ok(settings) => begin(&services, identity, &slot, (session, platform), settings.login_policy)
+                .await
+                .map(|()| (slot, settings)),
+        },
     };
-    // Revoked between the look at the account and the place: either this node has applied it, or will tell the place.
-    if is_revoked(&services, &login, &place.device) {
-        let outcome = LoginOutcome::refused(Some(identity), AuthError::Revoked);
-        services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
-        return Err((ErrorCode::LoginRevoked, words(AuthError::Revoked)));
-    }
-    let outcome = LoginOutcome::Accepted { identity, session: &session };
+    let (slot, settings) = match entered {
+        Ok(entered) => entered,
+        Err((code, words)) => {
+            let outcome = LoginOutcome::Refused { claimed: Some(identity), code, reason: code.name().to_owned() };
+            services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
+            return Err((code, words));
+        }
+    };
+    let outcome = LoginOutcome::Accepted { identity, session: &session.simple().to_string() };
     services.security.login(&visitor, method, outcome).await.map_err(not_recorded)?;
-    Ok((login, slot))
+    let AppSettings { edit_window_ms, recall_window_ms, .. } = settings;
+    let limits = Limits { edit_window_ms, recall_window_ms, ..Limits::default() };
+    Ok(Entered { login, slot, limits })
 }
 
-/// Where a session that logs in is told of the end of its login.
-pub(super) struct Place {
-    pub(super) number: u64,
-    pub(super) device: DeviceId,
-    pub(super) wake: Wake,
+/// A login that is done.
+pub(super) struct Entered {
+    pub(super) login: Login,
+    pub(super) slot: UserSlot,
+    /// As the app has them.
+    pub(super) limits: Limits,
 }
 
-/// What cannot be read counts as revoked.
-fn is_revoked(services: &Services, login: &Login, device: &DeviceId) -> bool {
+/// The app's settings, for a session that has its place. What was revoked, deactivated or frozen between the look at the account and
+/// the place: either this node has applied it, or will tell the place. What cannot be read counts as revoked.
+fn settings(services: &Services, login: &Login, device: &DeviceId) -> Result<AppSettings, AuthError> {
     let Identity { app, user } = &login.identity;
-    let view = services.cluster.view(services.cluster.home_shard(app, user));
-    let account = view.and_then(|view| account_in(&view, app, user, device).ok());
+    let view = services.cluster.view(services.cluster.home_shard(app, user)).ok_or(AuthError::Revoked)?;
     // An account that this node has not heard of yet was made by this login.
-    account.is_none_or(|account| account.is_some_and(|account| login.is_revoked_by(&account)))
+    match account_in(&view, app, user, device).map_err(|_| AuthError::Revoked)? {
+        Some(account) if !account.active => return Err(AuthError::Deactivated),
+        Some(account) if login.is_revoked_by(&account) => return Err(AuthError::Revoked),
+        Some(_) | None => {}
+    }
+    match apps::record(&services.cluster, app) {
+        Ok(Some(app)) if app.frozen => Err(AuthError::Frozen),
+        Ok(Some(app)) => Ok(app.settings),
+        Ok(None) | Err(_) => Err(AuthError::Internal),
+    }
+}
+
+/// Where the app ends older sessions, the log says which is the newer one: the same to every node, which then ends its own. If
+/// it is not known whether it is in the log, the older ones may end although this one never begins.
+async fn begin(
+    services: &Services,
+    who: &Identity,
+    slot: &UserSlot,
+    (session, platform): (Uuid, String),
+    policy: LoginPolicy,
+) -> Result<(), LoginFailure> {
+    if policy == LoginPolicy::Several {
+        slot.begin();
+        return Ok(());
+    }
+    let command = UserCommand::BeginSession { session, platform, policy };
+    let Identity { app, user } = who.clone();
+    let shard = services.cluster.home_shard(&app, &user);
+    let code = match services.cluster.submit(shard, Command::User { app, user, command }).await {
+        Ok(Proposed { outcome: Outcome::Applied { .. }, .. }) => return Ok(()),
+        Ok(Proposed { outcome: Outcome::Rejected(code), .. }) => code,
+        Err(ProposeError::Overloaded) => ErrorCode::Overloaded,
+        Err(_) => ErrorCode::Unavailable,
+    };
+    Err((code, "the login did not get its place in the log"))
 }
 
 /// A newer token for a session: when it ends then.
@@ -111,6 +157,9 @@ fn words(error: AuthError) -> &'static str {
         AuthError::Overloaded => "too many logins at once",
         AuthError::Unavailable => "accounts cannot be read now",
         AuthError::Internal => "the login could not be checked",
+        AuthError::Frozen => "the app lets nobody in now",
+        AuthError::Deactivated => "the user is deactivated",
+        AuthError::Full => "the app has as many users as it may have",
     }
 }
 

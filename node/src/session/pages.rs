@@ -33,7 +33,7 @@ impl Default for Pages {
 impl Pages {
     /// A turn to read, held while it is read; `Overloaded` if too many wait for one, or if the node is `pressed` and some
     /// are being read.
-    pub(super) async fn turn(&self, pressed: bool) -> Result<OwnedSemaphorePermit, ErrorCode> {
+    pub(crate) async fn turn(&self, pressed: bool) -> Result<OwnedSemaphorePermit, ErrorCode> {
         if pressed && self.turns.available_permits() + PAGES_AT_ONCE_PRESSED <= PAGES_AT_ONCE {
             return Err(ErrorCode::Overloaded);
         }

@@ -251,7 +251,7 @@ impl Reader {
     fn viewer(&self, conversation: &ConversationId) -> Result<Viewer<'_>, ErrorCode> {
         let (view, Identity { app, user }) = (self.view(self.shard(conversation))?, &self.who);
         let deleted = query::deleted(&view, app, conversation, user).map_err(internal)?;
-        Ok(Viewer { user, deleted, now_ms: unix_ms() })
+        Ok(Viewer::member(user, deleted, unix_ms()))
     }
 
     /// The conversation's head, and the first event that the user may read.

@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::answers::Answers;
 use super::core::aside::AsideAsk;
 use super::core::{Core, Effect, Identified, Service};
-use super::login::Place;
+use super::login::Entered;
 use super::message::{Live, SessionState};
 use super::reads::{Reader, within_deadline};
 use super::{Floor, Services, Session, aside, login, resume};
 use crate::auth::{Identity, Login};
-use crate::directory::{Slot, UserSlot};
+use crate::directory::{Arrival, Slot, UserSlot};
 use crate::fanout::{Listener, LocalFanOut};
 use crate::group::Turn;
 use crate::presence::message::{Input, UserKey};
@@ -121,8 +121,8 @@ impl Seat {
         let (said, effects) = {
             let mut core = self.core.borrow_mut();
             core.waiting_bytes(pipe.bytes());
-            if self.user.borrow().as_ref().is_some_and(|user| user.slot.is_revoked()) {
-                core.close(now, CloseCode::Revoked);
+            if let Some(code) = self.user.borrow().as_ref().and_then(|user| user.slot.end()) {
+                core.close(now, code);
             }
             input(&mut core, now);
             if let Some(why) = pipe.ended() {
@@ -276,23 +276,24 @@ impl Seat {
             // Full: whatever is in the mailbox takes the step.
             let _ = actor.as_ref().and_then(WeakAddr::upgrade).map(|actor| actor.try_send(Inbound::Wake));
         });
-        let place = Place { number: self.slot.number, device: device.id.clone(), wake };
-        let work = started(login::login(services, visitor, self.name(), auth, place));
+        let (number, platform) = (self.slot.number, device.platform.clone());
+        let place = Arrival { number, session: self.id, device: device.id.clone(), platform, wake };
+        let work = started(login::login(services, visitor, auth, place));
         let seat = Rc::downgrade(self);
         actix::spawn(async move {
             let result = work.await;
             let Some(seat) = seat.upgrade() else { return };
             match result {
-                Ok((login, slot)) => seat.logged_in(re, login, slot, device),
+                Ok(entered) => seat.logged_in(re, entered, device),
                 Err((code, message)) => seat.step(|core, now| core.login_failed(now, re, code, message)),
             }
         });
     }
 
-    fn logged_in(self: &Rc<Self>, re: u64, login: Login, slot: UserSlot, device: Device) {
-        let Login { identity, token } = login;
+    fn logged_in(self: &Rc<Self>, re: u64, entered: Entered, device: Device) {
+        let Entered { login: Login { identity, token }, slot, limits } = entered;
         let expires_ms = token.map(|token| token.ends_ms);
-        let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms };
+        let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms, limits };
         let id = device.id.clone();
         let key = UserKey { app: identity.app.clone(), user: identity.user.clone() };
         let (session, platform) = (self.slot.number, device.platform.clone());
@@ -380,6 +381,7 @@ fn end_reason(code: CloseCode) -> EndReason {
         CloseCode::LoggedOut => EndReason::Logout,
         CloseCode::TokenExpired => EndReason::TokenExpired,
         CloseCode::Revoked => EndReason::Revoked,
+        CloseCode::Replaced => EndReason::Replaced,
         CloseCode::Internal | CloseCode::LoginTimeout | CloseCode::LoginFailed => EndReason::Internal,
     }
 }

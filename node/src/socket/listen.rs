@@ -18,6 +18,7 @@ use chat::wire::{PATH, WireError};
 use super::upgrade::Endpoint;
 use crate::config::NodeConfig;
 use crate::page::Page;
+use crate::server_api::{self, Api};
 use crate::session::{Floor, Services};
 use crate::tls;
 
@@ -33,14 +34,21 @@ pub fn serve_clients(
     floor: impl Fn() -> Floor + Clone + Send + 'static,
 ) -> anyhow::Result<Server> {
     let page = Page::new(config);
+    let api = Arc::new(Api::new(services.clone()));
     let listen: SocketAddr = config.client.listen;
     // Called once on each worker thread.
-    let endpoint = move || Endpoint { services: services.clone(), floor: floor(), page: Rc::new(page.clone()) };
+    let endpoint = move || {
+        let api = api.clone();
+        Endpoint { services: services.clone(), floor: floor(), page: Rc::new(page.clone()), api }
+    };
     // The service with and without TLS: its type has no name that a function could give back.
     macro_rules! http {
         ($endpoint:expr) => {{
             let endpoint: Endpoint = $endpoint;
-            let app = App::new().route(PATH, web::get().to(not_a_websocket)).configure(endpoint.page.routes());
+            let app = App::new()
+                .route(PATH, web::get().to(not_a_websocket))
+                .configure(endpoint.page.routes())
+                .configure(server_api::routes(endpoint.api.clone()));
             HttpService::build()
                 .client_request_timeout(REQUEST_TIMEOUT)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)

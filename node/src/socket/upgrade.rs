@@ -22,6 +22,7 @@ use super::pump::Pump;
 use super::{Client, Connection, Pipe, now_ms, transport};
 use crate::directory::Slot;
 use crate::page::Page;
+use crate::server_api::Api;
 use crate::session::{Floor, Services, Session};
 
 type Served = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
@@ -32,6 +33,7 @@ pub(super) struct Endpoint {
     pub(super) services: Arc<Services>,
     pub(super) floor: Floor,
     pub(super) page: Rc<Page>,
+    pub(super) api: Arc<Api>,
 }
 
 impl Endpoint {

@@ -49,7 +49,10 @@ async fn found_once(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<u3
         let pem = std::fs::read_to_string(&app.token_public_key)
             .with_context(|| format!("cannot read {}", app.token_public_key.display()))?;
         // On record already: a node that starts without a majority still serves what it can.
-        if query::app(&view, &app.id)?.is_some_and(|known| known.token_public_key_pem == pem) {
+        if let Some(known) = query::app(&view, &app.id)? {
+            if !known.token_keys.iter().any(|key| key.pem == pem) {
+                tracing::warn!(event = "app_key_unused", app = %app.id, "the configured key is none of the app's: campanile app key add");
+            }
             continue;
         }
         submit(cluster, ClusterCommand::RegisterApp { app: app.id.clone(), token_public_key_pem: pem })

@@ -1,7 +1,7 @@
 //! Beginning a session, and how long it lasts.
 
 use chat::errors::{CloseCode, ErrorCode};
-use chat::wire::{Limits, ServerFrame};
+use chat::wire::ServerFrame;
 
 use super::{Core, Effect, Identified, Phase};
 
@@ -33,7 +33,7 @@ impl Core {
             epoch: self.service.epoch,
             time_ms,
             expires_ms: who.expires_ms,
-            limits: Limits::default(),
+            limits: who.limits,
         });
     }
 

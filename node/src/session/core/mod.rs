@@ -15,7 +15,7 @@ use chat::event::Receipt;
 use chat::ids::{AppId, ConversationId, NodeId, UserId};
 use chat::limits;
 use chat::render::parse_frame;
-use chat::wire::{ClientFrame, Credentials, Device, Position, Request, ServerFrame, Token, WireError};
+use chat::wire::{ClientFrame, Credentials, Device, Limits, Position, Request, ServerFrame, Token, WireError};
 
 use self::aside::{AsideAsk, Asides};
 use self::asked::Asked;
@@ -112,6 +112,8 @@ pub(super) struct Identified {
     pub(super) user: UserId,
     /// When the session's token is over, Unix milliseconds.
     pub(super) expires_ms: Option<u64>,
+    /// As the app has them.
+    pub(super) limits: Limits,
 }
 
 /// What every session of the node shares.
