@@ -57,6 +57,18 @@ pub enum RetentionCommand {
     /// Entries up to `through` are on every member, or on as many as are waited for: a replica need not keep them for Raft.
     /// Changes nothing in the state.
     Purge { through: u64 },
+    /// Feature level 3, metadata group: how long the ids of the app's messages are remembered after retention deleted those.
+    SetIdWindow { app: AppId, window_ms: u64 },
+    /// Feature level 3: as `Trim` and `Forget`, where ids are remembered for `window_ms`, which the shard does not know.
+    TrimWithin { app: AppId, conversation: ConversationId, oldest_seq: u64, window_ms: u64 },
+    ForgetWithin {
+        app: AppId,
+        conversation: ConversationId,
+        below: u64,
+        after: Option<Bytes>,
+        through: Option<Bytes>,
+        window_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +104,11 @@ pub enum ClusterCommand {
     SetLevel { level: u16 },
     /// Feature level 2: no join token lets anybody in any more.
     WithdrawJoinTokens,
+    /// Feature level 3: it is the node's turn to be away, to compact its database, for so long at most. Rejected with
+    /// `LimitReached` while it is another's.
+    TakeTurn { node: NodeId, for_ms: u64 },
+    /// Feature level 3: the node is back.
+    EndTurn { node: NodeId },
 }
 
 /// What a node says of itself to the others.
