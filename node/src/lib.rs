@@ -4,6 +4,7 @@ pub mod admin;
 pub mod auth;
 pub mod backup;
 pub mod cli;
+pub mod compaction;
 pub mod config;
 mod demo;
 pub mod directory;

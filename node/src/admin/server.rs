@@ -25,7 +25,7 @@ use crate::security::{Administration, NotRecorded, fingerprint};
 
 use super::acts::{Told, recorded};
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
-use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
+use super::retention::{self, IdWindowChange, RetentionChange, RetentionOf, RetentionStatus};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -66,6 +66,7 @@ pub trait Backend: Send + Sync + 'static {
     fn add_user(&self, user: NewUser) -> BoxFuture<'_, Result<(), Refused>>;
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
+    fn set_id_window(&self, change: IdWindowChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     /// Writes an act down, durably; whatever cannot be written down is not done.
     fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>>;
     /// The newest records of this node's security log, oldest first, as JSON.
@@ -134,6 +135,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/users", web::post().to(add_user))
                 .route("/retention", web::get().to(retention::get))
                 .route("/retention", web::put().to(retention::put))
+                .route("/retention/ids", web::put().to(retention::put_ids))
                 .route("/security/log", web::get().to(security_log))
                 .configure(nodes::routes),
         )

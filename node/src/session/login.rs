@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
-use chat::ids::DeviceId;
+use chat::ids::{DeviceId, ShardId};
 use chat::limits;
 use chat::state::{query, record};
 use chat::wire::{Credentials, Device, Token};
@@ -73,6 +73,14 @@ fn is_revoked(services: &Services, login: &Login, device: &DeviceId) -> bool {
     let account = view.and_then(|view| account_in(&view, app, user, device).ok());
     // An account that this node has not heard of yet was made by this login.
     account.is_none_or(|account| account.is_some_and(|account| login.is_revoked_by(&account)))
+}
+
+/// How long the ids of the app's messages are remembered, as far as this node has heard. What cannot be read now is the
+/// least that there can be: a promise that is kept anyway.
+pub(super) fn id_window_ms(services: &Services, identity: &Identity) -> u64 {
+    let view = services.cluster.view(ShardId::META);
+    let known = view.and_then(|meta| query::id_window(&meta, &identity.app).ok());
+    known.unwrap_or(limits::DEDUPE_WINDOW_MS_MIN)
 }
 
 /// A newer token for a session: when it ends then.

@@ -274,7 +274,8 @@ impl Seat {
     fn logged_in(self: &Rc<Self>, re: u64, login: Login, slot: UserSlot, device: Device) {
         let Login { identity, token } = login;
         let expires_ms = token.map(|token| token.ends_ms);
-        let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms };
+        let id_window_ms = login::id_window_ms(&self.services, &identity);
+        let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms, id_window_ms };
         let id = device.id.clone();
         let key = UserKey { app: identity.app.clone(), user: identity.user.clone() };
         let (session, platform) = (self.slot.number, device.platform.clone());

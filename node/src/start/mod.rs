@@ -3,6 +3,7 @@
 mod compacted;
 pub(crate) mod disk;
 mod founding;
+mod signals;
 mod standing;
 
 use std::num::NonZero;
@@ -23,7 +24,8 @@ use storage::{BodySealer, Engine, EngineOptions};
 use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
 use crate::cli::Exit;
-use crate::config::{self, Keys, NodeConfig};
+use crate::compaction::{self, Around, CompactionOptions, CompactionWatch};
+use crate::config::{self, Compact, Keys, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
@@ -35,6 +37,7 @@ use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
+use signals::StopSignals;
 use standing::Standing;
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
@@ -44,7 +47,18 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is told to stop. `again` is the command that starts it, for whoever has to.
 pub fn run(config: NodeConfig, again: &str) -> anyhow::Result<()> {
-    actix::System::new().block_on(serve(config, again.to_owned()))
+    match actix::System::new().block_on(serve(config, again.to_owned()))? {
+        Ended::Stopped => Ok(()),
+        Ended::ToCompact => Err(compacted::compact()).context("the program cannot begin anew to compact its database"),
+    }
+}
+
+/// What a node ends for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// It begins again, with a compaction.
+    ToCompact,
 }
 
 /// Everything of a node that has an end.
@@ -58,11 +72,15 @@ struct Node {
     duty: Duty,
     presence: PresenceHandle,
     room: RoomWatch,
+    compaction: CompactionWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
+    /// When this program began.
+    started: Instant,
 }
 
-async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
+async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
+    let started = Instant::now();
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
     let (engine, room) = open(&config, options, again).await?;
@@ -92,15 +110,40 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
-    let node =
-        Node { engine, cluster, fan_out, security, sessions, backups, duty, presence, room, serving: Arc::default() };
+    let (engine_seen, cluster_seen) = (engine.clone(), cluster.clone());
+    let (duty_seen, backups_seen, room_seen) = (duty.clone(), backups.clone(), room.clone());
+    let around = Around {
+        cluster: cluster_seen,
+        engine: engine_seen,
+        duty: duty_seen,
+        backups: backups_seen,
+        room: room_seen,
+        started,
+    };
+    let compaction = CompactionWatch::new(compaction_options(&config), around);
+    let serving = Arc::default();
+    let node = Node {
+        engine,
+        cluster,
+        fan_out,
+        security,
+        sessions,
+        backups,
+        duty,
+        presence,
+        room,
+        compaction,
+        serving,
+        started,
+    };
     let admin = start_admin(&config, keys, &node, passwords)?;
+    let mut signals = StopSignals::listen();
 
     let epoch = tokio::select! {
         founded = founding::found(&node.cluster, &config) => founded?,
         () = node.cluster.expelled() => return removed(node, vec![admin]).await,
         level = node.cluster.outgrown() => return outgrown(node, vec![admin], level).await,
-        () = stop_signal() => return stop(node, vec![admin]).await,
+        () = signals.told() => return stop(node, vec![admin]).await,
     };
     let history = History::new(node.cluster.clone(), encoder);
     let services = Arc::new(Services {
@@ -121,10 +164,26 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     say_ready(&config);
     tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
+    tokio::spawn(compaction::give_back(node.cluster.clone()));
+    let compaction = node.compaction.clone();
     tokio::select! {
-        () = stop_signal() => stop(node, vec![clients, admin]).await,
+        () = signals.told() => stop(node, vec![clients, admin]).await,
         () = leave(&node) => removed(node, vec![clients, admin]).await,
         level = node.cluster.outgrown() => outgrown(node, vec![clients, admin], level).await,
+        () = compaction.turn() => {
+            stop(node, vec![clients, admin]).await?;
+            // Who was told to stop meanwhile does not come back.
+            Ok(if signals.is_told() { Ended::Stopped } else { Ended::ToCompact })
+        }
+    }
+}
+
+fn compaction_options(config: &NodeConfig) -> CompactionOptions {
+    CompactionOptions {
+        when: config.compaction(),
+        by_itself: config.storage.compact == Compact::Auto,
+        pause: config.storage.compact_pause,
+        stop_below: config.storage.stop_below_bytes,
     }
 }
 
@@ -138,7 +197,7 @@ async fn leave(node: &Node) {
     node.cluster.expelled().await;
 }
 
-async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<Ended> {
     let id = node.cluster.node();
     tracing::warn!(event = "node_expelled", node = id, "this node was removed from the cluster");
     stop(node, listeners).await?;
@@ -149,7 +208,7 @@ async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()>
 }
 
 /// The cluster has switched on what this build does not know.
-async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<()> {
+async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<Ended> {
     let (id, supports) = (node.cluster.node(), chat::level::NEWEST);
     tracing::error!(event = "node_outgrown", node = id, supports, level, "this release is too old for the cluster");
     stop(node, listeners).await?;
@@ -162,7 +221,7 @@ async fn open(config: &NodeConfig, options: EngineOptions, again: String) -> any
     let (node, dir) = (config.node.id, config.node.data_dir.clone());
     disk::check_room(&dir).context(FAILED)?;
     // Opening replays sled's log: seconds of blocking work.
-    let (again_options, compaction) = (options.clone(), config.compaction());
+    let (again_options, compaction) = (options.clone(), compacted::wanted(config.compaction()));
     let (engine, compacted) = web::block(move || Engine::open_compacted(options, compaction)).await?.context(FAILED)?;
     let engine = match compacted {
         Some(_) => compacted::begin_anew(engine, again_options).await?,
@@ -227,10 +286,10 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         duty: node.duty.clone(),
         presence: node.presence.clone(),
         backups: node.backups.clone(),
-        compaction: config.compaction(),
+        compaction: node.compaction.clone(),
         room: node.room.clone(),
         serving: node.serving.clone(),
-        started: Instant::now(),
+        started: node.started,
     });
     let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
     let nodes = NodesDesk::new(node.cluster.clone(), config, keys, &token);
@@ -271,20 +330,7 @@ async fn watch_replicas(cluster: Cluster, security: SecurityLog) {
     }
 }
 
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without signals a node can only be killed, which it survives.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<Ended> {
     tracing::info!(event = "node_stopping", "stopping");
     node.duty.drain(GOODBYE).await;
     for listener in listeners {
@@ -296,5 +342,5 @@ async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     node.cluster.shutdown().await;
     web::block(move || node.engine.close()).await?;
     tracing::info!(event = "node_stopped", "stopped");
-    Ok(())
+    Ok(Ended::Stopped)
 }

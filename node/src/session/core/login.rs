@@ -33,7 +33,7 @@ impl Core {
             epoch: self.service.epoch,
             time_ms,
             expires_ms: who.expires_ms,
-            limits: Limits::default(),
+            limits: Limits { dedupe_window_ms: who.id_window_ms, ..Limits::default() },
         });
     }
 

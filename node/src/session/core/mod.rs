@@ -111,6 +111,8 @@ pub(super) struct Identified {
     pub(super) user: UserId,
     /// When the session's token is over, Unix milliseconds.
     pub(super) expires_ms: Option<u64>,
+    /// How long the app's message ids are remembered, in milliseconds.
+    pub(super) id_window_ms: u64,
 }
 
 /// What every session of the node shares.

@@ -29,7 +29,12 @@ fn login_frame(id: u64) -> String {
 pub(super) fn ready() -> Core {
     let mut core = connected();
     core.text(0, &login_frame(1));
-    core.logged_in(0, 1, Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: None }, 0);
+    core.logged_in(
+        0,
+        1,
+        Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: None, id_window_ms: 7 },
+        0,
+    );
     core.effects();
     core
 }
@@ -127,7 +132,12 @@ fn wrong_credentials_end_the_connection_and_an_overloaded_service_does_not() {
 fn a_session_lasts_as_long_as_its_token_and_one_request_about_the_login_is_under_way() {
     let mut core = connected();
     core.text(0, &login_frame(1));
-    let who = Identified { app: AppId::new("main").unwrap(), user: user("alice"), expires_ms: Some(1_005_000) };
+    let who = Identified {
+        app: AppId::new("main").unwrap(),
+        user: user("alice"),
+        expires_ms: Some(1_005_000),
+        id_window_ms: 7,
+    };
     core.logged_in(0, 1, who, 1_000_000);
     core.tick(4_999, 4_999, 0);
     core.text(4_999, &json!({"id": 2, "type": "refresh", "token": "t"}).to_string());
