@@ -26,6 +26,7 @@ pub(super) fn wanted(configured: Compaction) -> Compaction {
 fn decide(told: Option<&OsStr>, configured: Compaction) -> Compaction {
     match told.and_then(OsStr::to_str) {
         Some(TURN) => Compaction::Attempt,
+        Some(DONE) => Compaction::Never,
         _ => configured,
     }
 }
@@ -39,11 +40,7 @@ pub(super) fn compact() -> io::Error {
 pub(super) async fn begin_anew(engine: Engine, options: EngineOptions) -> anyhow::Result<Engine> {
     web::block(move || {
         engine.close();
-        // A database that was just compacted wants none again: its dead share is below any that starts one, or it is small.
-        let error = match std::env::var_os(COMPACTION) {
-            Some(told) if told == DONE => io::Error::other("it has begun anew already"),
-            _ => begin(DONE),
-        };
+        let error = begin(DONE);
         tracing::warn!(%error, "the program goes on with the memory it has");
         Engine::open(options)
     })
@@ -67,6 +64,7 @@ mod tests {
         let configured = Compaction::WhenDead { percent: 80, min_bytes: 1 };
         let told = |told: Option<&str>| decide(told.map(OsStr::new), configured);
         assert_eq!(told(Some(TURN)), Compaction::Attempt);
-        assert_eq!([told(None), told(Some(DONE)), told(Some("else"))], [configured; 3]);
+        assert_eq!(told(Some(DONE)), Compaction::Never, "or it would go round and round");
+        assert_eq!([told(None), told(Some("else"))], [configured; 2]);
     }
 }
