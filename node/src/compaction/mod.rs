@@ -34,15 +34,15 @@ pub struct CompactionOptions {
     pub stop_below: u64,
 }
 
-/// The parts of a node that it looks at.
-pub struct Around {
-    pub cluster: Cluster,
-    pub engine: Engine,
-    pub duty: Duty,
-    pub backups: BackupDesk,
-    pub room: RoomWatch,
+/// The parts of a node that are looked at.
+pub struct Around<'n> {
+    pub cluster: &'n Cluster,
+    pub engine: &'n Engine,
+    pub duty: &'n Duty,
+    pub backups: &'n BackupDesk,
+    pub room: &'n RoomWatch,
     /// When the node's program began.
-    pub started: Instant,
+    pub up_since: Instant,
 }
 
 /// Looks after one node's database. Clones see the same.
@@ -51,13 +51,12 @@ pub struct CompactionWatch(Arc<Watched>);
 
 struct Watched {
     options: CompactionOptions,
-    around: Around,
     waits: Mutex<Option<Waits>>,
 }
 
 impl CompactionWatch {
-    pub fn new(options: CompactionOptions, around: Around) -> Self {
-        Self(Arc::new(Watched { options, around, waits: Mutex::default() }))
+    pub fn new(options: CompactionOptions) -> Self {
+        Self(Arc::new(Watched { options, waits: Mutex::default() }))
     }
 
     /// Whether the database should be compacted.
@@ -71,17 +70,17 @@ impl CompactionWatch {
     }
 
     /// Returns once this node has its turn: it is to stop, and to begin again with the compaction.
-    pub async fn turn(&self) {
+    pub async fn turn(&self, around: &Around<'_>) {
         let mut clock = interval(LOOK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
-            let space = self.0.around.engine.stats().space;
+            let space = around.engine.stats().space;
             if !self.is_due(&space) {
                 *self.0.waits.lock() = None;
                 continue;
             }
-            match self.0.ask(&space).await {
+            match self.0.ask(around, &space).await {
                 Ok(()) => {
                     tracing::warn!(
                         event = "compaction_turn",
@@ -99,10 +98,10 @@ impl CompactionWatch {
 
 impl Watched {
     /// Takes the turn, if nothing is in the way.
-    async fn ask(&self, space: &Space) -> Result<(), Waits> {
-        let Around { cluster, duty, backups, room, started, .. } = &self.around;
+    async fn ask(&self, around: &Around<'_>, space: &Space) -> Result<(), Waits> {
+        let Around { cluster, duty, backups, room, up_since, .. } = around;
         let standing = Standing {
-            up: started.elapsed(),
+            up: up_since.elapsed(),
             draining: duty.is_draining(),
             copying: backups.is_busy(),
             program: std::env::current_exe().is_ok_and(|program| program.exists()),
@@ -117,7 +116,7 @@ impl Watched {
         cluster.take_turn(turn_ms(space.disk_bytes)).await?;
         // Between the look and the turn another node may have had its own.
         if let Err(not_now) = cluster.can_go().await {
-            give_back(cluster.clone()).await;
+            give_back(Cluster::clone(cluster)).await;
             return Err(not_now.into());
         }
         Ok(())

@@ -110,18 +110,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
-    let (engine_seen, cluster_seen) = (engine.clone(), cluster.clone());
-    let (duty_seen, backups_seen, room_seen) = (duty.clone(), backups.clone(), room.clone());
-    let around = Around {
-        cluster: cluster_seen,
-        engine: engine_seen,
-        duty: duty_seen,
-        backups: backups_seen,
-        room: room_seen,
-        started,
-    };
-    let compaction = CompactionWatch::new(compaction_options(&config), around);
-    let serving = Arc::default();
+    let (compaction, serving) = (CompactionWatch::new(compaction_options(&config)), Arc::default());
     let node = Node {
         engine,
         cluster,
@@ -165,13 +154,19 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
     tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
     tokio::spawn(compaction::give_back(node.cluster.clone()));
-    let compaction = node.compaction.clone();
+    end(node, vec![clients, admin], signals).await
+}
+
+/// Serves until there is a reason to end, and ends.
+async fn end(node: Node, listeners: Vec<ServerHandle>, mut signals: StopSignals) -> anyhow::Result<Ended> {
+    let Node { cluster, engine, duty, backups, room, started, .. } = &node;
+    let around = Around { cluster, engine, duty, backups, room, up_since: *started };
     tokio::select! {
-        () = signals.told() => stop(node, vec![clients, admin]).await,
-        () = leave(&node) => removed(node, vec![clients, admin]).await,
-        level = node.cluster.outgrown() => outgrown(node, vec![clients, admin], level).await,
-        () = compaction.turn() => {
-            stop(node, vec![clients, admin]).await?;
+        () = signals.told() => stop(node, listeners).await,
+        () = leave(&node) => removed(node, listeners).await,
+        level = node.cluster.outgrown() => outgrown(node, listeners, level).await,
+        () = node.compaction.turn(&around) => {
+            stop(node, listeners).await?;
             // Who was told to stop meanwhile does not come back.
             Ok(if signals.is_told() { Ended::Stopped } else { Ended::ToCompact })
         }
