@@ -1,6 +1,6 @@
 use chat::errors::ErrorCode;
 use chat::event::Mentions;
-use chat::ids::{AppId, ClientMsgId, DeviceId, GroupId, UserId};
+use chat::ids::{AppId, ClientMsgId, ConversationId, DeviceId, GroupId, UserId};
 use chat::wire::{Appearance, Body, EventContent, Limits, PresenceState, Resumption, Target, UserPresence, WireEvent};
 use uuid::Uuid;
 
