@@ -1,10 +1,14 @@
 //! CPU time and memory of processes, from /proc (proc(5)).
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Clock ticks a second in /proc/PID/stat: 100 on every Linux that we run on.
 const TICK_US: u64 = 10_000;
+
+/// Looks at a process that tells nothing, and the pause between two.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,7 +29,18 @@ pub struct Process {
 }
 
 impl Process {
+    /// A program that begins anew at this very moment, as a node does to compact its database, has no memory to tell of.
     pub fn usage(&self) -> io::Result<Usage> {
+        for _ in 1..ATTEMPTS {
+            if let Ok(usage) = self.usage_now() {
+                return Ok(usage);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.usage_now()
+    }
+
+    fn usage_now(&self) -> io::Result<Usage> {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.pid));
         let wrong = || io::Error::other(format!("/proc/{} has another form than expected", self.pid));
         let cpu_us = cpu_us(&read("stat")?).ok_or_else(wrong)?;

@@ -64,6 +64,18 @@ pub enum RetentionCommand {
     Purge { through: u64 },
     /// The conversation's shard: the message at `seq` was to end at `at_ms`, which is over.
     Expire { app: AppId, conversation: ConversationId, seq: u64, at_ms: u64 },
+    /// Feature level 3, metadata group: how long the ids of the app's messages are remembered after retention deleted those.
+    SetIdWindow { app: AppId, window_ms: u64 },
+    /// Feature level 3: as `Trim` and `Forget`, where ids are remembered for `window_ms`, which the shard does not know.
+    TrimWithin { app: AppId, conversation: ConversationId, oldest_seq: u64, window_ms: u64 },
+    ForgetWithin {
+        app: AppId,
+        conversation: ConversationId,
+        below: u64,
+        after: Option<Bytes>,
+        through: Option<Bytes>,
+        window_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +114,11 @@ pub enum ClusterCommand {
     WithdrawJoinTokens,
     /// What an app is, and is set to.
     App { app: AppId, command: AppCommand },
+    /// Feature level 3: it is the node's turn to be away, to compact its database, for so long at most. Rejected with
+    /// `LimitReached` while it is another's.
+    TakeTurn { node: NodeId, for_ms: u64 },
+    /// Feature level 3: the node is back.
+    EndTurn { node: NodeId },
 }
 
 /// What a node says of itself to the others.

@@ -7,7 +7,7 @@ use crate::command::{ClusterCommand, Command, ConversationCommand, RetentionComm
 /// The level of clusters that have no level on record, and of builds that say nothing of theirs.
 pub const OLDEST: u16 = 1;
 /// The highest level that this build supports; it supports all below, too.
-pub const NEWEST: u16 = 2;
+pub const NEWEST: u16 = 3;
 
 /// What a level is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub struct FeatureLevel {
 pub const LEVELS: [FeatureLevel; NEWEST as usize] = [
     FeatureLevel { level: 1, brings: "private chats, groups, retention, nodes that join and leave" },
     FeatureLevel { level: 2, brings: "join tokens can be withdrawn (campanile cluster join-token --withdraw)" },
+    FeatureLevel {
+        level: 3,
+        brings: "nodes compact their databases by themselves, one at a time; message ids can be forgotten sooner \
+                 (campanile retention ids)",
+    },
 ];
 
 /// Whether a log of a cluster at `level` may hold the command.
@@ -48,6 +53,7 @@ pub fn needed(command: &Command) -> u16 {
             | ClusterCommand::SetLevel { .. }
             | ClusterCommand::App { .. } => 1,
             ClusterCommand::WithdrawJoinTokens => 2,
+            ClusterCommand::TakeTurn { .. } | ClusterCommand::EndTurn { .. } => 3,
         },
         Command::User { command, .. } => match command {
             UserCommand::CreateAccount { .. }
@@ -100,6 +106,9 @@ pub fn needed(command: &Command) -> u16 {
             | RetentionCommand::Forget { .. }
             | RetentionCommand::Purge { .. }
             | RetentionCommand::Expire { .. } => 1,
+            RetentionCommand::SetIdWindow { .. }
+            | RetentionCommand::TrimWithin { .. }
+            | RetentionCommand::ForgetWithin { .. } => 3,
         },
         Command::OutboxDelivered { .. }
         | Command::ListChanges { .. }

@@ -163,6 +163,9 @@ pub const SERVER_FRAME_BYTES: usize = 1024 * 1024;
 /// How long a `client_msg_id` is remembered at least, in milliseconds (7 days). It is in fact remembered as long as its message,
 /// and for this long after retention deleted that.
 pub const DEDUPE_WINDOW_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// An operator may shorten that for an app, to this at least, in milliseconds (5 minutes): clients that come back later and
+/// repeat what was deleted meanwhile have it twice.
+pub const DEDUPE_WINDOW_MS_MIN: u64 = 5 * 60 * 1_000;
 
 /// Users whose presence one session hears of, and those named in one request.
 pub const PRESENCE_SUBSCRIPTIONS: usize = 500;
@@ -206,8 +209,8 @@ pub const RETENTION_COUNT_MIN: u64 = 1;
 pub const TRIM_EVENTS: u64 = 1_024;
 /// Pages of ids that one command of the log looks at.
 pub const FORGET_PAGES: usize = 256;
-/// Ids are forgotten in steps of this, in milliseconds: a conversation remembers as many times as fit the window.
-pub const FORGET_STEP_MS: u64 = DEDUPE_WINDOW_MS / 16;
+/// Ids are forgotten in so many steps of their window: a conversation remembers as many times.
+pub const FORGET_STEPS: u64 = 16;
 
 /// Messages an actor's mailbox holds.
 pub const SESSION_MAILBOX: usize = 256;
@@ -270,6 +273,8 @@ pub const SHARDS_DEFAULT: u16 = 16;
 pub const NODES_MAX: usize = 7;
 /// Nodes that vote in a shard, unless the operator chose otherwise.
 pub const REPLICAS_DEFAULT: u8 = 3;
+/// How long a node's turn to be away may last, in milliseconds (6 hours).
+pub const TURN_MS_MAX: u64 = 6 * 3_600 * 1_000;
 /// Nodes that vote in the metadata group, if there are so many.
 pub const META_REPLICAS: u8 = 5;
 /// Bytes of what a node says of itself.
@@ -338,6 +343,8 @@ const _: () = {
     assert!(BURNING * (ID_BYTES + 48) + 512 < VALUE_BYTES && DELETED_RANGES * 20 < VALUE_BYTES);
     assert!(SECURITY_SYNC_MS <= 50 && SECURITY_BATCH < SECURITY_MAILBOX);
     assert!(REQUEST_TIMEOUT_MS > 2 * PEER_TIMEOUT_MS);
+    assert!(DEDUPE_WINDOW_MS_MIN > 10 * REQUEST_TIMEOUT_MS, "longer than a request is repeated");
+    assert!(DEDUPE_WINDOW_MS_MIN < DEDUPE_WINDOW_MS);
     assert!(SHED_ABOVE_MS + SHED_AFTER_MS < PEER_TIMEOUT_MS, "refused before those ahead are given up");
     assert!(SHED_ABOVE_MS < SHED_AT_ONCE_MS && 2 * SHED_AT_ONCE_MS <= PEER_TIMEOUT_MS);
     assert!(PAGES_AT_ONCE_PRESSED < PAGES_AT_ONCE && SHED_RETRY_MIN_MS < SHED_RETRY_MAX_MS);

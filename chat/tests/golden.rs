@@ -25,11 +25,7 @@ use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, Annotation, ApiKey, App, AppCounts, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation,
-    Deactivated, Dedupe, DedupePage, Deleted, Device, Edit, Expiring, Floor, FloorMark, IndexPage, InlineEvent, Invite,
-    ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned,
-    MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot,
-    StoredItem, TokenKey,
+    Account, Annotation, ApiKey, App, AppCounts, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation, Deactivated, Dedupe, DedupePage, Deleted, Device, Edit, Expiring, Floor, FloorMark, IdWindow, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem, TokenKey, Turn,
 };
 use chat::user::{Contact, ContactState, ItemKey, ItemValue, Marks, Profile, Strangers, UserSettings};
 use chat::wire::Audience;
@@ -271,6 +267,8 @@ fn records_of_the_metadata_group() {
     state("join_token", JoinToken { expires_ms: TIME_MS, uses: 2 });
     state("level", ClusterLevel { level: 300, since_ms: TIME_MS });
     state("build", Build { level: 300, version: "0.2.0".into() });
+    state("turn", Turn { node: 300, since_ms: TIME_MS, until_ms: TIME_MS + 1 });
+    state("id_window", IdWindow { window_ms: 86_400_000 });
 }
 
 fn key_id(id: &str) -> KeyId {
@@ -479,6 +477,28 @@ fn later_commands() {
     ];
     let commands = commands.map(Command::Retention).to_vec();
     golden(Kind::Entry, "entry_retention", &EntryBatch { time_ms: TIME_MS, commands });
+    let (conversation, window_ms) = (private(), 86_400_000);
+    let (after, through) = (place("a"), place("b"));
+    let commands = [
+        Command::Cluster(ClusterCommand::TakeTurn { node: 300, for_ms: 70_000 }),
+        Command::Cluster(ClusterCommand::EndTurn { node: 300 }),
+        Command::Retention(RetentionCommand::SetIdWindow { app: app(), window_ms }),
+        Command::Retention(RetentionCommand::TrimWithin {
+            app: app(),
+            conversation: group(),
+            oldest_seq: 70_000,
+            window_ms,
+        }),
+        Command::Retention(RetentionCommand::ForgetWithin {
+            app: app(),
+            conversation,
+            below: 70_000,
+            after,
+            through,
+            window_ms,
+        }),
+    ];
+    golden(Kind::Entry, "entry_turns", &EntryBatch { time_ms: TIME_MS, commands: commands.to_vec() });
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod roster;
 mod scrub;
 mod signs;
 mod status;
+mod turn;
 mod verify;
 
 use std::net::SocketAddr;
@@ -56,6 +57,7 @@ pub use restore::{RestoreError, RestoredShard, RestoredView};
 pub use room::Room;
 pub use scrub::{ScrubProgress, Scrubbing};
 pub use status::{ClusterStatus, PeerStatus, ShardDigest, ShardStatus};
+pub use turn::NotNow;
 pub use verify::{Compared, Comparison};
 
 /// A member of the cluster and where its peers reach it.

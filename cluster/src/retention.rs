@@ -78,17 +78,26 @@ pub(crate) async fn run(inner: Arc<Inner>, housekeeping: Housekeeping) {
 #[derive(Clone)]
 struct Policies {
     meta: ShardView,
-    apps: BTreeMap<AppId, Retention>,
+    apps: BTreeMap<AppId, AppPolicy>,
+}
+
+/// What holds for an app.
+#[derive(Clone, Copy)]
+struct AppPolicy {
+    retention: Retention,
+    /// How long ids are remembered after their messages were deleted, in milliseconds.
+    id_window_ms: u64,
 }
 
 impl Policies {
-    fn of_app(&mut self, app: &AppId) -> Result<Retention, StorageError> {
+    fn of_app(&mut self, app: &AppId) -> Result<AppPolicy, StorageError> {
         if let Some(known) = self.apps.get(app) {
             return Ok(*known);
         }
         let retention = query::app_retention(&self.meta, app)?;
-        self.apps.insert(app.clone(), retention);
-        Ok(retention)
+        let policy = AppPolicy { retention, id_window_ms: query::id_window(&self.meta, app)? };
+        self.apps.insert(app.clone(), policy);
+        Ok(policy)
     }
 
     fn any(&self) -> Result<bool, StorageError> {
@@ -183,24 +192,23 @@ impl Piece {
         let walk::Piece { items, next } = walk::conversations(&self.view, after, PAGE)?;
         let mut planned = Planned { commands: Vec::new(), again: false, next };
         for (app, conversation, record) in items {
+            let policy = self.policies.of_app(&app)?;
             let own = query::conversation_retention(&self.view, &app, &conversation)?;
-            let retention = match own {
-                Some(own) => own,
-                None => self.policies.of_app(&app)?,
-            };
+            let retention = own.unwrap_or(policy.retention);
+            let window_ms = policy.id_window_ms;
             let floor = query::floor(&self.view, &app, &conversation)?;
             let range = (floor.oldest_seq, record.head);
             let time_of = |seq| self.time_of(&app, &conversation, seq);
             let oldest_seq = oldest_to_keep(retention, range, self.now_ms, time_of)?;
             planned.again |= oldest_seq >= floor.oldest_seq + limits::TRIM_EVENTS;
-            let below = floor.forgettable(self.now_ms);
+            let below = floor.forgettable(self.now_ms, window_ms);
             if below > 0 {
-                let commands = forget(&self.view, &app, &conversation, below)?;
+                let commands = forget(&self.view, &app, &conversation, below, window_ms)?;
                 planned.again |= commands.len() == FORGETS;
                 planned.commands.extend(commands);
             }
             if oldest_seq > floor.oldest_seq {
-                planned.commands.push(RetentionCommand::Trim { app, conversation, oldest_seq });
+                planned.commands.push(trim(app, conversation, oldest_seq, window_ms));
             }
         }
         Ok(planned)
@@ -221,6 +229,14 @@ impl Piece {
     }
 }
 
+/// The window that every cluster has is not said: earlier feature levels know no other.
+fn trim(app: AppId, conversation: ConversationId, oldest_seq: u64, window_ms: u64) -> RetentionCommand {
+    match window_ms {
+        limits::DEDUPE_WINDOW_MS => RetentionCommand::Trim { app, conversation, oldest_seq },
+        _ => RetentionCommand::TrimWithin { app, conversation, oldest_seq, window_ms },
+    }
+}
+
 /// Commands that forget the ids of messages below `below`, [`FORGETS`] at most. Where nothing is to be forgotten there is
 /// none, but the last: that says that all are.
 fn forget(
@@ -228,6 +244,7 @@ fn forget(
     app: &AppId,
     conversation: &ConversationId,
     below: u64,
+    window_ms: u64,
 ) -> Result<Vec<RetentionCommand>, StorageError> {
     let mut commands = Vec::new();
     let mut after: Option<Bytes> = None;
@@ -238,7 +255,10 @@ fn forget(
         if through.is_none() || pages.iter().any(|page| page.newest_seq < below) {
             let (app, conversation) = (app.clone(), conversation.clone());
             let (after, through) = (after.clone(), through.clone());
-            commands.push(RetentionCommand::Forget { app, conversation, below, after, through });
+            commands.push(match window_ms {
+                limits::DEDUPE_WINDOW_MS => RetentionCommand::Forget { app, conversation, below, after, through },
+                _ => RetentionCommand::ForgetWithin { app, conversation, below, after, through, window_ms },
+            });
         }
         match through {
             Some(through) => after = Some(through),

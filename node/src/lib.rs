@@ -5,6 +5,7 @@ mod apps;
 pub mod auth;
 pub mod backup;
 pub mod cli;
+pub mod compaction;
 pub mod config;
 mod demo;
 pub mod directory;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::disk::{Disk, RawRecord, raw_bytes};
 use crate::error::StorageError;
 use crate::fault::WriteError;
-use crate::limits::{COMPACT_GAIN_PERCENT, COMPACT_MIN_BYTES, COMPACT_TELL_BYTES};
+use crate::limits::{COMPACT_GAIN_PERCENT, COMPACT_TELL_BYTES};
 
 pub(crate) const DATABASE: &str = "db";
 const COPY: &str = "db.compacting";
@@ -23,10 +23,14 @@ const OLD: &str = "db.old";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compaction {
     Never,
-    /// If at least this share of the database is dead, in percent, and it is not small.
+    /// If at least this share of the database is dead, in percent, and its files are not smaller than that.
     WhenDead {
         percent: u8,
+        min_bytes: u64,
     },
+    /// Whatever the gauge says. If it does not come about, the database is opened as it is.
+    Attempt,
+    /// Whatever the gauge says.
     Now,
 }
 
@@ -55,10 +59,10 @@ impl Space {
     pub fn wants(&self, compaction: Compaction) -> bool {
         match compaction {
             Compaction::Never => false,
-            Compaction::Now => true,
-            Compaction::WhenDead { percent } => {
+            Compaction::Attempt | Compaction::Now => true,
+            Compaction::WhenDead { percent, min_bytes } => {
                 let worth = self.fresh_dead_percent.saturating_add(COMPACT_GAIN_PERCENT);
-                self.disk_bytes >= COMPACT_MIN_BYTES && self.dead_percent() >= percent.max(worth)
+                self.disk_bytes >= min_bytes && self.dead_percent() >= percent.max(worth)
             }
         }
     }
@@ -237,22 +241,28 @@ pub(crate) fn compacted(before: Space, after: Space, records: u64, begun: Instan
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::COMPACT_MIN_BYTES;
 
     #[test]
     fn a_compaction_is_wanted_when_enough_is_dead_and_the_database_is_not_small() {
         let space = |disk_bytes, live_bytes| Space { disk_bytes, live_bytes, fresh_dead_percent: 0 };
         let large = 10 * COMPACT_MIN_BYTES;
-        let half = Compaction::WhenDead { percent: 50 };
+        let half = Compaction::WhenDead { percent: 50, min_bytes: COMPACT_MIN_BYTES };
         assert_eq!(
             [space(0, 0), space(100, 200), space(100, 25), space(100, 0)].map(|s| s.dead_percent()),
             [0, 0, 75, 100]
         );
         assert!(space(large, large / 2).wants(half) && !space(large, large / 2 + large / 50).wants(half));
         assert!(!space(COMPACT_MIN_BYTES - 1, 0).wants(half));
+        assert!(space(100, 0).wants(Compaction::WhenDead { percent: 50, min_bytes: 100 }));
         let fresh = Space { fresh_dead_percent: 55, ..space(large, large / 5 * 2) };
         assert!(!fresh.wants(half), "60 % dead where a fresh one has 55 % is not worth it");
         assert!(Space { live_bytes: large / 10, ..fresh }.wants(half));
-        assert!(space(1, 1).wants(Compaction::Now) && !space(large, 0).wants(Compaction::Never));
+        assert!(
+            space(1, 1).wants(Compaction::Now)
+                && space(1, 1).wants(Compaction::Attempt)
+                && !space(large, 0).wants(Compaction::Never)
+        );
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(crate) const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes of one sealed frame between a node and whoever makes a backup.
 pub const BACKUP_FRAME_BYTES: usize = 512 * 1024;
 
-/// A smaller database is not compacted unless it is asked for, in bytes.
-pub(crate) const COMPACT_MIN_BYTES: u64 = 256 * 1024 * 1024;
+/// A smaller database is not compacted unless it is asked for, or a node is set to do otherwise, in bytes.
+pub const COMPACT_MIN_BYTES: u64 = 256 * 1024 * 1024;
 /// No compaction is begun by itself that would win less, in percent of the database.
 pub(crate) const COMPACT_GAIN_PERCENT: u8 = 10;
 /// A compaction tells how far it is after so many bytes.

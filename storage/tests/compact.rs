@@ -81,7 +81,7 @@ fn a_small_or_full_database_is_left_alone() {
     let engine = create(dir.path());
     churn(&engine, 0..2);
     engine.close();
-    let automatic = Compaction::WhenDead { percent: 0 };
+    let automatic = Compaction::WhenDead { percent: 0, min_bytes: storage::COMPACT_MIN_BYTES };
     assert_eq!(Engine::open_compacted(options(dir.path()), automatic).unwrap().1, None);
 }
 

@@ -229,6 +229,7 @@ async fn what_is_stored_stays_flat_while_much_is_said() -> Result<()> {
         keep: 100,
         window: 32,
         text_bytes: 100,
+        id_window_ms: 300_000,
         samples: 4,
     };
     let samples = soak::run(&options, Progress::Silent).await?;

@@ -38,14 +38,18 @@ async fn a_level_is_switched_on_by_an_operator_once_every_node_supports_it() -> 
     refused(&on(&["cluster", "join-token", "--withdraw"]), 5, "error[C1505]: not_switched_on").await?;
 
     let status = done(&on(&["cluster", "status"])).await?;
-    ensure!(status.contains("feature level 1\nupgrade available, to feature level 2: run campanile cluster upgrade"));
+    let newest = level::NEWEST;
+    let available = format!("upgrade available, to feature level {newest}: run campanile cluster upgrade");
+    ensure!(status.contains(&format!("feature level 1\n{available}")), "{status}");
     let shown = done(&on(&["cluster", "upgrade", "--dry-run"])).await?;
     let version = env!("CARGO_PKG_VERSION");
-    for wanted in [&format!("3     {version}    level 2"), "level 2 brings: join tokens", "nothing was changed"] {
+    let each = format!("3     {version}    level {newest}");
+    for wanted in [&each, "level 2 brings: join tokens", "level 3 brings: nodes compact", "nothing was changed"] {
         ensure!(shown.contains(wanted), "{wanted}\nnot in\n{shown}");
     }
     refused(&on(&["cluster", "upgrade"]), 2, "nothing was changed").await?;
-    refused(&on(&["cluster", "upgrade", "--to", "3", "--yes"]), 5, "node 1 supports 2").await?;
+    let (beyond, supports) = ((newest + 1).to_string(), format!("node 1 supports {newest}"));
+    refused(&["cluster", "upgrade", "--to", &beyond, "--yes", "--dir", &home], 5, &supports).await?;
     assert_eq!(admin.status().await?.cluster.level, 1, "nothing has changed yet");
 
     let (alice, _events) = stage.connect("alice", &[1]).await?;
@@ -53,10 +57,10 @@ async fn a_level_is_switched_on_by_an_operator_once_every_node_supports_it() -> 
     alice.send_text(Target::User(user("bob")), "before").await?;
     let raised = done(&on(&["cluster", "upgrade", "--yes", "--json"])).await?;
     let raised: serde_json::Value = serde_json::from_str(&raised)?;
-    assert_eq!((&raised["before"], &raised["level"]), (&1.into(), &2.into()), "{raised}");
+    assert_eq!((&raised["before"], &raised["level"]), (&1.into(), &newest.into()), "{raised}");
     until("every node has heard", async || {
         for node in stage.cluster.nodes() {
-            if stage.cluster.admin(node)?.status().await?.cluster.level != 2 {
+            if stage.cluster.admin(node)?.status().await?.cluster.level != newest {
                 return Ok(false);
             }
         }
@@ -83,7 +87,7 @@ async fn a_level_is_switched_on_by_an_operator_once_every_node_supports_it() -> 
     stage.cluster.kill(2)?;
     stage.cluster.start(2)?;
     stage.cluster.wait_ready(2, DEADLINE).await?;
-    assert_eq!(stage.cluster.admin(2)?.status().await?.cluster.level, 2);
+    assert_eq!(stage.cluster.admin(2)?.status().await?.cluster.level, newest);
     stage.equal_digests().await
 }
 
@@ -106,7 +110,8 @@ async fn a_new_cluster_begins_at_the_newest_level_and_a_joiner_of_an_earlier_rel
         version: "0.1.0".to_owned(),
     };
     let refusal = admin.join(&join).await.err().context("it is too old")?;
-    let wanted = "the cluster is at feature level 2, release 0.1.0 supports 1: install release";
-    ensure!(refusal.to_string().contains(wanted), "{refusal}");
+    let newest = level::NEWEST;
+    let wanted = format!("the cluster is at feature level {newest}, release 0.1.0 supports 1: install release");
+    ensure!(refusal.to_string().contains(&wanted), "{refusal}");
     Ok(())
 }

@@ -30,8 +30,11 @@ pub(super) struct Soak {
     /// Bytes of a message's text.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=16_384))]
     text: u16,
+    /// Minutes for which ids are remembered after their message was deleted (7 days unless an operator shortens it).
+    #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u64).range(5..=10_080))]
+    ids: u64,
     /// Looks at memory and disk.
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=1_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=1_000))]
     samples: u64,
     /// Print the samples as JSON.
     #[arg(long)]
@@ -48,6 +51,7 @@ impl Soak {
             keep: self.keep,
             window: usize::from(self.window),
             text_bytes: usize::from(self.text),
+            id_window_ms: self.ids * 60_000,
             samples: self.samples,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;

@@ -25,6 +25,8 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         | ClusterCommand::PromoteNode { .. }
         | ClusterCommand::RemoveNode { .. }
         | ClusterCommand::ForgetNode { .. }
+        | ClusterCommand::TakeTurn { .. }
+        | ClusterCommand::EndTurn { .. }
         | ClusterCommand::Place { .. }
         | ClusterCommand::Rebalance { .. }
         | ClusterCommand::DescribeBuild { .. }

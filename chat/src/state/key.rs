@@ -53,6 +53,8 @@ enum Space {
     AppRetention = 40,
     Level = 41,
     Build = 42,
+    Turn = 44,
+    IdWindow = 45,
     Annotation = 48,
     Pins = 49,
     Mentioned = 50,
@@ -300,6 +302,10 @@ pub(crate) fn builds() -> Bytes {
     of_cluster(Space::Build, b"")
 }
 
+pub(crate) fn turn() -> Bytes {
+    of_cluster(Space::Turn, b"")
+}
+
 pub(crate) fn build(node: NodeId) -> Bytes {
     of_cluster(Space::Build, &node.to_be_bytes())
 }
@@ -389,6 +395,10 @@ pub(crate) fn floor(app: &AppId, conversation: &ConversationId) -> Bytes {
 
 pub(crate) fn retention(app: &AppId, conversation: &ConversationId) -> Bytes {
     of_app(app, Space::Retention, &[], ConversationPart::new(conversation).get())
+}
+
+pub(crate) fn id_window(app: &AppId) -> Bytes {
+    of_cluster(Space::IdWindow, app.as_str().as_bytes())
 }
 
 pub(crate) fn app_retention(app: &AppId) -> Bytes {

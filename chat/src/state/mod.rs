@@ -43,6 +43,7 @@ pub mod record;
 pub mod relist;
 mod retention;
 mod sequence;
+mod turn;
 pub mod walk;
 
 use overlay::{Overlay, Step, Stop};

@@ -2,7 +2,7 @@
 
 use super::overlay::{Overlay, Step, Stop, require};
 use super::record::{ClusterSettings, JoinToken, Node, NodeState, Placement, Record, Roster};
-use super::{View, done, key, level, made};
+use super::{View, done, key, level, made, turn};
 use crate::command::{ClusterCommand, NodeFacts, Outcome};
 use crate::errors::ErrorCode;
 use crate::ids::{NodeId, ShardId};
@@ -22,6 +22,8 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &ClusterCommand
         ClusterCommand::DescribeBuild { node, level, version } => level::describe(work, *node, *level, version),
         ClusterCommand::SetLevel { level } => level::set(work, *level),
         ClusterCommand::WithdrawJoinTokens => withdraw_tokens(work),
+        ClusterCommand::TakeTurn { node, for_ms } => turn::take(work, *node, *for_ms),
+        ClusterCommand::EndTurn { node } => turn::end(work, *node),
         ClusterCommand::Found { .. }
         | ClusterCommand::FoundAt { .. }
         | ClusterCommand::RegisterApp { .. }
@@ -51,6 +53,7 @@ pub(super) fn begin_anew<V: View>(work: &mut Overlay<'_, V>, settings: &ClusterS
             work.remove(key);
         }
     }
+    work.remove(key::turn());
     for (id, node) in founders(settings) {
         work.store(key::node(id), &node);
     }

@@ -5,12 +5,13 @@ use crate::command::Owed;
 use crate::event::{Event, Role};
 use crate::group::{GroupSettings, Visibility};
 use crate::ids::{AppId, ClientMsgId, ConversationId, DeviceId, NodeId, ShardId, UserId};
+use crate::limits;
 use crate::retention::Retention;
 use crate::state::key::{self, page_of};
 use crate::state::record::{
     Account, Annotation, App, Ban, Build, ClusterLevel, ClusterSettings, Conversation, DedupePage, Device, Floor,
-    IndexPage, InlineEvent, JoinRequest, LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Pins, Placement,
-    Privacy, Record, Roster, Slot,
+    IdWindow, IndexPage, InlineEvent, JoinRequest, LastSeen, ListEntry, Member, Nickname, Node, OutboxHead, Pins,
+    Placement, Privacy, Record, Roster, Slot, Turn,
 };
 use crate::state::{Delta, View, nodes};
 
@@ -257,6 +258,12 @@ pub fn app_retention<V: View>(view: &V, app: &AppId) -> Result<Retention, V::Err
     Ok(load(view, &key::app_retention(app))?.unwrap_or_default())
 }
 
+/// How long the ids of the app's messages are remembered after those were deleted, in milliseconds (metadata group).
+pub fn id_window<V: View>(view: &V, app: &AppId) -> Result<u64, V::Error> {
+    let on_record: Option<IdWindow> = load(view, &key::id_window(app))?;
+    Ok(on_record.map_or(limits::DEDUPE_WINDOW_MS, |record| record.window_ms))
+}
+
 /// Where the conversation's kept events begin, and what is still to be forgotten.
 pub fn floor<V: View>(view: &V, app: &AppId, conversation: &ConversationId) -> Result<Floor, V::Error> {
     Ok(load(view, &key::floor(app, conversation))?.unwrap_or_default())
@@ -419,6 +426,11 @@ pub fn placements<V: View>(view: &V, limit: usize) -> Result<Vec<(ShardId, Vec<N
 /// The cluster's feature level (metadata group).
 pub fn level<V: View>(view: &V) -> Result<u16, V::Error> {
     Ok(load::<V, ClusterLevel>(view, &key::level())?.map_or(crate::level::OLDEST, |record| record.level))
+}
+
+/// Whose turn it is to be away, as far as is on record (metadata group): it may be over.
+pub fn turn<V: View>(view: &V) -> Result<Option<Turn>, V::Error> {
+    load(view, &key::turn())
 }
 
 /// What each node that has said so runs (metadata group), by id.

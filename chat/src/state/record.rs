@@ -340,10 +340,12 @@ impl Default for Floor {
 }
 
 impl Floor {
-    /// Events below `oldest_seq` are deleted, at `time_ms`. Times are rounded up, so that the marks stay few.
-    pub(crate) fn raise(&mut self, oldest_seq: u64, time_ms: u64) {
+    /// Events below `oldest_seq` are deleted, at `time_ms`. Times are rounded up, so that the marks stay few: as many as
+    /// there are [`limits::FORGET_STEPS`] in the window.
+    pub(crate) fn raise(&mut self, oldest_seq: u64, time_ms: u64, window_ms: u64) {
         self.oldest_seq = oldest_seq;
-        let time_ms = (time_ms / limits::FORGET_STEP_MS + 1) * limits::FORGET_STEP_MS;
+        let step = (window_ms / limits::FORGET_STEPS).max(1);
+        let time_ms = (time_ms / step).saturating_add(1).saturating_mul(step);
         match self.marks.last_mut() {
             // A clock that goes back forgets later, never earlier.
             Some(last) if last.time_ms >= time_ms => last.seq = oldest_seq,
@@ -352,8 +354,8 @@ impl Floor {
     }
 
     /// Ids of messages below this may be forgotten at `now_ms`; 0 if none may.
-    pub fn forgettable(&self, now_ms: u64) -> u64 {
-        let expired = |mark: &&FloorMark| mark.time_ms.saturating_add(limits::DEDUPE_WINDOW_MS) <= now_ms;
+    pub fn forgettable(&self, now_ms: u64, window_ms: u64) -> u64 {
+        let expired = |mark: &&FloorMark| mark.time_ms.saturating_add(window_ms) <= now_ms;
         self.marks.iter().take_while(expired).map(|mark| mark.seq).max().unwrap_or(0)
     }
 }
@@ -468,6 +470,22 @@ pub struct ClusterLevel {
     pub since_ms: u64,
 }
 
+/// The node whose turn it is to be away; none on record: nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    pub node: NodeId,
+    pub since_ms: u64,
+    /// It is over then, whatever became of the node.
+    pub until_ms: u64,
+}
+
+/// How long the ids of an app's messages are remembered after those were deleted. None on record:
+/// [`limits::DEDUPE_WINDOW_MS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdWindow {
+    pub window_ms: u64,
+}
+
 /// What a node runs; its id is in the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
@@ -518,6 +536,8 @@ records!(
     JoinToken,
     ClusterLevel,
     Build,
+    Turn,
+    IdWindow,
     Floor,
     Retention,
     crate::command::Owed,
@@ -562,20 +582,36 @@ mod tests {
     #[test]
     fn ids_are_forgotten_a_window_after_their_messages_were_deleted_and_the_marks_stay_few() {
         let mut floor = Floor::default();
-        assert_eq!(floor.forgettable(u64::MAX), 0);
-        let step = limits::FORGET_STEP_MS;
+        let window = limits::DEDUPE_WINDOW_MS;
+        assert_eq!(floor.forgettable(u64::MAX, window), 0);
+        let step = window / limits::FORGET_STEPS;
         for n in 0..100 {
-            floor.raise(n + 2, 10 * step + n * step / 100);
+            floor.raise(n + 2, 10 * step + n * step / 100, window);
         }
         assert_eq!(floor.marks, [FloorMark { time_ms: 11 * step, seq: 101 }]);
-        floor.raise(102, 9 * step);
-        floor.raise(103, 11 * step);
+        floor.raise(102, 9 * step, window);
+        floor.raise(103, 11 * step, window);
         assert_eq!(
             floor.marks,
             [FloorMark { time_ms: 11 * step, seq: 102 }, FloorMark { time_ms: 12 * step, seq: 103 }]
         );
-        let window = limits::DEDUPE_WINDOW_MS;
-        let at = |time_ms| floor.forgettable(time_ms);
+        let at = |time_ms| floor.forgettable(time_ms, window);
         assert_eq!((at(11 * step + window - 1), at(11 * step + window), at(12 * step + window)), (0, 102, 103));
+    }
+
+    #[test]
+    fn a_shorter_window_has_smaller_steps_and_what_was_noted_before_it_waits_for_its_own() {
+        let window = limits::DEDUPE_WINDOW_MS_MIN;
+        let step = window / limits::FORGET_STEPS;
+        let mut floor = Floor::default();
+        floor.raise(10, 0, window);
+        floor.raise(20, 5 * step, window);
+        assert_eq!(floor.marks, [FloorMark { time_ms: step, seq: 10 }, FloorMark { time_ms: 6 * step, seq: 20 }]);
+        assert_eq!((floor.forgettable(step + window, window), floor.forgettable(6 * step + window, window)), (10, 20));
+        let coarse = limits::DEDUPE_WINDOW_MS / limits::FORGET_STEPS;
+        let mut floor = Floor::default();
+        floor.raise(10, 0, limits::DEDUPE_WINDOW_MS);
+        floor.raise(20, step, window);
+        assert_eq!(floor.marks, [FloorMark { time_ms: coarse, seq: 20 }], "later than it could be, never earlier");
     }
 }

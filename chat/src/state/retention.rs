@@ -2,7 +2,7 @@
 
 use super::key::{self, PAGE_SLOTS, page_of};
 use super::overlay::{Overlay, Step, Stop, require};
-use super::record::{App, Conversation, Dedupe, Floor, Slot};
+use super::record::{App, Conversation, Dedupe, Floor, IdWindow, Slot};
 use super::{View, annotate, done, life, walk};
 use crate::command::{Outcome, RetentionCommand};
 use crate::errors::ErrorCode;
@@ -17,10 +17,20 @@ pub(super) fn apply<V: View>(work: &mut Overlay<'_, V>, command: &RetentionComma
         RetentionCommand::SetConversation { app, conversation, retention } => {
             set_conversation(work, app, conversation, *retention)
         }
-        RetentionCommand::Trim { app, conversation, oldest_seq } => trim(work, app, conversation, *oldest_seq),
-        RetentionCommand::Forget { app, conversation, below, after, through } => {
-            forget(work, app, conversation, *below, after.as_deref(), through.as_deref())
+        RetentionCommand::Trim { app, conversation, oldest_seq } => {
+            trim(work, app, conversation, *oldest_seq, limits::DEDUPE_WINDOW_MS)
         }
+        RetentionCommand::TrimWithin { app, conversation, oldest_seq, window_ms } => {
+            trim(work, app, conversation, *oldest_seq, *window_ms)
+        }
+        RetentionCommand::Forget { app, conversation, below, after, through } => {
+            let places = (after.as_deref(), through.as_deref());
+            forget(work, app, conversation, *below, places, limits::DEDUPE_WINDOW_MS)
+        }
+        RetentionCommand::ForgetWithin { app, conversation, below, after, through, window_ms } => {
+            forget(work, app, conversation, *below, (after.as_deref(), through.as_deref()), *window_ms)
+        }
+        RetentionCommand::SetIdWindow { app, window_ms } => set_id_window(work, app, *window_ms),
         RetentionCommand::Purge { .. } => Ok(done(false)),
     }
 }
@@ -51,6 +61,22 @@ fn set_conversation<V: View>(
     Ok(done(same))
 }
 
+fn set_id_window<V: View>(work: &mut Overlay<'_, V>, app: &AppId, window_ms: u64) -> Step<Outcome, V> {
+    require(is_id_window(window_ms), ErrorCode::InvalidField)?;
+    require(work.load::<App>(&key::app(app))?.is_some(), ErrorCode::InvalidField)?;
+    let (key, wanted) = (key::id_window(app), IdWindow { window_ms });
+    let same = work.load::<IdWindow>(&key)? == Some(wanted);
+    if !same {
+        work.store(key, &wanted);
+    }
+    Ok(done(same))
+}
+
+/// No shorter one lets ids be forgotten, whoever proposes it.
+fn is_id_window(window_ms: u64) -> bool {
+    (limits::DEDUPE_WINDOW_MS_MIN..=limits::DEDUPE_WINDOW_MS).contains(&window_ms)
+}
+
 fn existing<V: View>(work: &Overlay<'_, V>, app: &AppId, conversation: &ConversationId) -> Step<Conversation, V> {
     work.load(&key::conversation(app, conversation))?.ok_or(Stop::Rejected(ErrorCode::NotAMember))
 }
@@ -61,7 +87,9 @@ fn trim<V: View>(
     app: &AppId,
     conversation: &ConversationId,
     oldest_seq: u64,
+    window_ms: u64,
 ) -> Step<Outcome, V> {
+    require(is_id_window(window_ms), ErrorCode::InvalidField)?;
     let head = existing(work, app, conversation)?.head;
     let floor_key = key::floor(app, conversation);
     let mut floor: Floor = work.load(&floor_key)?.unwrap_or_default();
@@ -87,7 +115,7 @@ fn trim<V: View>(
         }
     }
     annotate::trim(work, app, conversation, oldest_seq)?;
-    floor.raise(oldest_seq, work.time_ms);
+    floor.raise(oldest_seq, work.time_ms, window_ms);
     work.store(floor_key, &floor);
     Ok(Outcome::Applied { seq: oldest_seq, duplicate: false })
 }
@@ -98,13 +126,14 @@ fn forget<V: View>(
     app: &AppId,
     conversation: &ConversationId,
     below: u64,
-    after: Option<&[u8]>,
-    through: Option<&[u8]>,
+    (after, through): (Option<&[u8]>, Option<&[u8]>),
+    window_ms: u64,
 ) -> Step<Outcome, V> {
+    require(is_id_window(window_ms), ErrorCode::InvalidField)?;
     let floor_key = key::floor(app, conversation);
     let mut floor: Floor = work.load(&floor_key)?.unwrap_or_default();
     // The entry's clock decides, on every replica the same.
-    require(below <= floor.forgettable(work.time_ms), ErrorCode::Forbidden)?;
+    require(below <= floor.forgettable(work.time_ms, window_ms), ErrorCode::Forbidden)?;
     // Twice as many as whoever made the command saw: some may have come since, none of which is old.
     let pages = walk::ids(work, app, conversation, after, 2 * limits::FORGET_PAGES).map_err(Stop::View)?;
     for walk::IdPage { place, .. } in pages.into_iter().take_while(|page| through.is_none_or(|end| page.place <= end)) {
@@ -207,6 +236,53 @@ mod tests {
     }
 
     #[test]
+    fn an_app_may_forget_its_ids_sooner_and_not_too_soon() {
+        let mut meta = Shard::default();
+        let nodes = vec![(1, "one".to_owned())];
+        let found = |level| {
+            let (cluster, nodes) = ("c".to_owned(), nodes.clone());
+            Command::Cluster(ClusterCommand::FoundAt { cluster, shards: 1, stream_epoch: 1, nodes, level })
+        };
+        let set = |window_ms| Command::Retention(RetentionCommand::SetIdWindow { app: app(), window_ms });
+        let (shortest, longest) = (limits::DEDUPE_WINDOW_MS_MIN, limits::DEDUPE_WINDOW_MS);
+        assert_eq!(meta.one(set(shortest)), no(ErrorCode::NotSwitchedOn));
+        assert_eq!(meta.one(found(3)), ok(0));
+        assert_eq!(meta.one(set(shortest)), no(ErrorCode::InvalidField), "there is no such app");
+        let token_public_key_pem = "key".to_owned();
+        meta.one(Command::Cluster(ClusterCommand::RegisterApp { app: app(), token_public_key_pem }));
+        assert_eq!(query::id_window(&meta.state, &app()).unwrap(), longest);
+        assert_eq!((meta.one(set(shortest)), meta.one(set(shortest))), (ok(0), again(0)));
+        assert_eq!(query::id_window(&meta.state, &app()).unwrap(), shortest);
+        for bad in [0, shortest - 1, longest + 1] {
+            assert_eq!(meta.one(set(bad)), no(ErrorCode::InvalidField));
+        }
+
+        // The shard is told with each command.
+        let mut shard = Shard::default();
+        let talk = private("alice", "bob");
+        messages(&mut shard, &talk, 10);
+        let day = 24 * 3_600 * 1_000;
+        let trim_within = |window_ms| {
+            let (app, conversation) = (app(), talk.clone());
+            Command::Retention(RetentionCommand::TrimWithin { app, conversation, oldest_seq: 6, window_ms })
+        };
+        let forget_within = |window_ms| {
+            let (app, conversation, below) = (app(), talk.clone(), 6);
+            let (after, through) = (None, None);
+            let command = RetentionCommand::ForgetWithin { app, conversation, below, after, through, window_ms };
+            Command::Retention(command)
+        };
+        assert_eq!(at(&mut shard, day, trim_within(shortest - 1)), no(ErrorCode::InvalidField));
+        assert_eq!(at(&mut shard, day, trim_within(shortest)), ok(6));
+        let later = day + shortest + shortest / limits::FORGET_STEPS;
+        let ids = |shard: &Shard| walk::ids(&shard.state, &app(), &talk, None, 100).unwrap().len();
+        assert_eq!(at(&mut shard, day + shortest - 1, forget_within(shortest)), no(ErrorCode::Forbidden));
+        assert_eq!(at(&mut shard, later, forget_within(longest)), no(ErrorCode::Forbidden));
+        assert_eq!(at(&mut shard, later, forget_within(1)), no(ErrorCode::InvalidField));
+        assert_eq!((ids(&shard), at(&mut shard, later, forget_within(shortest)), ids(&shard)), (10, ok(0), 5));
+    }
+
+    #[test]
     fn ids_are_forgotten_when_their_window_is_over_and_not_before() {
         let mut shard = Shard::default();
         let talk = private("alice", "bob");
@@ -215,7 +291,7 @@ mod tests {
         assert_eq!(at(&mut shard, day, trim(&talk, 6)), ok(6));
         let ids = |shard: &Shard| walk::ids(&shard.state, &app(), &talk, None, 100).unwrap().len();
         assert_eq!(at(&mut shard, day + limits::DEDUPE_WINDOW_MS - 1, forget(&talk, 6)), no(ErrorCode::Forbidden));
-        let later = day + limits::DEDUPE_WINDOW_MS + limits::FORGET_STEP_MS;
+        let later = day + limits::DEDUPE_WINDOW_MS + limits::DEDUPE_WINDOW_MS / limits::FORGET_STEPS;
         assert_eq!(at(&mut shard, later, forget(&talk, 7)), no(ErrorCode::Forbidden), "of messages that are kept");
         assert_eq!((ids(&shard), at(&mut shard, later, forget(&talk, 6)), ids(&shard)), (10, ok(0), 5));
         assert_eq!(query::floor(&shard.state, &app(), &talk).unwrap().marks, []);

@@ -158,7 +158,7 @@ impl Twin {
     fn forget(&mut self, time_ms: u64, id: &ConversationId, below: u64) -> Answer {
         let mut nothing = Talk::default();
         let talk = self.talks.get_mut(id).unwrap_or(&mut nothing);
-        let step = limits::FORGET_STEP_MS;
+        let step = limits::DEDUPE_WINDOW_MS / limits::FORGET_STEPS;
         let over = |trimmed: u64| (trimmed / step + 1) * step + limits::DEDUPE_WINDOW_MS <= time_ms;
         let forgettable = talk.trims.iter().filter(|(at, _)| over(*at)).map(|(_, seq)| *seq).max().unwrap_or(0);
         if below > forgettable {

@@ -127,6 +127,14 @@ fn holds_data(inner: &Inner, node: NodeId) -> bool {
     })
 }
 
+/// Which members of the shard lack entries, as its leader sees it; none if it cannot say, or if who holds the shard is
+/// being changed.
+pub(crate) async fn behind(inner: &Arc<Inner>, shard: ShardId) -> Option<BTreeSet<NodeId>> {
+    let wanted = Wanted { voters: Vec::new(), ..wanted(inner, &inner.table(), shard) };
+    let (settled, behind) = ask(inner, shard, wanted).await?;
+    settled.then_some(behind)
+}
+
 /// Has the shard's leader take a step: whether it is settled, and who is behind.
 async fn ask(inner: &Arc<Inner>, shard: ShardId, wanted: Wanted) -> Option<(bool, BTreeSet<NodeId>)> {
     let replica = inner.replica(shard)?;

@@ -48,6 +48,7 @@ fn act_of(method: &Method, path: &str, body: &Value) -> Option<Act> {
         ("DELETE", ["drain"]) => ("node.resume", String::new()),
         ("POST", ["place"]) => ("shard.place", of(&["shard", "voters"])),
         ("POST", ["rebalance"]) => ("shard.rebalance", of(&["replicas"])),
+        ("PUT", ["retention", "ids"]) => ("retention.ids", of(&["app", "window_ms"])),
         ("PUT", ["retention"]) => ("retention.set", of(&["app", "conversation", "policy"])),
         ("POST", ["backup", backup, shard]) => ("backup.copy", format!("backup={backup} shard={shard}")),
         ("PUT", ["level"]) => ("level.raise", of(&["level"])),

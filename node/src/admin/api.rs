@@ -43,9 +43,11 @@ pub struct StorageStatus {
     pub live_bytes: u64,
     #[serde(default)]
     pub dead_percent: u8,
-    /// The next start compacts the database.
+    /// The database should be compacted, and what the node waits for before it does so.
     #[serde(default)]
     pub compaction_due: bool,
+    #[serde(default)]
+    pub compaction_waits: Option<String>,
     /// Writes waiting for the storage thread.
     pub queued: u64,
     /// Why nothing can be stored any more, if so.

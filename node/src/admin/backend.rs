@@ -11,17 +11,18 @@ use chat::errors::ErrorCode;
 use chat::ids::{AppId, ShardId};
 use cluster::{Cluster, Comparison, ProposeError, ShardDigest};
 use futures_util::future::BoxFuture;
-use storage::{Compaction, Engine};
+use storage::Engine;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::api::{NewUser, NodeStatus, Readiness, StorageStatus};
 use super::apps::{self, AppInfo};
 use super::backup::BackupDesk;
-use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
+use super::retention::{self, IdWindowChange, RetentionChange, RetentionOf, RetentionStatus};
 use super::server::{Backend, Refused};
 use crate::apps::room::{self, NoRoom};
 use crate::auth::{PasswordError, Passwords};
+use crate::compaction::CompactionWatch;
 use crate::duty::Duty;
 use crate::presence::PresenceHandle;
 use crate::room::RoomWatch;
@@ -36,7 +37,7 @@ pub struct NodeBackend {
     pub duty: Duty,
     pub presence: PresenceHandle,
     pub backups: BackupDesk,
-    pub compaction: Compaction,
+    pub compaction: CompactionWatch,
     pub room: RoomWatch,
     /// The client listener is open.
     pub serving: Arc<AtomicBool>,
@@ -59,7 +60,8 @@ impl Backend for NodeBackend {
                 database_bytes: stats.space.disk_bytes,
                 live_bytes: stats.space.live_bytes,
                 dead_percent: stats.space.dead_percent(),
-                compaction_due: stats.space.wants(self.compaction),
+                compaction_due: self.compaction.is_due(&stats.space),
+                compaction_waits: self.compaction.waits(),
                 queued: stats.queue_depth as u64,
                 failed: self.engine.failed(),
                 room: seen.room,
@@ -177,6 +179,10 @@ impl Backend for NodeBackend {
 
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
         Box::pin(retention::set(&self.cluster, change))
+    }
+
+    fn set_id_window(&self, change: IdWindowChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        Box::pin(retention::set_id_window(&self.cluster, change))
     }
 
     fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>> {

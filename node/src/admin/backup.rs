@@ -32,6 +32,11 @@ impl BackupDesk {
         Self { sealer: StreamSealer::new(key), free: Arc::new(Semaphore::new(BACKUPS)) }
     }
 
+    /// Whether a backup is being made of this node.
+    pub fn is_busy(&self) -> bool {
+        self.free.available_permits() < BACKUPS
+    }
+
     /// Begins to copy the shard as it is here now. The frames come while it is read.
     pub(super) fn copy(&self, engine: Engine, backup: Uuid, shard: ShardId) -> Result<mpsc::Receiver<Bytes>, Refused> {
         let busy = || Refused::new(ErrorCode::Overloaded, "another backup is being made of this node");

@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness};
-use super::retention::{RetentionChange, RetentionOf, RetentionStatus};
+use super::retention::{IdWindowChange, RetentionChange, RetentionOf, RetentionStatus};
 use crate::nodes::api::{Join, Joined, MadeJoinToken, NewJoinToken, Place, Plan, Raise, Rebalance};
 
 /// How long one request may take, from connecting to the last byte.
@@ -186,6 +186,11 @@ impl AdminClient {
     /// Says how long messages are kept from now on. What is older is deleted for good.
     pub async fn set_retention(&self, change: &RetentionChange) -> Result<RetentionStatus, AdminError> {
         self.exact(Method::PUT, "/v1/retention", change).await
+    }
+
+    /// Says how long the ids of an app's messages are remembered after those were deleted.
+    pub async fn set_id_window(&self, change: &IdWindowChange) -> Result<RetentionStatus, AdminError> {
+        self.exact(Method::PUT, "/v1/retention/ids", change).await
     }
 
     /// Any other resource, as JSON.

@@ -18,7 +18,7 @@ pub use backend::NodeBackend;
 pub(crate) use backend::not_proposed;
 pub use backup::BackupDesk;
 pub use client::{AdminClient, AdminError};
-pub use retention::{Policy, RetentionChange, RetentionOf, RetentionStatus};
+pub use retention::{IdWindowChange, Policy, RetentionChange, RetentionOf, RetentionStatus};
 pub(crate) use server::answer;
 pub use server::{Backend, Refused, serve};
 pub use stream::FrameStream;

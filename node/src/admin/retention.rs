@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use chat::command::{Command, Outcome, RetentionCommand};
 use chat::errors::ErrorCode;
 use chat::ids::{AppId, ConversationId, ShardId};
+use chat::limits;
 use chat::retention::Retention;
 use chat::state::query;
 use cluster::Cluster;
@@ -30,6 +31,14 @@ pub struct RetentionChange {
     pub conversation: Option<ConversationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+}
+
+/// `PUT /v1/retention/ids`: how long the ids of the app's messages are remembered after those were deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdWindowChange {
+    pub app: AppId,
+    pub window_ms: u64,
 }
 
 /// None of the two: for ever.
@@ -61,6 +70,9 @@ pub struct RetentionStatus {
     pub of: RetentionOf,
     /// The app's policy.
     pub app_policy: Policy,
+    /// How long the ids of its messages are remembered after those were deleted.
+    #[serde(default)]
+    pub id_window_ms: u64,
     /// The conversation's own, if it has one: it holds instead of the app's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_policy: Option<Policy>,
@@ -87,6 +99,10 @@ pub(super) async fn put(shared: web::Data<Shared>, change: web::Json<RetentionCh
     answer(shared.backend.set_retention(change.into_inner()).await)
 }
 
+pub(super) async fn put_ids(shared: web::Data<Shared>, change: web::Json<IdWindowChange>) -> HttpResponse {
+    answer(shared.backend.set_id_window(change.into_inner()).await)
+}
+
 pub(super) async fn show(cluster: &Cluster, of: RetentionOf) -> Result<RetentionStatus, Refused> {
     let unreadable = |error: StorageError| Refused::new(ErrorCode::Internal, error.to_string());
     let no_shard = || Refused::new(ErrorCode::Internal, "this node has no such shard");
@@ -96,7 +112,8 @@ pub(super) async fn show(cluster: &Cluster, of: RetentionOf) -> Result<Retention
         return Err(Refused::new(ErrorCode::InvalidField, format!("there is no app {}", of.app)));
     }
     let app_policy = query::app_retention(&meta, &of.app).map_err(unreadable)?.into();
-    let mut status = RetentionStatus { of, app_policy, own_policy: None, oldest_seq: None, head: None };
+    let id_window_ms = query::id_window(&meta, &of.app).map_err(unreadable)?;
+    let mut status = RetentionStatus { of, app_policy, id_window_ms, own_policy: None, oldest_seq: None, head: None };
     if let Some(conversation) = &status.of.conversation {
         let app = &status.of.app;
         let shard = cluster.conversation_shard(app, conversation);
@@ -139,6 +156,24 @@ pub(super) async fn set(cluster: &Cluster, change: RetentionChange) -> Result<Re
         (Outcome::Applied { .. }, _) => show(cluster, of).await,
         (Outcome::Rejected(_), Some(conversation)) => Err(no_conversation(conversation)),
         (Outcome::Rejected(code), None) => Err(Refused::new(code, format!("there is no app {}", of.app))),
+    }
+}
+
+pub(super) async fn set_id_window(cluster: &Cluster, change: IdWindowChange) -> Result<RetentionStatus, Refused> {
+    let IdWindowChange { app, window_ms } = change;
+    let range = limits::DEDUPE_WINDOW_MS_MIN..=limits::DEDUPE_WINDOW_MS;
+    if !range.contains(&window_ms) {
+        let message = format!("window_ms: {} to {} are possible", range.start(), range.end());
+        return Err(Refused::new(ErrorCode::InvalidField, message));
+    }
+    let command = Command::Retention(RetentionCommand::SetIdWindow { app: app.clone(), window_ms });
+    let proposed = cluster.submit(ShardId::META, command).await.map_err(not_proposed)?;
+    match proposed.outcome {
+        Outcome::Applied { .. } => {
+            tracing::info!(event = "id_window_set", %app, window_ms, "how long message ids are remembered was set");
+            show(cluster, RetentionOf { app, conversation: None }).await
+        }
+        Outcome::Rejected(code) => Err(Refused::new(code, format!("there is no app {app}"))),
     }
 }
 

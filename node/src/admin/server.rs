@@ -27,7 +27,7 @@ use crate::security::{Administration, NotRecorded, fingerprint};
 use super::acts::{Told, recorded};
 use super::api::{AdminProblem, Drain, NewUser, NodeStatus, Readiness, SPREAD_MS_MAX};
 use super::apps::{self, AppInfo};
-use super::retention::{self, RetentionChange, RetentionOf, RetentionStatus};
+use super::retention::{self, IdWindowChange, RetentionChange, RetentionOf, RetentionStatus};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -72,6 +72,7 @@ pub trait Backend: Send + Sync + 'static {
     fn change_app(&self, app: AppId, command: AppCommand) -> BoxFuture<'_, Result<AppInfo, Refused>>;
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
+    fn set_id_window(&self, change: IdWindowChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>>;
     /// Writes an act down, durably; whatever cannot be written down is not done.
     fn record(&self, administration: Administration) -> BoxFuture<'_, Result<(), NotRecorded>>;
     /// The newest records of this node's security log, oldest first, as JSON.
@@ -140,6 +141,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route("/users", web::post().to(add_user))
                 .route("/retention", web::get().to(retention::get))
                 .route("/retention", web::put().to(retention::put))
+                .route("/retention/ids", web::put().to(retention::put_ids))
                 .route("/security/log", web::get().to(security_log))
                 .configure(apps::routes)
                 .configure(nodes::routes),

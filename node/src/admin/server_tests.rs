@@ -102,9 +102,10 @@ impl Backend for Fixed {
 
     fn retention(&self, of: RetentionOf) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
         let app_policy = Policy { max_age_ms: Some(1_000), max_count: None };
-        Box::pin(
-            async move { Ok(RetentionStatus { of, app_policy, own_policy: None, oldest_seq: None, head: Some(7) }) },
-        )
+        let (own_policy, id_window_ms) = (None, 604_800_000);
+        Box::pin(async move {
+            Ok(RetentionStatus { of, app_policy, id_window_ms, own_policy, oldest_seq: None, head: Some(7) })
+        })
     }
 
     fn set_retention(&self, change: RetentionChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
@@ -112,6 +113,14 @@ impl Backend for Fixed {
         Box::pin(async move {
             let own_policy = Some(policy.ok_or_else(|| Refused::new(ErrorCode::InvalidField, "policy"))?);
             Ok(RetentionStatus { own_policy, ..self.retention(RetentionOf { app, conversation }).await? })
+        })
+    }
+
+    fn set_id_window(&self, change: IdWindowChange) -> BoxFuture<'_, Result<RetentionStatus, Refused>> {
+        let IdWindowChange { app, window_ms } = change;
+        Box::pin(async move {
+            let status = self.retention(RetentionOf { app, conversation: None }).await?;
+            Ok(RetentionStatus { id_window_ms: window_ms, ..status })
         })
     }
 

@@ -359,6 +359,30 @@ Examples:
   campanile retention set --config chat/node-1/campanile.toml --conversation g:UUID --inherit
   campanile retention set --config chat/node-1/campanile.toml --keep-for-ever")]
     Set(RetentionSetArgs),
+    /// Show or set how long the ids of an app's messages are remembered after those were deleted
+    #[command(after_help = "\
+A client that repeats a send after that, whose message was deleted meanwhile, has it twice. 7 days unless set otherwise;
+`hello` announces it to clients.
+
+Examples:
+  campanile retention ids --config chat/node-1/campanile.toml --app main
+  campanile retention ids --config chat/node-1/campanile.toml --app main --remember 12h")]
+    Ids(RetentionIdsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetentionIdsArgs {
+    /// Configuration of a node that runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    #[arg(long, default_value = "main")]
+    pub(crate) app: AppId,
+    /// Remember them for so long: 5m to 7d
+    #[arg(long, value_name = "TIME", value_parser = age_ms)]
+    pub(crate) remember: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What a retention policy is of.

@@ -143,6 +143,7 @@ fn report(answers: &[Answer]) -> String {
         parts.push(nodes(answers, first));
         parts.push(shards(&known));
         parts.extend(damage(&known));
+        parts.extend(compactions(&known));
     }
     if known.iter().any(|(answer, _)| answer.digests.is_some()) {
         parts.push(digests(&known));
@@ -282,9 +283,22 @@ fn verdict(replicas: &[(NodeId, &ShardDigest)]) -> String {
 
 fn on_disk(storage: &StorageStatus) -> String {
     match storage.compaction_due {
-        true => format!("{}, {} % dead: a restart compacts", bytes(storage.bytes_on_disk), storage.dead_percent),
+        true => format!("{}, {} % dead", bytes(storage.bytes_on_disk), storage.dead_percent),
         false => bytes(storage.bytes_on_disk),
     }
+}
+
+/// Which databases should be compacted, and what their nodes wait for.
+fn compactions(known: &[(&Answer, &NodeStatus)]) -> Option<String> {
+    let due = known.iter().filter(|(_, status)| status.storage.compaction_due);
+    let lines: Vec<String> = due
+        .map(|(_, status)| {
+            let (node, waits) = (status.cluster.node, status.storage.compaction_waits.as_deref());
+            let waits = waits.map_or_else(|| "does so next".to_owned(), |waits| format!("waits: {waits}"));
+            format!("node {node} is to compact its database, and {waits}")
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn bytes(count: u64) -> String {

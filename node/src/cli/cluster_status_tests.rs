@@ -127,3 +127,19 @@ scrub on node 2: at shard 1, 50 records (2.0 KiB), 3 damaged";
     let status = whole.status.clone().unwrap();
     assert_eq!(damage(&[(&whole, &status)]), None);
 }
+
+#[test]
+fn a_database_that_should_be_compacted_says_what_it_waits_for() {
+    let mut answer = node(2, 10);
+    let storage = &mut answer.status.as_mut().unwrap().storage;
+    (storage.compaction_due, storage.dead_percent) = (true, 91);
+    let status = answer.status.clone().unwrap();
+    let told = |status: &NodeStatus| compactions(&[(&answer, status)]);
+    assert_eq!(told(&status).as_deref(), Some("node 2 is to compact its database, and does so next"));
+    let mut waiting = status.clone();
+    waiting.storage.compaction_waits = Some("node 3 cannot be reached".to_owned());
+    let expected = "node 2 is to compact its database, and waits: node 3 cannot be reached";
+    assert_eq!(told(&waiting).as_deref(), Some(expected));
+    assert_eq!(on_disk(&waiting.storage), "3.0 MiB, 91 % dead");
+    assert_eq!(told(node(1, 10).status.as_ref().unwrap()), None);
+}

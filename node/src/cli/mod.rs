@@ -91,6 +91,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             within_runtime(retention_commands::show(target, json))
         }
         Command::Retention(RetentionCommand::Set(args)) => within_runtime(retention_commands::set(args)),
+        Command::Retention(RetentionCommand::Ids(args)) => within_runtime(retention_commands::ids(args)),
         Command::Send(args) => within_runtime(chat_commands::send(args)),
         Command::Tail(args) => within_runtime(chat_commands::tail(args)),
     }

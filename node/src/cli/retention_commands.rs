@@ -4,11 +4,11 @@ use std::io::IsTerminal;
 
 use serde_json::json;
 
-use super::args::{RetentionSetArgs, RetentionTarget};
+use super::args::{RetentionIdsArgs, RetentionSetArgs, RetentionTarget};
 use super::cluster_status::{admin_failure, from_config};
 use super::output::{json, say};
 use super::{Code, Exit, Failure};
-use crate::admin::{Policy, RetentionChange, RetentionOf, RetentionStatus};
+use crate::admin::{IdWindowChange, Policy, RetentionChange, RetentionOf, RetentionStatus};
 
 pub(super) async fn show(target: RetentionTarget, as_json: bool) -> Result<(), Failure> {
     let (_, admin) = from_config(&target.config)?;
@@ -46,6 +46,28 @@ pub(super) async fn set(args: RetentionSetArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) async fn ids(args: RetentionIdsArgs) -> Result<(), Failure> {
+    let (_, admin) = from_config(&args.config)?;
+    let RetentionIdsArgs { app, remember, json: as_json, .. } = args;
+    let status = match remember {
+        Some(window_ms) => admin.set_id_window(&IdWindowChange { app, window_ms }).await,
+        None => admin.retention(&RetentionOf { app, conversation: None }).await,
+    };
+    let status = status.map_err(|error| admin_failure(&error))?;
+    if as_json {
+        json(&json!(status));
+    } else {
+        say(ids_line(&status));
+        say("next: campanile retention show --help");
+    }
+    Ok(())
+}
+
+fn ids_line(status: &RetentionStatus) -> String {
+    let window = age(status.id_window_ms);
+    format!("app {}: ids of messages are remembered for {window} after their message is deleted", status.of.app)
+}
+
 /// What is deleted is gone: whoever asks for it says so a second time.
 fn confirm(of: &RetentionOf, policy: &Policy) -> Result<(), Failure> {
     let name = of.conversation.as_ref().map_or_else(|| of.app.to_string(), ToString::to_string);
@@ -77,6 +99,7 @@ fn print(status: &RetentionStatus, as_json: bool) {
         return json(&json!(status));
     }
     say(format_args!("app {}: kept {}", status.of.app, words(&status.app_policy)));
+    say(ids_line(status));
     if let Some(conversation) = &status.of.conversation {
         match &status.own_policy {
             Some(own) => say(format_args!("{conversation}: kept {}, by its own policy", words(own))),
@@ -94,15 +117,20 @@ fn print(status: &RetentionStatus, as_json: bool) {
 
 /// `for 30 d, at most 1000 messages`.
 fn words(policy: &Policy) -> String {
-    let age = policy.max_age_ms.map(|ms| match ms {
-        ms if ms % 86_400_000 == 0 => format!("for {} d", ms / 86_400_000),
-        ms if ms % 3_600_000 == 0 => format!("for {} h", ms / 3_600_000),
-        ms if ms % 1_000 == 0 => format!("for {} s", ms / 1_000),
-        ms => format!("for {ms} ms"),
-    });
+    let age = policy.max_age_ms.map(|ms| format!("for {}", age(ms)));
     let count = policy.max_count.map(|count| format!("at most {count} events of a conversation"));
     let parts: Vec<String> = age.into_iter().chain(count).collect();
     if parts.is_empty() { "for ever".to_owned() } else { parts.join(", ") }
+}
+
+/// `30 d`.
+fn age(ms: u64) -> String {
+    match ms {
+        ms if ms % 86_400_000 == 0 => format!("{} d", ms / 86_400_000),
+        ms if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
+        ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
+        ms => format!("{ms} ms"),
+    }
 }
 
 #[cfg(test)]

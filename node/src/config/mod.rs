@@ -106,11 +106,24 @@ pub struct StorageSection {
     /// Zero: only when asked for.
     pub scrub_every: Duration,
     pub scrub_bytes_per_s: u64,
-    /// A start compacts the database if at least this share of it is dead; 100 never.
+    pub compact: Compact,
+    /// The database is to be compacted if at least this share of it is dead, and it has so many bytes.
     pub compact_dead_percent: u8,
+    pub compact_min_bytes: u64,
+    /// A node that has started compacts by itself so much later at the soonest.
+    pub compact_pause: Duration,
     /// Bytes free below which the node says so, and below which it leads nothing.
     pub warn_below_bytes: u64,
     pub stop_below_bytes: u64,
+}
+
+/// When a database of which enough is dead is compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compact {
+    /// When the node starts, and while it runs: it begins again by itself when its turn comes.
+    Auto,
+    Start,
+    Never,
 }
 
 /// How often what is not needed any more is looked for.
@@ -210,7 +223,10 @@ impl Default for NodeConfig {
                 cache_bytes: 64 << 20,
                 scrub_every: Duration::from_millis(limits::SCRUB_EVERY_MS),
                 scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S,
+                compact: Compact::Auto,
                 compact_dead_percent: 80,
+                compact_min_bytes: storage::COMPACT_MIN_BYTES,
+                compact_pause: Duration::from_secs(3_600),
                 warn_below_bytes: storage::DISK_WARN_BYTES,
                 stop_below_bytes: storage::DISK_STOP_BYTES,
             },
@@ -298,11 +314,12 @@ impl NodeConfig {
         }
     }
 
-    /// When a start compacts the database first.
+    /// When the database is to be compacted: while the node opens it, and perhaps while it runs.
     pub fn compaction(&self) -> storage::Compaction {
-        match self.storage.compact_dead_percent {
-            100.. => storage::Compaction::Never,
-            percent => storage::Compaction::WhenDead { percent },
+        let StorageSection { compact_dead_percent: percent, compact_min_bytes: min_bytes, .. } = self.storage;
+        match self.storage.compact {
+            Compact::Never => storage::Compaction::Never,
+            Compact::Auto | Compact::Start => storage::Compaction::WhenDead { percent, min_bytes },
         }
     }
 

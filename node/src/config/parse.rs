@@ -12,8 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Place, Problem};
 use super::reader::{Reader, Scalar, Section};
 use super::{
-    AdminSection, AppSection, ClusterSection, KeysSection, ListenerSection, LogFormat, LogSection, MemberSection,
-    NodeConfig, NodeSection, PeerSection, RatesSection, RetentionSection, StorageSection, units,
+    AdminSection, AppSection, ClusterSection, Compact, KeysSection, ListenerSection, LogFormat, LogSection, MemberSection, NodeConfig, NodeSection, PeerSection, RatesSection, RetentionSection, StorageSection, units,
 };
 
 /// Sections in the order of the manual; `apps` is a list.
@@ -249,9 +248,24 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         });
     let compact_dead_percent =
         section.read("compact_dead_percent", default.compact_dead_percent, |value| match value.as_number()? {
-            percent @ 60..=100 => Ok(percent),
-            other => Err(format!("{other} percent; 60 to 100 are possible: half to three quarters is usual")),
+            percent @ 60..=99 => Ok(percent),
+            other => Err(format!("{other} percent; 60 to 99 are possible: half to three quarters is usual")),
         });
+    let compact = section.read("compact", default.compact, |value| match value.as_text()? {
+        "auto" => Ok(Compact::Auto),
+        "start" => Ok(Compact::Start),
+        "never" => Ok(Compact::Never),
+        other => Err(format!("{other:?} is not one of \"auto\", \"start\", \"never\"")),
+    });
+    let compact_min_bytes =
+        section.read("compact_min_size", default.compact_min_bytes, |value| match units::size(value.as_text()?)? {
+            small if small < 16 << 20 => Err("at least 16 MiB: a fresh database has that".to_owned()),
+            bytes => Ok(bytes),
+        });
+    let compact_pause = section.read("compact_pause", default.compact_pause, |value| match duration(value)? {
+        short if short < Duration::from_secs(1) => Err("at least a second".to_owned()),
+        pause => Ok(pause),
+    });
     let size = |value: &Scalar| units::size(value.as_text()?);
     let warn_below_bytes = section.read("warn_below", default.warn_below_bytes, size);
     let least = 4 * storage::DISK_OPEN_BYTES;
@@ -267,7 +281,10 @@ fn storage(mut section: Section<'_, '_, '_>, default: &StorageSection) -> Storag
         cache_bytes,
         scrub_every,
         scrub_bytes_per_s,
+        compact,
         compact_dead_percent,
+        compact_min_bytes,
+        compact_pause,
         warn_below_bytes,
         stop_below_bytes,
     }

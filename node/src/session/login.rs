@@ -6,7 +6,7 @@ use std::time::Duration;
 use chat::app::{AppSettings, LoginPolicy};
 use chat::command::{Command, Outcome, UserCommand};
 use chat::errors::ErrorCode;
-use chat::ids::DeviceId;
+use chat::ids::{DeviceId, ShardId};
 use chat::limits;
 use chat::state::{query, record};
 use chat::wire::{Credentials, Device, Limits, Token};
@@ -119,6 +119,14 @@ async fn begin(
         Err(_) => ErrorCode::Unavailable,
     };
     Err((code, "the login did not get its place in the log"))
+}
+
+/// How long the ids of the app's messages are remembered, as far as this node has heard. What cannot be read now is the
+/// least that there can be: a promise that is kept anyway.
+pub(super) fn id_window_ms(services: &Services, identity: &Identity) -> u64 {
+    let view = services.cluster.view(ShardId::META);
+    let known = view.and_then(|meta| query::id_window(&meta, &identity.app).ok());
+    known.unwrap_or(limits::DEDUPE_WINDOW_MS_MIN)
 }
 
 /// A newer token for a session: when it ends then.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::WeakAddr;
 use chat::errors::{CloseCode, ErrorCode};
 use chat::ids::DeviceId;
-use chat::wire::{Credentials, Device};
+use chat::wire::{Credentials, Device, Limits};
 use uuid::Uuid;
 
 use super::answers::Answers;
@@ -293,6 +293,7 @@ impl Seat {
     fn logged_in(self: &Rc<Self>, re: u64, entered: Entered, device: Device) {
         let Entered { login: Login { identity, token }, slot, limits } = entered;
         let expires_ms = token.map(|token| token.ends_ms);
+        let limits = Limits { dedupe_window_ms: login::id_window_ms(&self.services, &identity), ..limits };
         let who = Identified { app: identity.app.clone(), user: identity.user.clone(), expires_ms, limits };
         let id = device.id.clone();
         let key = UserKey { app: identity.app.clone(), user: identity.user.clone() };

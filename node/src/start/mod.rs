@@ -3,6 +3,7 @@
 mod compacted;
 pub(crate) mod disk;
 mod founding;
+mod signals;
 mod standing;
 
 use std::num::NonZero;
@@ -23,7 +24,8 @@ use storage::{BodySealer, Engine, EngineOptions};
 use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
 use crate::cli::Exit;
-use crate::config::{self, Keys, NodeConfig};
+use crate::compaction::{self, Around, CompactionOptions, CompactionWatch};
+use crate::config::{self, Compact, Keys, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::duty::Duty;
 use crate::fanout::{FanOutHandle, NodeFeed};
@@ -36,6 +38,7 @@ use crate::router::{Desk, Router, frame_presence};
 use crate::security::{self, SecurityLog, SecurityOptions};
 use crate::session::{Floor, Pages, Services};
 use crate::{socket, tls};
+use signals::StopSignals;
 use standing::Standing;
 
 /// Clients are asked to reconnect elsewhere, spread over this, before a planned stop.
@@ -45,7 +48,18 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is told to stop. `again` is the command that starts it, for whoever has to.
 pub fn run(config: NodeConfig, again: &str) -> anyhow::Result<()> {
-    actix::System::new().block_on(serve(config, again.to_owned()))
+    match actix::System::new().block_on(serve(config, again.to_owned()))? {
+        Ended::Stopped => Ok(()),
+        Ended::ToCompact => Err(compacted::compact()).context("the program cannot begin anew to compact its database"),
+    }
+}
+
+/// What a node ends for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// It begins again, with a compaction.
+    ToCompact,
 }
 
 /// Everything of a node that has an end.
@@ -59,11 +73,15 @@ struct Node {
     duty: Duty,
     presence: PresenceHandle,
     room: RoomWatch,
+    compaction: CompactionWatch,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
+    /// When this program began.
+    started: Instant,
 }
 
-async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
+async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
+    let started = Instant::now();
     let keys = config.load_keys().context("a key cannot be used")?;
     let options = config.storage_options(&keys);
     let (engine, room) = open(&config, options, again).await?;
@@ -94,15 +112,29 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
     let duty = Duty::new(cluster.clone(), fan_out.clone(), sessions.clone());
     actix::spawn(room.clone().run(duty.clone()));
-    let node =
-        Node { engine, cluster, fan_out, security, sessions, backups, duty, presence, room, serving: Arc::default() };
+    let (compaction, serving) = (CompactionWatch::new(compaction_options(&config)), Arc::default());
+    let node = Node {
+        engine,
+        cluster,
+        fan_out,
+        security,
+        sessions,
+        backups,
+        duty,
+        presence,
+        room,
+        compaction,
+        serving,
+        started,
+    };
     let admin = start_admin(&config, keys, &node, passwords)?;
+    let mut signals = StopSignals::listen();
 
     let epoch = tokio::select! {
         founded = founding::found(&node.cluster, &config) => founded?,
         () = node.cluster.expelled() => return removed(node, vec![admin]).await,
         level = node.cluster.outgrown() => return outgrown(node, vec![admin], level).await,
-        () = stop_signal() => return stop(node, vec![admin]).await,
+        () = signals.told() => return stop(node, vec![admin]).await,
     };
     let history = History::new(node.cluster.clone(), encoder);
     let services = Arc::new(Services {
@@ -125,10 +157,32 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<()> {
     tokio::spawn(async move { rates.forget().await });
     tokio::spawn(nodes::describe_build(node.cluster.clone(), config.node.id));
     tokio::spawn(nodes::describe(node.cluster.clone(), config.node.id, nodes::facts_of(&config)));
+    tokio::spawn(compaction::give_back(node.cluster.clone()));
+    end(node, vec![clients, admin], signals).await
+}
+
+/// Serves until there is a reason to end, and ends.
+async fn end(node: Node, listeners: Vec<ServerHandle>, mut signals: StopSignals) -> anyhow::Result<Ended> {
+    let Node { cluster, engine, duty, backups, room, started, .. } = &node;
+    let around = Around { cluster, engine, duty, backups, room, up_since: *started };
     tokio::select! {
-        () = stop_signal() => stop(node, vec![clients, admin]).await,
-        () = leave(&node) => removed(node, vec![clients, admin]).await,
-        level = node.cluster.outgrown() => outgrown(node, vec![clients, admin], level).await,
+        () = signals.told() => stop(node, listeners).await,
+        () = leave(&node) => removed(node, listeners).await,
+        level = node.cluster.outgrown() => outgrown(node, listeners, level).await,
+        () = node.compaction.turn(&around) => {
+            stop(node, listeners).await?;
+            // Who was told to stop meanwhile does not come back.
+            Ok(if signals.is_told() { Ended::Stopped } else { Ended::ToCompact })
+        }
+    }
+}
+
+fn compaction_options(config: &NodeConfig) -> CompactionOptions {
+    CompactionOptions {
+        when: config.compaction(),
+        by_itself: config.storage.compact == Compact::Auto,
+        pause: config.storage.compact_pause,
+        stop_below: config.storage.stop_below_bytes,
     }
 }
 
@@ -142,7 +196,7 @@ async fn leave(node: &Node) {
     node.cluster.expelled().await;
 }
 
-async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<Ended> {
     let id = node.cluster.node();
     tracing::warn!(event = "node_expelled", node = id, "this node was removed from the cluster");
     stop(node, listeners).await?;
@@ -153,7 +207,7 @@ async fn removed(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()>
 }
 
 /// The cluster has switched on what this build does not know.
-async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<()> {
+async fn outgrown(node: Node, listeners: Vec<ServerHandle>, level: u16) -> anyhow::Result<Ended> {
     let (id, supports) = (node.cluster.node(), chat::level::NEWEST);
     tracing::error!(event = "node_outgrown", node = id, supports, level, "this release is too old for the cluster");
     stop(node, listeners).await?;
@@ -166,7 +220,7 @@ async fn open(config: &NodeConfig, options: EngineOptions, again: String) -> any
     let (node, dir) = (config.node.id, config.node.data_dir.clone());
     disk::check_room(&dir).context(FAILED)?;
     // Opening replays sled's log: seconds of blocking work.
-    let (again_options, compaction) = (options.clone(), config.compaction());
+    let (again_options, compaction) = (options.clone(), compacted::wanted(config.compaction()));
     let (engine, compacted) = web::block(move || Engine::open_compacted(options, compaction)).await?.context(FAILED)?;
     let engine = match compacted {
         Some(_) => compacted::begin_anew(engine, again_options).await?,
@@ -231,10 +285,10 @@ fn start_admin(config: &NodeConfig, keys: Keys, node: &Node, passwords: Password
         duty: node.duty.clone(),
         presence: node.presence.clone(),
         backups: node.backups.clone(),
-        compaction: config.compaction(),
+        compaction: node.compaction.clone(),
         room: node.room.clone(),
         serving: node.serving.clone(),
-        started: Instant::now(),
+        started: node.started,
     });
     let tls = tls::server_config(&config.client.certificate, &config.client.private_key)?;
     let nodes = NodesDesk::new(node.cluster.clone(), config, keys, &token);
@@ -275,20 +329,7 @@ async fn watch_replicas(cluster: Cluster, security: SecurityLog) {
     }
 }
 
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without signals a node can only be killed, which it survives.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
+async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<Ended> {
     tracing::info!(event = "node_stopping", "stopping");
     node.duty.drain(GOODBYE).await;
     for listener in listeners {
@@ -300,5 +341,5 @@ async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<()> {
     node.cluster.shutdown().await;
     web::block(move || node.engine.close()).await?;
     tracing::info!(event = "node_stopped", "stopped");
-    Ok(())
+    Ok(Ended::Stopped)
 }
