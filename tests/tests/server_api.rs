@@ -272,29 +272,35 @@ async fn a_key_opens_its_own_app_and_no_more_than_it_is_for() -> Result<()> {
     other.refused("POST", "/v1/messages", Some(hi.clone()), 404, "user_not_found").await?;
     assert_eq!(main.get("/v1/users/alice").await?["active"], true);
 
-    // Scopes, and keys that are none.
-    let (_, reader) = key(&stage, &app(), &[Scope::UsersRead]).await?;
-    let reader = main.with_key(&reader);
-    reader.get("/v1/users/alice").await?;
-    reader.get("/v1/app").await?;
-    reader.refused("POST", "/v1/messages", Some(hi), 403, "missing_scope").await?;
-    reader.refused("GET", &format!("/v1/groups/{group}"), None, 403, "missing_scope").await?;
-    let changed = format!("{}x", &shop_key[..shop_key.len() - 1]);
-    let bad = main.with_key("").ask("GET", "/v1/app", None).await?.told();
-    for key in ["cak_0011223344556677_", &changed, "nonsense"] {
-        assert_eq!(main.with_key(key).ask("GET", "/v1/app", None).await?.told(), bad, "{key}");
-    }
-    assert_eq!((bad.0, &bad.1["name"]), (401, &json!("bad_api_key")));
-    stage.cluster.admin(3)?.freeze_app(&shop).await?;
-    other.refused("GET", "/v1/app", None, 403, "app_frozen").await?;
-    stage.cluster.admin(3)?.thaw_app(&shop).await?;
-    other.get("/v1/app").await?;
+    what_keys_are_for(&stage, &main, &other, group, hi).await?;
     // Revoked on one node, good for nothing on any.
     stage.cluster.admin(2)?.revoke_api_key(&shop, &shop_id).await?;
     for node in 1..=3 {
         let at = Backend::new(&stage.cluster.client_url(node)?, stage.cluster.ca_pem(), &shop_key)?;
         at.refused("GET", "/v1/app", None, 401, "bad_api_key").await?;
     }
+    Ok(())
+}
+
+/// Scopes, keys that are none, and an app that is frozen.
+async fn what_keys_are_for(stage: &Stage, main: &Backend, other: &Backend, group: Uuid, hi: Value) -> Result<()> {
+    let (_, text) = key(stage, &app(), &[Scope::UsersRead]).await?;
+    let reader = main.with_key(&text);
+    reader.get("/v1/users/alice").await?;
+    reader.get("/v1/app").await?;
+    reader.refused("POST", "/v1/messages", Some(hi), 403, "missing_scope").await?;
+    reader.refused("GET", &format!("/v1/groups/{group}"), None, 403, "missing_scope").await?;
+    // The id of a key that there is, with another secret.
+    let changed = format!("{}{}", &text[..text.len() - 20], "x".repeat(20));
+    let bad = main.with_key("").ask("GET", "/v1/app", None).await?.told();
+    for key in ["cak_0011223344556677_", &changed, "nonsense"] {
+        assert_eq!(main.with_key(key).ask("GET", "/v1/app", None).await?.told(), bad, "{key}");
+    }
+    assert_eq!((bad.0, &bad.1["name"]), (401, &json!("bad_api_key")));
+    stage.cluster.admin(3)?.freeze_app(&AppId::new("shop")?).await?;
+    other.refused("GET", "/v1/app", None, 403, "app_frozen").await?;
+    stage.cluster.admin(3)?.thaw_app(&AppId::new("shop")?).await?;
+    other.get("/v1/app").await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum AppCommand {
     /// Make an app
     #[command(after_help = "\
 Example:
-  campanile app create --config chat/node-1/campanile.toml shop --name 'The shop'")]
+  campanile app create --config chat/node-1/campanile.toml shop --name Shop")]
     Create {
         #[command(flatten)]
         at: AppAt,
