@@ -25,7 +25,11 @@ use chat::retention::Retention;
 use chat::state::View;
 use chat::state::memory::MemoryState;
 use chat::state::record::{
-    Account, Annotation, ApiKey, App, AppCounts, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation, Deactivated, Dedupe, DedupePage, Deleted, Device, Edit, Expiring, Floor, FloorMark, IdWindow, IndexPage, InlineEvent, Invite, ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder, Member, Mentioned, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction, Recall, Roster, Slot, StoredItem, TokenKey, Turn,
+    Account, Annotation, ApiKey, App, AppCounts, Ban, Build, Burning, ClusterLevel, ClusterSettings, Conversation,
+    Deactivated, Dedupe, DedupePage, Deleted, Device, Edit, Expiring, Floor, FloorMark, IdWindow, IndexPage,
+    InlineEvent, Invite, ItemPlace, ItemsHead, JoinRequest, JoinToken, LastSeen, ListEntry, ListHead, ListOrder,
+    Member, Mentioned, MutedLeaver, Nickname, Node, NodeState, OutboxHead, Pair, Pins, Placement, Privacy, Reaction,
+    Recall, Roster, Slot, StoredItem, TokenKey, Turn,
 };
 use chat::user::{Contact, ContactState, ItemKey, ItemValue, Marks, Profile, Strangers, UserSettings};
 use chat::wire::Audience;

@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Place, Problem};
 use super::reader::{Reader, Scalar, Section};
 use super::{
-    AdminSection, AppSection, ClusterSection, Compact, KeysSection, ListenerSection, LogFormat, LogSection, MemberSection, NodeConfig, NodeSection, PeerSection, RatesSection, RetentionSection, StorageSection, units,
+    AdminSection, AppSection, ClusterSection, Compact, KeysSection, ListenerSection, LogFormat, LogSection,
+    MemberSection, NodeConfig, NodeSection, PeerSection, RatesSection, RetentionSection, StorageSection, units,
 };
 
 /// Sections in the order of the manual; `apps` is a list.
