@@ -20,6 +20,7 @@ use cluster::{Cluster, ClusterOptions, Housekeeping, Peer, PeerTls, Scrubbing, S
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use storage::{BodySealer, Engine, EngineOptions};
+use tokio::task::AbortHandle;
 
 use crate::admin::{self, BackupDesk, NodeBackend};
 use crate::auth::{Authenticator, Passwords};
@@ -74,6 +75,8 @@ struct Node {
     presence: PresenceHandle,
     room: RoomWatch,
     compaction: CompactionWatch,
+    /// Looks for replicas that cannot go on: not for those that are stopped.
+    watch: AbortHandle,
     /// The client listener is open.
     serving: Arc<AtomicBool>,
     /// When this program began.
@@ -106,7 +109,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
         .context("the replicas do not start")?;
     directory.attach(cluster.clone());
     presence.start(&beside, cluster.clone(), fan_out.clone(), frame_presence);
-    tokio::spawn(watch_replicas(cluster.clone(), security.clone()));
+    let watch = tokio::spawn(watch_replicas(cluster.clone(), security.clone())).abort_handle();
 
     let passwords = Passwords::new(limits::PASSWORD_HASHES, limits::PASSWORD_QUEUE);
     let authenticator = Authenticator::new(Arc::new(cluster.clone()), passwords.clone());
@@ -124,6 +127,7 @@ async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
         presence,
         room,
         compaction,
+        watch,
         serving,
         started,
     };
@@ -338,6 +342,7 @@ async fn stop(node: Node, listeners: Vec<ServerHandle>) -> anyhow::Result<Ended>
     if node.security.flush().await.is_err() {
         tracing::warn!(event = "security_log_failed", "the security log's last records may be missing");
     }
+    node.watch.abort();
     node.cluster.shutdown().await;
     web::block(move || node.engine.close()).await?;
     tracing::info!(event = "node_stopped", "stopped");
