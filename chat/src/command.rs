@@ -1,4 +1,5 @@
 //! What goes into a shard's log. A command asks; [`crate::state::apply`] decides, the same on every replica.
+//! Long because it is the whole of the log's format, in one place.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

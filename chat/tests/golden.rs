@@ -2,7 +2,7 @@
 //! readable for ever, and must be written the same by every replica.
 //!
 //! A new layout gets a new file (`GOLDEN=write cargo test -p chat --test golden` writes the ones that are missing);
-//! an existing file is never changed.
+//! an existing file is never changed. Long because it has an example of every layout.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 

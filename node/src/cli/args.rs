@@ -1,4 +1,4 @@
-//! The command line: `campanile <noun> <verb>`.
+//! The command line: `campanile <noun> <verb>`. Long because it has every verb.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ pub(super) mod aside;
 pub(super) mod asked;
 mod delivery;
 mod login;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -264,31 +265,6 @@ impl Core {
                 self.bad_frame(now_ms, bad.re, bad.code(), &bad.problem.to_string());
             }
             Err(bad) => self.error(bad.re, bad.code(), &bad.problem.to_string(), None),
-        }
-    }
-
-    pub(super) fn unsupported(&mut self, now_ms: u64) {
-        if !self.closing() {
-            let message = "text or binary: the other kind of message is not part of this subprotocol";
-            self.bad_frame(now_ms, None, ErrorCode::UnsupportedFrame, message);
-        }
-    }
-
-    /// A request that came too early.
-    pub(super) fn too_often(&mut self, text: &str, retry_after_ms: u64) {
-        #[derive(serde::Deserialize)]
-        struct Numbered {
-            id: u64,
-        }
-        if !self.closing() {
-            let re = serde_json::from_str::<Numbered>(text).ok().map(|frame| frame.id);
-            self.error(re, ErrorCode::RateLimited, "you ask more often than you may", Some(retry_after_ms));
-        }
-    }
-
-    pub(super) fn malformed(&mut self, now_ms: u64, why: &str) {
-        if !self.closing() {
-            self.bad_frame(now_ms, None, ErrorCode::MalformedFrame, why);
         }
     }
 
