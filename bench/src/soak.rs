@@ -297,7 +297,7 @@ mod tests {
             Flat::of(&samples, 1).map(|flat| flat.disk)
         };
         assert_eq!(disk(&|n| 1_000 + n % 7 * 500), Some(true), "a saw");
-        assert_eq!(disk(&|n| 1_000 + n % 7 * 500 + n * 400), Some(false), "a saw on a slope");
+        assert_eq!(disk(&|n| 1_000 + n % 7 * 500 + n * 1_000), Some(false), "a saw on a slope");
         assert_eq!(disk(&|n| n * 500), Some(false), "a slope");
     }
 
