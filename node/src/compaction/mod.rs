@@ -6,6 +6,7 @@ mod core;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chat::ids::ShardId;
 use cluster::Cluster;
 use parking_lot::Mutex;
 use storage::{Compaction, Engine, Space};
@@ -135,6 +136,10 @@ impl Watched {
 
 /// Gives the turn back of a node that is there again, if it has it; again and again until that is on record.
 pub async fn give_back(cluster: Cluster) {
+    // A replica that has just begun may not know yet what it applied before it stopped.
+    while cluster.read_barrier(ShardId::META).await.is_err() {
+        tokio::time::sleep(RETRY).await;
+    }
     if cluster.turn().is_none_or(|turn| turn.node != cluster.node()) {
         return;
     }
