@@ -33,7 +33,7 @@ pub fn allowed(command: &Command, level: u16) -> bool {
     needed(command) <= level
 }
 
-/// The level that brings the command. Every variant is named, so that nobody adds one without deciding.
+/// The level that brings the command. Long because every variant is named, so that nobody adds one without deciding.
 pub fn needed(command: &Command) -> u16 {
     match command {
         Command::Cluster(command) => match command {

@@ -423,7 +423,7 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
-/// Commands that came after `entry_all` was written.
+/// Commands that came after `entry_all` was written. Long because it has an example of each.
 #[test]
 fn later_commands() {
     golden(Kind::Entry, "entry_compare", &EntryBatch { time_ms: TIME_MS, commands: vec![Command::Compare] });

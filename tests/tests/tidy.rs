@@ -140,6 +140,11 @@ const FORBIDDEN: &[(&str, &str)] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("bench/src/replay/drive.rs", "unbounded_channel(", "a window of permits bounds all its queues together"),
     (
+        "bench/src/usage.rs",
+        "thread::sleep",
+        "a program that begins anew shows nothing of itself for a moment: three looks at most",
+    ),
+    (
         "node/src/group/mod.rs",
         ".do_send(",
         "one verdict for each request that the mailbox or the actor held, and those are bounded",

@@ -18,6 +18,7 @@ async fn first_level() -> Result<Stage> {
     Stage::of(LocalCluster::open(home.as_ref())?, dir).await
 }
 
+/// Long because it is one story: each step needs the cluster as the one before left it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_level_is_switched_on_by_an_operator_once_every_node_supports_it() -> Result<()> {
     let mut stage = first_level().await?;

@@ -3,6 +3,8 @@
 //! `[len][app][space][len][part]…[last part]`: every key begins with the app (cluster-level things under the empty
 //! one), so that a tenant is one range of keys. Parts carry their length, except the last: so the keys below a prefix
 //! are in the byte order of their last part, and no two different keys have the same bytes.
+//!
+//! Long because every space of keys is listed, and most of their keys.
 
 use bytes::Bytes;
 use uuid::Uuid;

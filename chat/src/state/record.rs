@@ -1,5 +1,7 @@
 //! What the replicated state stores. Field order and variant order are the format (see [`crate::codec`]): a changed
 //! record is a new struct under a new format number, and `chat/golden` keeps the bytes of every layout.
+//!
+//! Long because most records of the state are here, in one place.
 
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;

@@ -160,6 +160,7 @@ impl<T> Core<T> {
         self.heard_ms = now_ms;
     }
 
+    /// Something was said by the node. Long because it has an arm for each type of frame.
     pub(crate) fn frame(&mut self, frame: ServerFrame, now_ms: u64, random: u64) {
         match frame {
             ServerFrame::Event { event } => self.delivery.event(event),

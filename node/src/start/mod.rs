@@ -83,6 +83,7 @@ struct Node {
     started: Instant,
 }
 
+/// Puts the node together, and takes it apart. Long because it names every part once, in the order in which they need each other.
 async fn serve(config: NodeConfig, again: String) -> anyhow::Result<Ended> {
     let started = Instant::now();
     let keys = config.load_keys().context("a key cannot be used")?;

@@ -4,6 +4,8 @@
 //! order meanwhile: each is posted as coming after the one before it, so that the group actor refuses whatever follows
 //! one that it did not take; those wait for it, and are posted once it got through.
 
+use std::collections::VecDeque;
+
 use chat::ids::{ClientMsgId, ConversationId};
 use chat::limits;
 use chat::wire::ServerFrame;
@@ -54,6 +56,9 @@ impl Request {
 pub(in crate::session) struct Asked {
     requests: Vec<Request>,
     last_ticket: u64,
+    /// Messages that the group actor has answered before their events came here, the newest last: what is asked again meanwhile
+    /// is a repetition, which those events do not answer.
+    ahead: VecDeque<ClientMsgId>,
 }
 
 /// What a request came to.
@@ -101,7 +106,10 @@ impl Asked {
             // It was given up, and is asked again.
             Err(_) if !request.state.is_under_way() => return Vec::new(),
             Err(failure) if !failure.is_decided() => failure,
-            _ => return self.settle(now_ms, place, answer, effects),
+            _ => {
+                self.went_ahead(place, answer);
+                return self.settle(now_ms, place, answer, effects);
+            }
         };
         let failure = match (failure, request.state) {
             // What is behind a request that was turned away is turned away with it.
@@ -112,6 +120,17 @@ impl Asked {
             (failure, _) => failure,
         };
         self.failed(now_ms, place, failure, effects)
+    }
+
+    fn went_ahead(&mut self, place: usize, answer: GroupAnswer) {
+        let (Ok(done), GroupAsk::Send { client_msg_id, .. }) = (answer, &self.requests[place].ask) else { return };
+        if done.duplicate {
+            return;
+        }
+        if self.ahead.len() == limits::SESSION_IN_FLIGHT {
+            self.ahead.pop_front();
+        }
+        self.ahead.push_back(*client_msg_id);
     }
 
     /// The last word on a request that was asked again.
@@ -138,6 +157,10 @@ impl Asked {
             matches!(request.ask, GroupAsk::Send { client_msg_id, .. } if client_msg_id == id)
                 && request.conversation == *conversation
         };
+        if let Some(place) = self.ahead.iter().position(|known| *known == id) {
+            self.ahead.remove(place);
+            return Vec::new();
+        }
         let Some(place) = self.requests.iter().position(same) else { return Vec::new() };
         let done = crate::group::message::GroupDone { seq, duplicate: false };
         self.settle(now_ms, place, Ok(done), effects)
