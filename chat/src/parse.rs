@@ -72,6 +72,11 @@ pub fn parse_frame(text: &str) -> Result<ClientFrame, ParseError> {
     request.map(|request| ClientFrame { id, request }).map_err(|problem| ParseError { re: Some(id), problem })
 }
 
+/// The id of a frame that is refused as it is: what the answer's `re` names.
+pub fn frame_id(text: &str) -> Option<u64> {
+    strict::id(text)
+}
+
 struct Fields(Map<String, Value>);
 
 impl Fields {

@@ -1,7 +1,7 @@
 //! Between the form that is stored and committed and the form that clients see. Pure; sealing is the caller's.
 
 use crate::event::{Event, Relations, SealedBody, SequencedEvent};
-pub use crate::parse::{ParseError, Problem, parse_frame};
+pub use crate::parse::{ParseError, Problem, frame_id, parse_frame};
 use crate::text::{self, TextError};
 use crate::wire::{Body, EventContent, Recalled, WireEvent};
 

@@ -6,6 +6,8 @@ pub mod raw;
 pub mod volume;
 pub mod written;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,6 +36,17 @@ impl Stage {
     pub async fn start(nodes: u16, shards: u16) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, shards, 0)?;
+        Self::of(cluster, dir).await
+    }
+
+    /// As [`Self::start`], with `more` at the end of every node's configuration.
+    pub async fn configured(nodes: u16, shards: u16, more: &str) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, shards, 0)?;
+        for node in cluster.nodes() {
+            let config = cluster.dir().join(format!("node-{node}/campanile.toml"));
+            OpenOptions::new().append(true).open(config)?.write_all(more.as_bytes())?;
+        }
         Self::of(cluster, dir).await
     }
 

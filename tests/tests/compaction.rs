@@ -2,8 +2,6 @@
 //! after, while people write and nothing is lost.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 
 use anyhow::{Context, Result, bail, ensure};
 use chat::ids::{ConversationId, NodeId};
@@ -36,13 +34,7 @@ const KEPT: u64 = 20;
 const FILLED_BYTES: u64 = 32 << 20;
 
 async fn stage(nodes: u16) -> Result<Stage> {
-    let dir = tempfile::tempdir()?;
-    let cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, SHARDS, 0)?;
-    for node in cluster.nodes() {
-        let config = cluster.dir().join(format!("node-{node}/campanile.toml"));
-        OpenOptions::new().append(true).open(config)?.write_all(HURRIED.as_bytes())?;
-    }
-    Stage::of(cluster, dir).await
+    Stage::configured(nodes, SHARDS, HURRIED).await
 }
 
 /// Somebody says much until every database is large; then nearly nothing of it is kept any more, and most of each is dead.

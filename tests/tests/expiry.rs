@@ -1,14 +1,10 @@
 //! A message that is for a while is shown to nobody once that is over, and then taken away on every node.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-
 use anyhow::{Result, bail};
 use campanile_client::{ClientEvent, Range};
 use chat::event::{Life, Relations};
 use chat::ids::ClientMsgId;
 use chat::wire::{Body, EventContent, Recalled, Target};
-use node::local::LocalCluster;
 use tests::{DEADLINE, Stage, until, user};
 use uuid::Uuid;
 
@@ -16,13 +12,7 @@ const OFTEN: &str = "\n[retention]\nsweep_every = \"300ms\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_ends_at_its_time_on_every_node() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let cluster = LocalCluster::init(&dir.path().join("cluster"), 3, 4, 0)?;
-    for node in cluster.nodes() {
-        let config = cluster.dir().join(format!("node-{node}/campanile.toml"));
-        OpenOptions::new().append(true).open(config)?.write_all(OFTEN.as_bytes())?;
-    }
-    let stage = Stage::of(cluster, dir).await?;
+    let stage = Stage::configured(3, 4, OFTEN).await?;
     let (alice, _events) = stage.connect("alice", &[1]).await?;
     let (_bob, mut heard) = stage.connect("bob", &[2]).await?;
     let life = Life { expires_in_ms: Some(1_500), burn: false };

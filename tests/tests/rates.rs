@@ -1,12 +1,8 @@
 //! Who asks more often than they may is told when to come again, and nothing is done meanwhile.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-
 use anyhow::{Result, bail, ensure};
 use campanile_client::Auth;
 use chat::wire::Credentials;
-use node::local::LocalCluster;
 use serde_json::{Value, json};
 use tests::raw::Raw;
 use tests::{Stage, until};
@@ -50,11 +46,7 @@ async fn taken(raw: &mut Raw, count: u64, request: impl Fn(u64) -> Value) -> Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_and_conversations_have_their_rates() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let cluster = LocalCluster::init(&dir.path().join("cluster"), 1, 2, 0)?;
-    let config = cluster.dir().join("node-1/campanile.toml");
-    OpenOptions::new().append(true).open(config)?.write_all(FEW.as_bytes())?;
-    let stage = Stage::of(cluster, dir).await?;
+    let stage = Stage::configured(1, 2, FEW).await?;
 
     // Two seconds' worth at once; the other device of the same user has what is left of it, another user all.
     let (mut ann, mut phone) = (login(&stage, "ann", "desk").await?, login(&stage, "ann", "phone").await?);

@@ -2,8 +2,6 @@
 //! a node that was away for longer than the log reaches back catches up by a copy of the state while the others work.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +12,6 @@ use chat::ids::{ConversationId, NodeId};
 use chat::wire::{EventContent, Position, ResyncReason, Target};
 use futures_util::future::try_join_all;
 use node::admin::{AdminClient, Policy, RetentionChange, RetentionOf, RetentionStatus};
-use node::local::LocalCluster;
 use tests::{Stage, app, until, user};
 
 /// What takes minutes otherwise.
@@ -30,13 +27,7 @@ const ROW: usize = 8;
 const KEPT: u64 = 40;
 
 async fn stage(nodes: u16, shards: u16) -> Result<Stage> {
-    let dir = tempfile::tempdir()?;
-    let cluster = LocalCluster::init(&dir.path().join("cluster"), nodes, shards, 0)?;
-    for node in cluster.nodes() {
-        let config = cluster.dir().join(format!("node-{node}/campanile.toml"));
-        OpenOptions::new().append(true).open(config)?.write_all(HURRIED.as_bytes())?;
-    }
-    Stage::of(cluster, dir).await
+    Stage::configured(nodes, shards, HURRIED).await
 }
 
 fn talk(a: &str, b: &str) -> ConversationId {

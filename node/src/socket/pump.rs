@@ -15,8 +15,8 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use chat::errors::{CloseCode, ErrorCode};
 use chat::limits;
+use chat::render::frame_id;
 use chat::wire::{ServerFrame, WireError};
-use serde::Deserialize;
 
 use super::{Ended, Inbound, Pipe, now_ms, packed};
 
@@ -191,11 +191,7 @@ fn close_reason(code: CloseCode) -> CloseReason {
 
 /// The answer to a request that the session has no room for.
 fn overloaded(text: &str) -> ByteString {
-    #[derive(Deserialize)]
-    struct Numbered {
-        id: u64,
-    }
-    let re = serde_json::from_str::<Numbered>(text).ok().map(|frame| frame.id);
+    let re = frame_id(text);
     let mut error = WireError::new(ErrorCode::Overloaded, "this connection sends faster than it is served", "");
     error.retry_after_ms = Some(100);
     crate::session::encode(&ServerFrame::Error { re, error })

@@ -1,6 +1,7 @@
 //! What is refused before it is a request.
 
 use chat::errors::ErrorCode;
+use chat::render::frame_id;
 
 use super::Core;
 
@@ -14,12 +15,8 @@ impl Core {
 
     /// A request that came too early.
     pub(in crate::session) fn too_often(&mut self, text: &str, retry_after_ms: u64) {
-        #[derive(serde::Deserialize)]
-        struct Numbered {
-            id: u64,
-        }
         if !self.closing() {
-            let re = serde_json::from_str::<Numbered>(text).ok().map(|frame| frame.id);
+            let re = frame_id(text);
             self.error(re, ErrorCode::RateLimited, "you ask more often than you may", Some(retry_after_ms));
         }
     }
